@@ -1,0 +1,67 @@
+"""What every experiment shares: the authors' settings (DESIGN of the paper's Section 4.1.5 and run logs)."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """EKTF over K homogeneous MLPs; an experiment names its data and changes what differs."""
+    return ml_collections.ConfigDict(
+        {
+            # Initialisation, dropout and data order. The split has a seed of its own (experiments.prepare).
+            "seed": 2024,
+            "data": {
+                # An encoded dataset. "" where the run generates its own into its working directory:
+                # `synthetic` holds the arguments of ektf_jax.data.synthetic.SyntheticSpec.
+                "path": "",
+                "synthetic": {},
+                "batch_size": 4096,
+            },
+            "embedding": {
+                "dim": 16,
+                # (l2 / 2) * sum(table^2) over the whole table.
+                "l2": 0.01,
+            },
+            "ensemble": {
+                # K, dealt out in turn over the kinds of students below.
+                "num_students": 2,
+                "students": {
+                    # Any label; `name` is in ektf_jax.students.REGISTRY, the rest are its arguments.
+                    "mlp": {
+                        "name": "mlp",
+                        "hidden_units": (400, 400, 400),
+                        "dropout": 0.1,
+                        "batch_norm": True,
+                    },
+                },
+                "fusion": "mean",  # mean | sum | concat (concat with transfer.name=none only)
+                "stack": "auto",  # vmap | scan | auto: scan on a CPU, vmap elsewhere
+            },
+            "transfer": {
+                # ektf | kd | dml | none; each method reads the options under its own name.
+                "name": "ektf",
+                "ektf": {
+                    "teacher": "mean_logit",  # or mean_prob, as Eq. 2 is written
+                    "stop_gradient": True,
+                    "kd": True,
+                    "dml": True,
+                    "examination": True,
+                    "per_sample": False,  # True: Eq. 4 as written
+                },
+                "kd": {"weights": 1.0, "teacher": "mean_logit", "stop_gradient": True},
+                "dml": {"stop_gradient": True},
+                "none": {},
+            },
+            "train": {
+                "max_epochs": 100,
+                "learning_rate": 1e-3,
+                "clip_norm": 10.0,
+                # At each evaluation without progress the learning rate falls; `patience` in a row stop.
+                "patience": 2,
+                "learning_rate_decay": 0.1,
+                "min_learning_rate": 1e-6,
+                "min_delta": 1e-6,
+                "log_every": 20,  # steps
+                "checkpoint_every": 1000,  # steps; also after each epoch
+            },
+        }
+    )

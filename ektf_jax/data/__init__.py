@@ -1,0 +1,1 @@
+"""From raw files to encoded datasets, and from encoded datasets to batches."""

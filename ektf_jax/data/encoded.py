@@ -1,0 +1,294 @@
+"""The encoded directory: schema.json, {train,valid,test}/{ids,labels}.npy, vocabulary.parquet.
+
+It is written whole or not at all, and read memory-mapped after every id and label has been checked.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from ektf_jax.data.schema import FORMAT, SPLITS, Schema
+from ektf_jax.errors import InputError
+
+_SCHEMA = "schema.json"
+_REMEDY = "run `python -m experiments.prepare --dataset=NAME --raw=DIR --out=DIR`"
+_CHUNK_BYTES = 1 << 20  # a chunk of the scan stays in the cache
+
+
+class Split(NamedTuple):
+    """The rows of one split: ids int32 [N,S], labels float32 [N]; both read-only memory maps."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+
+
+def open_schema(directory: Path) -> Schema:
+    """Reads DIR/schema.json.
+
+    Raises InputError if the directory or the file is missing or the content is not valid.
+    """
+    path = directory / _SCHEMA
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such directory; {_REMEDY}")
+    if not path.is_file():
+        raise InputError(f"{path}: missing, so {directory} is not an encoded dataset; {_REMEDY}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text ({error}); {_REMEDY}") from None
+    return Schema.from_json(text, str(path))
+
+
+def open_split(directory: Path, split: str) -> Split:
+    """Maps one split's arrays: ids int32 [N,S], labels float32 [N].
+
+    Reads every id and label once. Raises InputError naming the file, row, field and value if a file is
+    missing, truncated, of another type or shape than the schema's, an id is neither 0 nor one of its
+    field's, or a label is neither 0 nor 1.
+    """
+    schema = open_schema(directory)
+    if split not in schema.splits:
+        raise InputError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
+    rows = schema.splits[split]
+    ids_path, labels_path = directory / split / "ids.npy", directory / split / "labels.npy"
+    ids = _map(ids_path, np.dtype(np.int32), (rows, schema.num_slots))
+    labels = _map(labels_path, np.dtype(np.float32), (rows,))
+    _check_ids(ids_path, ids, schema)
+    _check_labels(labels_path, labels)
+    return Split(ids, labels)
+
+
+def current(directory: Path, source: Mapping[str, Any]) -> Schema | None:
+    """The schema of the dataset in `directory` if it is whole and was made from `source`, else None."""
+    try:
+        schema = open_schema(directory)
+        if schema.source != source:
+            return None
+        for split in SPLITS:
+            open_split(directory, split)
+    except InputError:
+        return None
+    return schema
+
+
+def write(
+    out: Path,
+    schema: Schema,
+    splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    vocabulary: pl.DataFrame | None,
+) -> None:
+    """Writes an encoded dataset to `out`, whole or not at all.
+
+    `splits` maps each of train, valid and test to (ids int32 [N,S], labels float32 [N]); `vocabulary` has
+    columns field, value, id. An encoded dataset already in `out` is replaced once the new one is on disk;
+    raises InputError if `out` holds anything else or cannot be written, ValueError if arrays and schema
+    disagree.
+    """
+    _check_arrays(schema, splits)
+    out = out.resolve()  # so that a symbolic link keeps pointing at the dataset
+    try:
+        with _staging(out) as new:
+            _write_files(new, schema, splits, vocabulary)
+            with _locked(out.parent):
+                _check_replaceable(out)
+                _swap(new, out)
+    except OSError as error:
+        raise InputError(
+            f"{out}: cannot write the encoded dataset ({error.strerror or error}); choose another --out"
+        ) from error
+
+
+def _map(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
+    if not path.is_file():
+        raise InputError(f"{path}: missing; {_REMEDY}")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"{path}: truncated or not a .npy file ({error}); {_REMEDY}") from None
+    if not isinstance(array, np.memmap):
+        raise InputError(f"{path}: not a .npy file; {_REMEDY}")
+    if array.dtype != dtype:
+        raise InputError(f"{path}: holds {array.dtype}, not {dtype}; {_REMEDY}")
+    if array.shape != shape:
+        raise InputError(f"{path}: has shape {array.shape}, the schema says {shape}; {_REMEDY}")
+    if not array.flags.c_contiguous:
+        raise InputError(f"{path}: stored by columns, not by rows; {_REMEDY}")
+    expected = array.offset + array.nbytes
+    if path.stat().st_size != expected:
+        raise InputError(f"{path}: has {path.stat().st_size} bytes, its header says {expected}; {_REMEDY}")
+    return array
+
+
+def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    step = max(1, _CHUNK_BYTES * len(array) // array.nbytes)
+    for start in range(0, len(array), step):
+        yield start, array[start : start + step]
+
+
+def _check_ids(path: Path, ids: np.ndarray, schema: Schema) -> None:
+    fields = [field for field in schema.fields for _ in range(field.max_len)]
+    first = np.array([field.offset + 1 for field in fields], np.int32)
+    count = np.array([field.vocab_size - 1 for field in fields], np.uint32)
+    for start, chunk in _chunks(ids):
+        # One unsigned comparison tests both ends: an id below `first` wraps around to a large number.
+        bad = ((chunk - first).view(np.uint32) >= count) & (chunk != 0)
+        if bad.any():
+            row, slot = np.argwhere(bad)[0]
+            field = fields[slot]
+            raise InputError(
+                f"{path}: row {start + row}, field {field.name}: id {chunk[row, slot]} is neither 0 (padding)"
+                f" nor in [{field.offset + 1}, {field.offset + field.vocab_size}); {_REMEDY}"
+            )
+
+
+def _check_labels(path: Path, labels: np.ndarray) -> None:
+    for start, chunk in _chunks(labels):
+        bad = (chunk != 0) & (chunk != 1)
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise InputError(
+                f"{path}: row {start + row}, field label: value {chunk[row]:g} is neither 0 nor 1; {_REMEDY}"
+            )
+
+
+def _check_arrays(schema: Schema, splits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    Schema.from_json(schema.to_json())  # what is written can be read
+    for name in SPLITS:
+        ids, labels = splits[name]
+        rows = schema.splits[name]
+        if ids.dtype != np.int32 or ids.shape != (rows, schema.num_slots):
+            raise ValueError(f"{name} ids are {ids.dtype} {ids.shape}, not int32 {(rows, schema.num_slots)}")
+        if labels.dtype != np.float32 or labels.shape != (rows,):
+            raise ValueError(f"{name} labels are {labels.dtype} {labels.shape}, not float32 {(rows,)}")
+
+
+def _check_replaceable(out: Path) -> None:
+    if not out.exists() or _is_encoded(out):
+        return
+    if not out.is_dir():
+        raise InputError(f"{out}: is a file; give --out a directory")
+    if any(out.iterdir()):
+        raise InputError(
+            f"{out}: is not empty and holds no encoded dataset; nothing was changed, choose another --out"
+        )
+
+
+def _is_encoded(directory: Path) -> bool:
+    # Looser than open_schema: a damaged or older dataset of ours may be replaced.
+    try:
+        document = json.loads((directory / _SCHEMA).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and document.get("format") == FORMAT
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[bool]:
+    """Holds an exclusive lock on a directory; yields False where the file system has none.
+
+    The kernel drops the lock when its process ends, however that happens.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """A fresh directory beside `out`, locked while in use and removed at the end if still there.
+
+    Raises InputError if `out` must not be replaced: better now than when all is written.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    new = out.parent / f"{_prefix(out)}{uuid.uuid4().hex}"
+    with contextlib.ExitStack() as stack:
+        with _locked(out.parent) as exclusive:  # or another writer's swap could look like a foreign directory
+            if exclusive:
+                _remove_leftovers(out)
+            _check_replaceable(out)
+            new.mkdir()
+            stack.callback(shutil.rmtree, new, ignore_errors=True)
+            stack.enter_context(_locked(new))
+        yield new
+
+
+def _prefix(out: Path) -> str:
+    return f".{out.name}.tmp-"
+
+
+def _remove_leftovers(out: Path) -> None:
+    # A living writer holds its directory's lock; a lock that is free belonged to one that was killed.
+    ours = re.compile(re.escape(_prefix(out)) + "[0-9a-f]{32}(-old)?")
+    for leftover in [path for path in out.parent.iterdir() if ours.fullmatch(path.name)]:
+        if leftover.name.endswith("-old") and not out.exists():
+            leftover.rename(out)  # killed between the two renames of _swap
+            continue
+        with contextlib.suppress(OSError):
+            descriptor = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(leftover)
+            finally:
+                os.close(descriptor)
+
+
+def _write_files(
+    directory: Path,
+    schema: Schema,
+    splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    vocabulary: pl.DataFrame | None,
+) -> None:
+    for name in SPLITS:
+        (directory / name).mkdir()
+        for kind, array in zip(("ids", "labels"), splits[name], strict=True):
+            with (directory / name / f"{kind}.npy").open("wb") as file:
+                np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+    if vocabulary is not None:
+        vocabulary.write_parquet(directory / "vocabulary.parquet")
+    (directory / _SCHEMA).write_text(schema.to_json(), encoding="utf-8")
+    for path in (*directory.rglob("*"), directory):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _swap(new: Path, out: Path) -> None:
+    """Renames `new` to `out`; a dataset already there is renamed aside first and deleted last."""
+    try:
+        new.rename(out)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        aside = new.with_name(f"{new.name}-old")  # a leftover like any other if we are killed here
+        out.rename(aside)
+        try:
+            new.rename(out)
+        except BaseException:
+            aside.rename(out)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+    _sync(out.parent)

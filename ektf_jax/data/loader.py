@@ -1,0 +1,72 @@
+"""Batches of a split: in order for evaluation; shuffled each epoch, by Grain, for training."""
+
+import functools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import grain
+import numpy as np
+
+from ektf_jax.data.encoded import Split
+
+
+class Batch(NamedTuple):
+    """ids int32 [B, S] and labels float32 [B]."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+
+
+class ShuffledBatches:
+    """A Grain source whose records are whole batches, numbered on through all epochs.
+
+    Batch i belongs to epoch i // batches_per_epoch. Each epoch visits every row once, in an order that
+    depends on (seed, epoch) only; its last batch is short when B does not divide the rows. The position is
+    a single number, so that any iterator over this source resumes in the middle of an epoch.
+    """
+
+    def __init__(self, split: Split, batch_size: int, *, seed: int, epochs: int):
+        self._split = split
+        self._batch_size = batch_size
+        self._epochs = epochs
+        self.batches_per_epoch = -(-len(split.labels) // batch_size)
+        # Two: Grain's prefetching reads the next epoch's first batches before the last of this one is used.
+        self._order = functools.lru_cache(maxsize=2)(
+            lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(split.labels))
+        )
+
+    def __len__(self) -> int:
+        return self._epochs * self.batches_per_epoch
+
+    def __getitem__(self, index: int) -> Batch:
+        epoch, position = divmod(int(index), self.batches_per_epoch)
+        start = position * self._batch_size
+        rows = self._order(epoch)[start : start + self._batch_size]
+        return Batch(self._split.ids[rows], self._split.labels[rows])
+
+
+def training_batches(
+    split: Split, batch_size: int, *, seed: int, epochs: int
+) -> tuple[grain.DatasetIterator, int]:
+    """An iterator over shuffled training batches of `epochs` epochs, and the batches in one epoch.
+
+    The iterator's `get_state()` and `set_state()` (JSON) hold its position.
+    """
+    source = ShuffledBatches(split, batch_size, seed=seed, epochs=epochs)
+    # One reader keeps up: a batch is one gather (benchmarks/loader.py).
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+    batches = iter(grain.MapDataset.source(source).to_iter_dataset(options))
+    return batches, source.batches_per_epoch
+
+
+def evaluation_batches(split: Split, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """All rows in order, as (ids [B, S], number of rows that count).
+
+    The last batch is filled up with padding ids, so that every batch has one shape and compiles once.
+    """
+    for start in range(0, len(split.labels), batch_size):
+        ids = np.asarray(split.ids[start : start + batch_size])
+        rows = len(ids)
+        if rows < batch_size:
+            ids = np.pad(ids, ((0, batch_size - rows), (0, 0)))
+        yield ids, rows

@@ -1,0 +1,180 @@
+"""What an encoded dataset holds: its fields, their ids, its splits and where it came from."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ektf_jax.errors import InputError
+
+FORMAT = "ektf-jax encoded dataset"
+VERSION = 1
+SPLITS = ("train", "valid", "test")
+_MAX_FEATURES = 2**31 - 1  # ids are int32
+_REMEDY = "prepare the dataset again"
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field: rows [offset, offset + vocab_size) of the fused table, in max_len id slots.
+
+    vocab_size counts one padding and one out-of-vocabulary entry. Local id 0 is padding, which is fused
+    id 0 in every field, so that row `offset` of any later field is never used; known values are fused
+    ids offset + 1 ... offset + vocab_size - 2, and `oov` is the last.
+    """
+
+    name: str
+    vocab_size: int
+    offset: int
+    max_len: int = 1
+
+    @property
+    def oov(self) -> int:
+        """The fused id of a value that the vocabulary lacks."""
+        return self.offset + self.vocab_size - 1
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The fields of a dataset in order, the rows of each split, and the provenance of both.
+
+    `source` is free-form JSON: the raw files' bytes and sha256, and options such as the split's seed.
+    """
+
+    dataset: str
+    fields: tuple[Field, ...]
+    splits: dict[str, int]
+    source: dict[str, Any]
+
+    @property
+    def num_fields(self) -> int:
+        """F."""
+        return len(self.fields)
+
+    @property
+    def num_slots(self) -> int:
+        """S: the id columns of a row."""
+        return sum(field.max_len for field in self.fields)
+
+    @property
+    def num_features(self) -> int:
+        """V: the rows of the fused table."""
+        return sum(field.vocab_size for field in self.fields)
+
+    @property
+    def slots(self) -> tuple[tuple[int, int], ...]:
+        """For each field the (start, stop) of its id columns."""
+        stops = _running_sum(field.max_len for field in self.fields)
+        return tuple((stop - field.max_len, stop) for field, stop in zip(self.fields, stops, strict=True))
+
+    def to_json(self) -> str:
+        """The text of schema.json."""
+        document = {
+            "format": FORMAT,
+            "version": VERSION,
+            "dataset": self.dataset,
+            "fields": [asdict(field) for field in self.fields],
+            "splits": self.splits,
+            "source": self.source,
+        }
+        return json.dumps(document, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, file: str = "schema.json") -> "Schema":
+        """Reads the text of a schema.json; `file` is the name that errors give it.
+
+        Raises InputError naming the file, the field and the value if anything is missing or wrong.
+        """
+        try:
+            document = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"{file}: not JSON ({error}); {_REMEDY}") from None
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise InputError(f"{file}: not the schema of an encoded dataset (no format {FORMAT!r})")
+        if document.get("version") != VERSION or isinstance(document["version"], bool):
+            raise InputError(
+                f"{file}: version is {document.get('version')!r}, this program reads {VERSION}; {_REMEDY}"
+            )
+        dataset = _text(document, "dataset", file)
+        fields = _fields(_typed(document, "fields", list, file), file)
+        splits = _typed(document, "splits", dict, file)
+        if set(splits) != set(SPLITS):
+            raise InputError(f"{file}: splits are {sorted(splits)}, not {sorted(SPLITS)}; {_REMEDY}")
+        rows = {name: _count(splits, name, 1, f"{file}: splits") for name in SPLITS}
+        return cls(dataset, fields, rows, _typed(document, "source", dict, file))
+
+
+def make_fields(entries: Iterable[tuple[str, int, int]]) -> tuple[Field, ...]:
+    """Lays out fields one after another in the fused table, from (name, vocab_size, max_len)."""
+    rows = list(entries)
+    ends = _running_sum(vocab_size for _, vocab_size, _ in rows)
+    return tuple(
+        Field(name, vocab_size, end - vocab_size, max_len)
+        for (name, vocab_size, max_len), end in zip(rows, ends, strict=True)
+    )
+
+
+def _running_sum(values: Iterable[int]) -> list[int]:
+    sums: list[int] = []
+    for value in values:
+        sums.append(value + (sums[-1] if sums else 0))
+    return sums
+
+
+def _fields(entries: list[Any], file: str) -> tuple[Field, ...]:
+    if not entries:
+        raise InputError(f"{file}: fields is empty; {_REMEDY}")
+    fields: list[Field] = []
+    names: set[str] = set()
+    offset = 0
+    for index, entry in enumerate(entries):
+        where = f"{file}: fields[{index}]"
+        if not isinstance(entry, dict):
+            raise InputError(f"{where}: is {entry!r}, not an object; {_REMEDY}")
+        name = _text(entry, "name", where)
+        where = f"{where} ({name})"
+        if name in names:
+            raise InputError(f"{where}: name {name!r} appears twice; {_REMEDY}")
+        field = Field(
+            name,
+            _count(entry, "vocab_size", 2, where),
+            _count(entry, "offset", 0, where),
+            _count(entry, "max_len", 1, where),
+        )
+        if field.offset != offset:
+            raise InputError(
+                f"{where}: offset is {field.offset}, but the fields before it end at {offset}; {_REMEDY}"
+            )
+        offset += field.vocab_size
+        if offset > _MAX_FEATURES:
+            raise InputError(
+                f"{where}: vocab_size {field.vocab_size} takes the ids past int32 ({_MAX_FEATURES});"
+                " prepare with a higher minimum count"
+            )
+        names.add(name)
+        fields.append(field)
+    return tuple(fields)
+
+
+def _typed(document: dict[str, Any], key: str, kind: type, where: str) -> Any:
+    if key not in document:
+        raise InputError(f"{where}: {key} is missing; {_REMEDY}")
+    value = document[key]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        wanted = {int: "a whole number", str: "text", list: "a list", dict: "an object"}[kind]
+        raise InputError(f"{where}: {key} is {value!r}, not {wanted}; {_REMEDY}")
+    return value
+
+
+def _text(document: dict[str, Any], key: str, where: str) -> str:
+    value: str = _typed(document, key, str, where)
+    if not value:
+        raise InputError(f"{where}: {key} is empty; {_REMEDY}")
+    return value
+
+
+def _count(document: dict[str, Any], key: str, least: int, where: str) -> int:
+    value: int = _typed(document, key, int, where)
+    if value < least:
+        raise InputError(f"{where}: {key} is {value}, less than {least}; {_REMEDY}")
+    return value

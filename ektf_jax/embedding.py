@@ -1,0 +1,53 @@
+"""The fused embedding table: one table for all fields, ids already offset into it."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ektf_jax.data.schema import Schema
+
+
+class Embedding(nnx.Module):
+    """Field embeddings by lookup; a multi-valued field is the mean of its filled slots. [B, S] -> [B, F, D].
+
+    Id 0 is padding in every field: it contributes nothing and gets no gradient, and a field without any
+    value is the zero vector. Initialised N(0, 1e-4^2), padding rows zero, as in FuxiCTR. `table` has one
+    row per feature, [V, D].
+    """
+
+    def __init__(self, schema: Schema, dim: int, *, rngs: nnx.Rngs):
+        table = 1e-4 * jax.random.normal(rngs.params(), (schema.num_features, dim))
+        padding = jnp.array([field.offset for field in schema.fields])
+        self.table = nnx.Param(table.at[padding].set(0))
+        self.runs = _runs([field.max_len for field in schema.fields])
+
+    def __call__(self, ids: jax.Array) -> jax.Array:
+        mask = (ids != 0).astype(jnp.float32)
+        vectors = self.table[...][ids] * mask[..., None]
+        parts = []
+        for start, count, max_len in self.runs:
+            stop = start + count * max_len
+            part = vectors[:, start:stop]
+            if max_len > 1:
+                shape = (ids.shape[0], count, max_len)
+                filled = jnp.sum(mask[:, start:stop].reshape(shape), axis=2)
+                pooled = jnp.sum(part.reshape(*shape, -1), axis=2)
+                part = pooled / jnp.maximum(filled, 1)[..., None]
+            parts.append(part)
+        return jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+
+
+def _runs(max_lens: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
+    """Neighbouring fields of equal max_len, as (first slot, fields, max_len): one slice serves them all."""
+    runs: list[tuple[int, int, int]] = []
+    slot = 0
+    for max_len in max_lens:
+        if runs and runs[-1][2] == max_len:
+            start, count, _ = runs[-1]
+            runs[-1] = (start, count + 1, max_len)
+        else:
+            runs.append((slot, 1, max_len))
+        slot += max_len
+    return tuple(runs)

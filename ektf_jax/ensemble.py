@@ -1,0 +1,137 @@
+"""Ensembles of students over one shared embedding: a tuple of groups, each a stack of equal networks."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ektf_jax import losses
+from ektf_jax.data.schema import Schema
+from ektf_jax.embedding import Embedding
+from ektf_jax.students.layers import linear
+
+FUSIONS = ("mean", "sum", "concat")
+STACKS = ("auto", "vmap", "scan")
+
+
+class Prediction(NamedTuple):
+    """Logits of the students [K, B] and of their ensemble [B].
+
+    Students fused by "concat" have no prediction of their own: K is 0 there.
+    """
+
+    students: jax.Array
+    ensemble: jax.Array
+
+
+class StudentGroup(nnx.Module):
+    """`size` copies of one student, each with its own initialisation, dropout and BatchNorm statistics.
+
+    The copies are one module whose parameters and statistics carry a leading axis of `size`. `stack` says
+    how that axis is run: "vmap" makes every layer one batched product, which accelerators want; "scan"
+    runs the copies in turn, compiled once, whose plain products are faster on a CPU and whose memory is
+    one copy's; "auto" is scan on the CPU and vmap elsewhere.
+    """
+
+    def __init__(
+        self, make_student: Callable[..., nnx.Module], size: int, *, stack: str = "auto", key: jax.Array
+    ):
+        if stack not in STACKS:
+            raise ValueError(f"stack {stack!r} is unknown: use one of {', '.join(STACKS)}")
+        if stack == "auto":
+            stack = "scan" if jax.default_backend() == "cpu" else "vmap"
+        self.size = size
+        self.stack = stack
+        keys = jax.random.split(key, size)
+        graphdef, _ = nnx.split(make_student(rngs=nnx.Rngs(keys[0])))
+        states = jax.vmap(lambda key: nnx.state(make_student(rngs=nnx.Rngs(key))))(keys)
+        self.students = nnx.merge(graphdef, states)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of one copy's last hidden state."""
+        return self.students.hidden_size  # type: ignore[attr-defined]  # see ektf_jax.students
+
+    def __call__(
+        self, embeddings: jax.Array, *, train: bool = False, key: jax.Array, method: str = "__call__"
+    ) -> jax.Array:
+        """Run every copy on the same embeddings [B, F, D]. Returns [size, B], or [size, B, H] of "hidden"."""
+        graphdef, state = nnx.split(self.students)
+
+        def run_one(copy: tuple[nnx.State, jax.Array]) -> tuple[jax.Array, nnx.State]:
+            state, key = copy
+            student = nnx.merge(graphdef, state, copy=True)
+            output = getattr(student, method)(embeddings, train=train, key=key)
+            return output, nnx.state(student, nnx.BatchStat)
+
+        run_all = jax.vmap(run_one) if self.stack == "vmap" else partial(jax.lax.map, run_one)
+        outputs, statistics = run_all((state, jax.random.split(key, self.size)))
+        if train:
+            nnx.update(self.students, statistics)
+        return outputs
+
+
+class Ensemble(nnx.Module):
+    """Embedding, students, fusion: ids [B, S] -> `Prediction`. The whole model of Section 3.5.
+
+    Args:
+      schema: fields, vocabulary and slots of the dataset.
+      students: per group, how to make a student from (num_fields, embedding_dim, rngs) and how many.
+      embedding_dim: D.
+      fusion: how students become the ensemble (Eq. 1): "mean" or "sum" of logits, or "concat", a linear
+        layer over the students' last hidden states.
+      stack: see `StudentGroup`.
+      key: seed of all initialisation.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        students: Sequence[tuple[Callable[..., nnx.Module], int]],
+        *,
+        embedding_dim: int,
+        fusion: str = "mean",
+        stack: str = "auto",
+        key: jax.Array,
+    ):
+        if fusion not in FUSIONS:
+            raise ValueError(f"fusion {fusion!r} is unknown: use one of {', '.join(FUSIONS)}")
+        embedding_key, head_key, *group_keys = jax.random.split(key, 2 + len(students))
+        self.embedding = Embedding(schema, embedding_dim, rngs=nnx.Rngs(embedding_key))
+        self.groups = nnx.List(
+            StudentGroup(
+                partial(make_student, schema.num_fields, embedding_dim), size, stack=stack, key=group_key
+            )
+            for (make_student, size), group_key in zip(students, group_keys, strict=True)
+        )
+        self.fusion = fusion
+        if fusion == "concat":
+            width = sum(group.hidden_size * group.size for group in self.groups)
+            self.head = linear(width, 1, rngs=nnx.Rngs(head_key))
+
+    def __call__(self, ids: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> Prediction:
+        """Predict. In training BatchNorm uses and updates batch statistics, and `key` seeds dropout."""
+        if key is None:
+            if train:
+                raise ValueError("training needs a key for dropout")
+            key = jax.random.key(0)  # evaluation draws nothing from it
+        embeddings = self.embedding(ids)
+        keys = jax.random.split(key, len(self.groups))
+        method = "hidden" if self.fusion == "concat" else "__call__"
+        outputs = [
+            group(embeddings, train=train, key=key, method=method)
+            for group, key in zip(self.groups, keys, strict=True)
+        ]
+        if self.fusion == "concat":
+            hidden = jnp.concatenate([h for output in outputs for h in output], axis=-1)
+            return Prediction(jnp.zeros((0, ids.shape[0])), self.head(hidden)[:, 0])
+        logits = jnp.concatenate(outputs)
+        return Prediction(logits, losses.fuse(logits, self.fusion))
+
+
+def count_parameters(model: nnx.Module) -> int:
+    """Number of trainable values."""
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))

@@ -1,0 +1,256 @@
+"""The EKTF loss, Eq. 1 to 6 of "Ensemble Learning via Knowledge Transfer for CTR Prediction".
+
+Pure functions of arrays: student logits [K, B] (student axis first) and labels [B] in {0, 1}. All of them
+can be jitted, differentiated and vmapped, and work in float32 and float64. K is the number of students, B
+the batch size, p = sigmoid(logits) the predictions of the students.
+
+Where the paper and its authors' code differ, the default is what the code does, since the paper's tables
+came from it, and an argument selects the paper's wording. This module imports jax and optax only.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+class Terms(NamedTuple):
+    """The parts of a loss, for logging: which part moved, who scored what, who teaches whom.
+
+    Scalars `ctr`, `kd` and `dml` sum to the loss. `scores` [K] are the examination scores (Eq. 4),
+    `teaching_weights` [K] lambda and `peer_weights` [K, K] mu (Eq. 5; row k: whom student k learns from),
+    as used in the loss (0 where the term is off; batch means where they are per sample).
+    """
+
+    ctr: jax.Array
+    kd: jax.Array
+    dml: jax.Array
+    scores: jax.Array
+    teaching_weights: jax.Array
+    peer_weights: jax.Array
+
+
+def fuse(logits: jax.Array, method: str) -> jax.Array:
+    """Ensemble logit of the students: their "mean" or "sum" (Eq. 1). [K, B] -> [B].
+
+    "concat" needs the students' hidden states and lives in `ektf_jax.ensemble`.
+    """
+    if method == "mean":
+        return jnp.mean(logits, axis=0)
+    if method == "sum":
+        return jnp.sum(logits, axis=0)
+    raise ValueError(f'fusion method {method!r} is unknown: use "mean" or "sum"')
+
+
+def ctr_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Binary cross-entropy from logits (L_CTR in Eq. 2), mean over the batch. [..., B], [B] -> [...]."""
+    return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype)), axis=-1)
+
+
+def exam_scores(logits: jax.Array, labels: jax.Array, *, per_sample: bool = False) -> jax.Array:
+    """Examination score S_k = 1 - |y - p_k| of every student (Eq. 4): 1 is perfect. [K, B], [B] -> [K].
+
+    The score is the batch mean, one per student, as in the authors' code; `per_sample=True` keeps one per
+    sample, as Eq. 4 is written: [K, B].
+    """
+    labels = labels.astype(logits.dtype)
+    # p(label) = 1 - |y - p|, without the cancellation of 1 - (1 - p).
+    scores = jax.nn.sigmoid((2 * labels - 1) * logits)
+    return scores if per_sample else jnp.mean(scores, axis=-1)
+
+
+def teaching_weights(scores: jax.Array) -> jax.Array:
+    """lambda = softmin(scores) (Eq. 5): the teacher attends most to the weakest student. [K] -> [K]."""
+    return jax.nn.softmax(-scores, axis=0)
+
+
+def peer_weights(scores: jax.Array) -> jax.Array:
+    """mu (Eq. 5): mu[k, l] is the softmax of S_l - S_k over the peers l != k. [K] -> [K, K].
+
+    Every row sums to 1 and the diagonal is 0; a student without peers (K = 1) has the row [0].
+    """
+    num_students = scores.shape[0]
+    if num_students == 1:
+        return jnp.zeros((1, 1), scores.dtype)
+    # S_k is the same along row k, so the softmax does not see it.
+    others = ~jnp.eye(num_students, dtype=bool)
+    return jax.nn.softmax(jnp.broadcast_to(scores, others.shape), axis=1, where=others)
+
+
+def kd_ctr_loss(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    weights: jax.Array | float | None = None,
+    teacher: str = "mean_logit",
+    stop_gradient: bool = True,
+) -> tuple[jax.Array, Terms]:
+    """Ensemble trained on the labels, students distilled from it (Eq. 2). [K, B], [B] -> scalar, Terms.
+
+    L = L_CTR(teacher) + sum_k weights_k * MSE(p_teacher, p_k). `weights` is lambda, a scalar or [K], by
+    default 1 / K; `teacher` and `stop_gradient` are as in `ektf_loss`.
+    """
+    _check(logits, labels)
+    num_students = logits.shape[0]
+    weights = jnp.broadcast_to(_or_uniform(weights, 1 / num_students, logits), (num_students,))
+    ctr = _teacher_ctr_loss(logits, labels, teacher)
+    kd = jnp.sum(weights * jnp.mean(_teacher_gap(logits, teacher, stop_gradient) ** 2, axis=1))
+    scores = exam_scores(logits, labels)
+    zero = jnp.zeros((), logits.dtype)
+    return ctr + kd, Terms(ctr, kd, zero, scores, weights, jnp.zeros((num_students,) * 2, logits.dtype))
+
+
+def dml_ctr_loss(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    weights: jax.Array | float | None = None,
+    stop_gradient: bool = True,
+) -> tuple[jax.Array, Terms]:
+    """Every student trained on the labels and on its peers (Eq. 3). [K, B], [B] -> scalar, Terms.
+
+    L = sum_k (L_CTR(p_k) + sum_{l != k} weights_kl * MSE(p_l, p_k)). `weights` is mu, a scalar or [K, K]
+    (the diagonal does not count), by default 1 / K (the paper's second footnote).
+    """
+    _check(logits, labels)
+    num_students = logits.shape[0]
+    shape = (num_students, num_students)
+    weights = jnp.broadcast_to(_or_uniform(weights, 1 / num_students, logits), shape)
+    weights = weights * (1 - jnp.eye(num_students, dtype=logits.dtype))
+    ctr = jnp.sum(ctr_loss(logits, labels))
+    dml = jnp.sum(weights * _pairwise_mse(logits, stop_gradient))
+    zero = jnp.zeros((), logits.dtype)
+    none = jnp.zeros((num_students,), logits.dtype)
+    return ctr + dml, Terms(ctr, zero, dml, exam_scores(logits, labels), none, weights)
+
+
+def ektf_loss(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    teacher: str = "mean_logit",
+    stop_gradient: bool = True,
+    kd: bool = True,
+    dml: bool = True,
+    examination: bool = True,
+    per_sample: bool = False,
+) -> tuple[jax.Array, Terms]:
+    """The EKTF loss (Eq. 6). [K, B], [B] -> scalar, Terms.
+
+    L = 1/K sum_k L_CTR(p_k) + sum_k lambda_k MSE(p_teacher, p_k) + 1/K sum_k sum_{l != k} mu_kl MSE(p_l, p_k)
+
+    Args:
+      logits: student logits [K, B]. With K = 1 there are no peers and the mutual learning term is 0.
+      labels: clicks [B] in {0, 1}.
+      teacher: "mean_logit", sigmoid of the mean logit (authors' code), or "mean_prob", the mean of the
+        predictions (Eq. 2).
+      stop_gradient: whether the teacher and the peers are constant targets (authors' code). The gradient
+        always flows through the weights lambda and mu.
+      kd: whether the teacher teaches (off: the ablation "only DML").
+      dml: whether students learn from each other (off: "only KD").
+      examination: whether scores set the weights (off: "w/o EM", lambda = 1/K and mu = 1/(K-1)).
+      per_sample: one examination score, and so one lambda and mu, per sample (Eq. 4 and 5 as written)
+        rather than per batch (authors' code).
+    """
+    _check(logits, labels)
+    num_students = logits.shape[0]
+    per_sample = per_sample and examination
+    scores = exam_scores(logits, labels, per_sample=per_sample)
+    graded = scores if examination else jnp.zeros_like(scores)
+
+    ctr = jnp.mean(ctr_loss(logits, labels))
+
+    kd_term = jnp.zeros((), logits.dtype)
+    lam = jnp.zeros((num_students,), logits.dtype)
+    if kd:
+        lam = teaching_weights(graded)
+        squares = _teacher_gap(logits, teacher, stop_gradient) ** 2
+        if per_sample:
+            kd_term = jnp.mean(jnp.sum(lam * squares, axis=0))
+            lam = jnp.mean(lam, axis=1)
+        else:
+            kd_term = jnp.sum(lam * jnp.mean(squares, axis=1))
+
+    dml_term = jnp.zeros((), logits.dtype)
+    mu = jnp.zeros((num_students, num_students), logits.dtype)
+    if dml and num_students > 1:
+        if per_sample:
+            dml_term, mu = _per_sample_mutual_learning(logits, graded, stop_gradient)
+        else:
+            mu = peer_weights(graded)
+            dml_term = jnp.sum(mu * _pairwise_mse(logits, stop_gradient)) / num_students
+
+    if per_sample:
+        scores = jnp.mean(scores, axis=1)
+    return ctr + kd_term + dml_term, Terms(ctr, kd_term, dml_term, scores, lam, mu)
+
+
+def _check(logits: jax.Array, labels: jax.Array) -> None:
+    if logits.ndim != 2 or labels.shape != logits.shape[1:]:
+        raise ValueError(f"expected logits [K, B] and labels [B], got {logits.shape} and {labels.shape}")
+
+
+def _or_uniform(weights: jax.Array | float | None, uniform: float, like: jax.Array) -> jax.Array:
+    return jnp.asarray(uniform if weights is None else weights, like.dtype)
+
+
+def _teacher_ctr_loss(logits: jax.Array, labels: jax.Array, teacher: str) -> jax.Array:
+    if teacher == "mean_logit":
+        return ctr_loss(fuse(logits, "mean"), labels)
+    if teacher == "mean_prob":
+        # log of the mean probability of the label, from logits, so that it stays finite where p rounds to 0.
+        signed = (2 * labels.astype(logits.dtype) - 1) * logits
+        log_mean = jax.nn.logsumexp(jax.nn.log_sigmoid(signed), axis=0) - jnp.log(logits.shape[0])
+        return -jnp.mean(log_mean)
+    raise ValueError(f'teacher {teacher!r} is unknown: use "mean_logit" or "mean_prob"')
+
+
+def _teacher_gap(logits: jax.Array, teacher: str, stop_gradient: bool) -> jax.Array:
+    """p_k - p_teacher, [K, B]."""
+    students = jax.nn.sigmoid(logits)
+    if teacher == "mean_logit":
+        target = jax.nn.sigmoid(fuse(logits, "mean"))
+    elif teacher == "mean_prob":
+        target = jnp.mean(students, axis=0)
+    else:
+        raise ValueError(f'teacher {teacher!r} is unknown: use "mean_logit" or "mean_prob"')
+    return students - (jax.lax.stop_gradient(target) if stop_gradient else target)
+
+
+def _centred(logits: jax.Array, stop_gradient: bool) -> tuple[jax.Array, jax.Array]:
+    """Predictions and targets [K, B], both relative to the students' mean.
+
+    Expanding (a - b)^2 cancels badly when a and b nearly agree; what is left of them after their common
+    part is gone is as small as their difference.
+    """
+    p = jax.nn.sigmoid(logits)
+    centre = jax.lax.stop_gradient(jnp.mean(p, axis=0))
+    return p - centre, (jax.lax.stop_gradient(p) if stop_gradient else p) - centre
+
+
+def _pairwise_mse(logits: jax.Array, stop_gradient: bool) -> jax.Array:
+    """MSE(target l, prediction k) as entry [k, l], by one matrix product instead of a [K, K, B] tensor."""
+    p, targets = _centred(logits, stop_gradient)
+    cross = jnp.matmul(p, targets.T, precision=jax.lax.Precision.HIGHEST)
+    squares = jnp.sum(p**2, axis=1)[:, None] + jnp.sum(targets**2, axis=1)[None, :]
+    return (squares - 2 * cross) / logits.shape[1]
+
+
+def _per_sample_mutual_learning(
+    logits: jax.Array, scores: jax.Array, stop_gradient: bool
+) -> tuple[jax.Array, jax.Array]:
+    """Third term of Eq. 6 with weights per sample, and their batch mean [K, K], in O(K B + K^2) memory.
+
+    mu_kl = e_l / (sum_i e_i - e_k) with e = exp(S), so both sums over l are moments of the targets that
+    all students share. Scores lie in [0, 1]: exp needs no shift and the denominator is at least K - 1.
+    """
+    p, targets = _centred(logits, stop_gradient)
+    e = jnp.exp(scores)
+    total = jnp.sum(e, axis=0)
+    inverse = 1 / (total - e)
+    # The sum runs over all l: student k's distance to itself is 0, in value and in gradient.
+    squares = jnp.sum(e * targets**2, axis=0) - 2 * p * jnp.sum(e * targets, axis=0) + p**2 * total
+    mu = jnp.matmul(inverse, e.T, precision=jax.lax.Precision.HIGHEST) / logits.shape[1]
+    mu = mu * (1 - jnp.eye(logits.shape[0], dtype=logits.dtype))
+    return jnp.mean(inverse * squares), mu

@@ -1,0 +1,103 @@
+"""Runs read back from their result.json files, and grouped for tables and figures."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ektf_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Run:
+    """One result.json: what was trained (`label`, K) and the test metrics of ensemble and students."""
+
+    label: str
+    num_students: int
+    seed: int
+    parameters: int
+    auc: float
+    logloss: float
+    student_aucs: tuple[float, ...]
+    samples_per_second: float
+
+
+def load(directory: Path) -> list[Run]:
+    """All runs below a directory, by label, K and seed. InputError where there is none or one is broken."""
+    paths = sorted(directory.rglob("result.json"))
+    if not paths:
+        raise InputError(
+            f"{directory}: no result.json below it; train with `python -m experiments.train` first"
+        )
+    runs = [_read(path) for path in paths]
+    return sorted(runs, key=lambda run: (run.num_students > 1, run.label, run.num_students, run.seed))
+
+
+def groups(runs: list[Run]) -> dict[tuple[str, int], list[Run]]:
+    """Runs that differ in seed only, under (label, K), in the order of `runs`."""
+    grouped: dict[tuple[str, int], list[Run]] = {}
+    for run in runs:
+        grouped.setdefault((run.label, run.num_students), []).append(run)
+    return grouped
+
+
+def table(runs: list[Run]) -> str:
+    """A Markdown table: a line per method and K, test metrics averaged over seeds.
+
+    Best and worst student, and the ensemble's lead over the best one, are per run, then averaged.
+    """
+    lines = [
+        "| model | K | seeds | parameters | ensemble AUC | logloss | best student | worst student | lead |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for (label, num_students), same in groups(runs).items():
+        best = _mean([max(run.student_aucs, default=np.nan) for run in same])
+        worst = _mean([min(run.student_aucs, default=np.nan) for run in same])
+        auc = _mean([run.auc for run in same])
+        spread = f" ± {np.std([run.auc for run in same], ddof=1):.4f}" if len(same) > 1 else ""
+        cells = [
+            label,
+            str(num_students),
+            str(len(same)),
+            f"{same[0].parameters:,}",
+            f"{auc:.4f}{spread}",
+            f"{_mean([run.logloss for run in same]):.4f}",
+            *(("-", "-", "-") if np.isnan(best) else (f"{best:.4f}", f"{worst:.4f}", f"{auc - best:+.4f}")),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values))
+
+
+def _read(path: Path) -> Run:
+    try:
+        result: dict[str, Any] = json.loads(path.read_text())
+        config, test = result["config"], result["test"]
+        return Run(
+            label=_label(config),
+            num_students=config["ensemble"]["num_students"],
+            seed=result["seed"],
+            parameters=result["params"],
+            auc=test["ensemble"]["auc"],
+            logloss=test["ensemble"]["logloss"],
+            student_aucs=tuple(student["auc"] for student in test["students"]),
+            samples_per_second=result["train_samples_per_second"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a result of this project ({error!r}); remove or repair it") from None
+
+
+def _label(config: dict[str, Any]) -> str:
+    ensemble, method = config["ensemble"], config["transfer"]["name"]
+    kinds = sorted({arguments["name"].upper() for arguments in ensemble["students"].values()})
+    if ensemble["num_students"] == 1:
+        return f"single {kinds[0]}"
+    name = {"none": f"plain {ensemble['fusion']} of", "kd": "KD of", "dml": "DML of", "ektf": "EKTF of"}[
+        method
+    ]
+    return f"{name} {', '.join(kinds)}"

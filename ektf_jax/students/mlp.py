@@ -1,0 +1,43 @@
+"""The multilayer perceptron student (EKTF_MLP)."""
+
+from collections.abc import Sequence
+
+import jax
+from flax import nnx
+
+from ektf_jax.students.layers import HiddenLayers, linear
+
+
+class MLP(nnx.Module):
+    """MLP over the concatenated field embeddings. [B, F, D] -> logits [B].
+
+    The paper's homogeneous student: FuxiCTR's MLP_Block with BatchNorm before the activation and dropout
+    after it, by default with the published 400-400-400 units (Section 4.1.5, authors' run logs).
+    """
+
+    def __init__(
+        self,
+        num_fields: int,
+        embedding_dim: int,
+        *,
+        hidden_units: Sequence[int] = (400, 400, 400),
+        dropout: float = 0.1,
+        batch_norm: bool = True,
+        rngs: nnx.Rngs,
+    ):
+        self.hidden_layers = HiddenLayers(
+            num_fields * embedding_dim, hidden_units, dropout=dropout, batch_norm=batch_norm, rngs=rngs
+        )
+        self.hidden_size = hidden_units[-1]
+        self.output = linear(hidden_units[-1], 1, rngs=rngs)
+
+    def __call__(
+        self, embeddings: jax.Array, *, train: bool = False, key: jax.Array | None = None
+    ) -> jax.Array:
+        return self.output(self.hidden(embeddings, train=train, key=key))[:, 0]
+
+    def hidden(
+        self, embeddings: jax.Array, *, train: bool = False, key: jax.Array | None = None
+    ) -> jax.Array:
+        """The last hidden state [B, hidden_size], for ensembles fused by concatenation."""
+        return self.hidden_layers(embeddings.reshape(embeddings.shape[0], -1), train=train, key=key)

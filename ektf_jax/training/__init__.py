@@ -1,0 +1,1 @@
+"""Training: state and pure step, plateau and early stopping, checkpoints, and the loop that uses them."""

@@ -1,0 +1,146 @@
+"""From a config to the things it names, with errors that say which key to change."""
+
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+from flax import nnx
+
+from ektf_jax import transfer
+from ektf_jax.data.schema import Schema
+from ektf_jax.data.synthetic import SyntheticSpec
+from ektf_jax.ensemble import FUSIONS, STACKS, Ensemble
+from ektf_jax.errors import InputError
+from ektf_jax.students import REGISTRY
+
+Config = Mapping[str, Any]
+
+# What these keys hold is described by the code that takes it, which checks its own arguments.
+_FREE_FORM = ("config.data.synthetic", "config.ensemble.students")
+
+
+def unknown(kind: str, name: str, valid: Iterable[str]) -> InputError:
+    """The error for a name that is not among the valid ones, with the nearest of them."""
+    valid = sorted(valid)
+    near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.3)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return InputError(f"{kind} {name!r} is unknown; {hint}valid: {', '.join(valid)}")
+
+
+def check_keys(config: Config, reference: Config, prefix: str = "config") -> None:
+    """Raise InputError for a key that `reference` lacks, or one of its keys that is missing."""
+    for key, value in config.items():
+        path = f"{prefix}.{key}"
+        if key not in reference:
+            raise unknown("config key", path, (f"{prefix}.{valid}" for valid in reference))
+        if isinstance(value, Mapping) != isinstance(reference[key], Mapping):
+            wanted = "a group of keys" if isinstance(reference[key], Mapping) else "a value"
+            raise InputError(f"{path} = {value!r} must be {wanted}")
+        if isinstance(value, Mapping) and path not in _FREE_FORM:
+            check_keys(value, reference[key], path)
+    for key in reference:
+        if key not in config:
+            raise InputError(f"config key {prefix}.{key} is missing; build on configs/base.py")
+
+
+def check_values(config: Config) -> None:
+    """Raise InputError for a value outside its range. Keys are those of configs/base.py."""
+    data, ensemble, train = config["data"], config["ensemble"], config["train"]
+    rules = {
+        "seed": (config["seed"], lambda v: 0 <= v < 2**32, "in [0, 2^32)"),
+        "data.batch_size": (data["batch_size"], lambda v: v >= 2, "at least 2 (BatchNorm needs two rows)"),
+        "embedding.dim": (config["embedding"]["dim"], lambda v: v >= 1, "at least 1"),
+        "embedding.l2": (config["embedding"]["l2"], lambda v: v >= 0, "at least 0"),
+        "ensemble.num_students": (ensemble["num_students"], lambda v: v >= 1, "at least 1"),
+        "train.max_epochs": (train["max_epochs"], lambda v: v >= 1, "at least 1"),
+        "train.learning_rate": (train["learning_rate"], lambda v: v > 0, "above 0"),
+        "train.clip_norm": (train["clip_norm"], lambda v: v > 0, "above 0"),
+        "train.patience": (train["patience"], lambda v: v >= 1, "at least 1"),
+        "train.learning_rate_decay": (train["learning_rate_decay"], lambda v: 0 < v <= 1, "in (0, 1]"),
+        "train.min_learning_rate": (train["min_learning_rate"], lambda v: v >= 0, "at least 0"),
+        "train.min_delta": (train["min_delta"], lambda v: v >= 0, "at least 0"),
+        "train.log_every": (train["log_every"], lambda v: v >= 1, "at least 1"),
+        "train.checkpoint_every": (train["checkpoint_every"], lambda v: v >= 1, "at least 1"),
+    }
+    for key, (value, holds, wanted) in rules.items():
+        if not holds(value):
+            raise InputError(f"config.{key} = {value!r} must be {wanted}")
+    for key, value, valid in (
+        ("ensemble.fusion", ensemble["fusion"], FUSIONS),
+        ("ensemble.stack", ensemble["stack"], STACKS),
+        ("transfer.name", config["transfer"]["name"], transfer.METHODS),
+    ):
+        if value not in valid:
+            raise unknown(f"config.{key}", value, valid)
+    if ensemble["fusion"] == "concat" and config["transfer"]["name"] != "none":
+        raise InputError(
+            "config.ensemble.fusion = 'concat' leaves the students without predictions to transfer;"
+            " use it with config.transfer.name = 'none'"
+        )
+
+
+def make_synthetic_spec(arguments: Config) -> SyntheticSpec:
+    """The generator's settings in config.data.synthetic."""
+    valid = {field.name for field in dataclasses.fields(SyntheticSpec)}
+    for key in arguments:
+        if key not in valid:
+            path = "config.data.synthetic."
+            raise unknown("config key", path + key, {path + name for name in valid})
+    return SyntheticSpec(**arguments)
+
+
+def make_students(config: Config) -> list[tuple[Callable[..., nnx.Module], int]]:
+    """Per kind of student in config.ensemble, how to make one and how many: K dealt out in turn."""
+    num_students, kinds = config["ensemble"]["num_students"], config["ensemble"]["students"]
+    if not kinds:
+        raise InputError("config.ensemble.students is empty; name at least one student")
+    groups = []
+    for turn, (label, arguments) in enumerate(kinds.items()):
+        size = len(range(turn, num_students, len(kinds)))
+        make = _make_student(f"config.ensemble.students.{label}", arguments, config["ensemble"]["fusion"])
+        if size:
+            groups.append((make, size))
+    return groups
+
+
+def _make_student(path: str, arguments: Any, fusion: str) -> Callable[..., nnx.Module]:
+    if not isinstance(arguments, Mapping) or "name" not in arguments:
+        raise InputError(f"{path} must be a group of keys with a name; valid names: {', '.join(REGISTRY)}")
+    options = dict(arguments)
+    name = options.pop("name")
+    if name not in REGISTRY:
+        raise unknown(f"{path}.name", name, REGISTRY)
+    student = REGISTRY[name]
+    parameters = inspect.signature(student.__init__).parameters.values()
+    valid = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"rngs"}
+    for key in options:
+        if key not in valid:
+            raise unknown(f"config key of student {name!r}", f"{path}.{key}", {f"{path}.{v}" for v in valid})
+    if fusion == "concat" and not hasattr(student, "hidden"):
+        raise InputError(
+            f"{path}: student {name!r} has no hidden state for config.ensemble.fusion = 'concat'"
+        )
+    return partial(student, **options)
+
+
+def make_model(config: Config, schema: Schema, key: jax.Array) -> Ensemble:
+    """The ensemble of a checked config, initialised from `key`."""
+    ensemble = config["ensemble"]
+    return Ensemble(
+        schema,
+        make_students(config),
+        embedding_dim=config["embedding"]["dim"],
+        fusion=ensemble["fusion"],
+        stack=ensemble["stack"],
+        key=key,
+    )
+
+
+def make_loss(config: Config) -> transfer.LossFn:
+    """The loss of config.transfer: its method, with the options under the method's name."""
+    name = config["transfer"]["name"]
+    return transfer.make(name, **config["transfer"][name])

@@ -1,0 +1,66 @@
+"""Checkpoints: what a killed run needs to go on to the same bits, and the best weights so far."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+
+from ektf_jax.errors import InputError
+
+Tree = TypeVar("Tree")
+
+# One more than needed: a damaged newest checkpoint costs the steps since the one before, not the run.
+_KEEP = 2
+
+
+@contextlib.contextmanager
+def open_checkpoints(directory: Path) -> Iterator[ocp.CheckpointManager]:
+    """An Orbax manager that keeps the newest checkpoints; each appears whole or not at all."""
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=_KEEP, enable_async_checkpointing=False, cleanup_tmp_directories=True
+    )
+    with ocp.CheckpointManager(directory.resolve(), options=options) as manager:
+        yield manager
+
+
+def save(manager: ocp.CheckpointManager, step: int, tree: Any, progress: dict[str, Any]) -> None:
+    """Save a pytree of arrays and JSON progress as `step`; a step that is already there stays as it is."""
+    if step not in manager.all_steps():
+        args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), progress=ocp.args.JsonSave(progress))
+        manager.save(step, args=args)
+
+
+def restore(manager: ocp.CheckpointManager, like: Tree, step: int | None = None) -> tuple[Tree, Any] | None:
+    """The newest checkpoint that can be read (or exactly `step`), as (pytree like `like`, progress).
+
+    Returns None where there is none. A damaged checkpoint is reported and passed over, and deleted once an
+    older one was read, so that the run can write it again.
+
+    Raises:
+      InputError: there are checkpoints, and none of them can be read.
+    """
+    steps = sorted(manager.all_steps(), reverse=True) if step is None else [step]
+    target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    args = ocp.args.Composite(tree=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore())
+    damaged: list[int] = []
+    for candidate in steps:
+        try:
+            restored = manager.restore(candidate, args=args)
+        except Exception as error:  # whatever the storage layer makes of a damaged file
+            logging.warning("%s: checkpoint %d cannot be read (%s)", manager.directory, candidate, error)
+            damaged.append(candidate)
+            cause = error
+            continue
+        for step in damaged:
+            manager.delete(step)
+        return restored["tree"], restored["progress"]
+    if not steps:
+        return None
+    raise InputError(
+        f"{manager.directory}: no checkpoint can be read (steps {steps}); delete the working directory and"
+        f" start the run again"
+    ) from cause

@@ -1,0 +1,33 @@
+"""Predictions and metrics of a model over a whole split."""
+
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from ektf_jax import evaluation
+from ektf_jax.data.encoded import Split
+from ektf_jax.data.loader import evaluation_batches
+from ektf_jax.training.step import Predict
+
+Metrics = dict[str, Any]
+
+
+def predict_split(
+    predict: Predict, parameters: nnx.State, statistics: nnx.State, split: Split, batch_size: int
+) -> np.ndarray:
+    """Logits float32 [K + 1, N] of the students and, last, the ensemble, rows in the split's order."""
+    parts = []
+    for ids, rows in evaluation_batches(split, batch_size):
+        prediction = predict(parameters, statistics, ids)
+        parts.append(np.concatenate([prediction.students, prediction.ensemble[None]])[:, :rows])
+    return np.concatenate(parts, axis=1)
+
+
+def evaluate_split(
+    predict: Predict, parameters: nnx.State, statistics: nnx.State, split: Split, batch_size: int
+) -> Metrics:
+    """AUC and logloss as result.json has them: {"ensemble": {...}, "students": [{...}, ...]}."""
+    logits = predict_split(predict, parameters, statistics, split, batch_size)
+    *students, ensemble = evaluation.metrics(split.labels, logits)
+    return {"ensemble": ensemble, "students": students}

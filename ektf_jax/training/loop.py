@@ -1,0 +1,354 @@
+"""One training run: from a config and a working directory to result.json, resumable at any moment."""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from ektf_jax.data import encoded, loader, synthetic
+from ektf_jax.data.schema import SPLITS, Schema
+from ektf_jax.ensemble import count_parameters
+from ektf_jax.errors import InputError
+from ektf_jax.training import build, checkpoint, schedule
+from ektf_jax.training.evaluate import evaluate_split
+from ektf_jax.training.step import StepMetrics, init_state, make_optimizer, make_predict, make_train_step
+
+
+def train(config: build.Config, workdir: Path) -> dict[str, Any]:
+    """Train until early stopping, evaluate the best epoch, write WORKDIR/result.json and return it.
+
+    Started again with the same config the run goes on from its newest checkpoint, to the same bits as if it
+    had never been interrupted; a finished run returns its result. `config` is plain nested data with the
+    keys of configs/base.py, already checked for unknown ones.
+
+    Raises:
+      InputError: a bad value, a dataset or working directory that cannot be used, a non-finite loss.
+    """
+    build.check_values(config)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with _exclusive(workdir):
+        _claim(workdir, "config.json", config)
+        result_file = workdir / "result.json"
+        if result_file.exists():
+            tqdm.write(f"{workdir}: finished; result.json stays as it is")
+            return read_result(workdir)
+        data = dataset(config, workdir)
+        schema = encoded.open_schema(data)
+        _claim(
+            workdir, "dataset.json", {"schema_sha256": hashlib.sha256(schema.to_json().encode()).hexdigest()}
+        )
+        splits = {name: encoded.open_split(data, name) for name in SPLITS}
+        _check_splits(config, data, splits)
+        result = _run(config, workdir, schema, splits)
+        _write_json(result_file, result)
+        return result
+
+
+def _run(
+    config: build.Config, workdir: Path, schema: Schema, splits: dict[str, encoded.Split]
+) -> dict[str, Any]:
+    settings, batch_size, seed = config["train"], config["data"]["batch_size"], config["seed"]
+    model_key, dropout_key = jax.random.split(jax.random.key(seed))
+    model = build.make_model(config, schema, model_key)
+    parameters = count_parameters(model)
+    optimizer = make_optimizer(settings["clip_norm"])
+    graphdef, state = init_state(model, optimizer, dropout_key)
+    train_step = make_train_step(graphdef, optimizer, build.make_loss(config), l2=config["embedding"]["l2"])
+    predict = make_predict(graphdef)
+    batches, steps_per_epoch = loader.training_batches(
+        splits["train"], batch_size, seed=seed, epochs=settings["max_epochs"]
+    )
+    plateau = schedule.Plateau(settings["learning_rate"])
+    step, seconds, earlier = 0, 0.0, 0.0
+    began = time.perf_counter()
+
+    def evaluate_on(split: str) -> dict[str, Any]:
+        return evaluate_split(predict, state.parameters, state.statistics, splits[split], batch_size)
+
+    def save() -> None:
+        wall = earlier + time.perf_counter() - began
+        progress = {
+            "plateau": plateau._asdict(),
+            "batches": batches.get_state(),
+            "seconds": seconds,
+            "wall_seconds": wall,
+        }
+        checkpoint.save(latest, step, state, progress)
+
+    with (
+        checkpoint.open_checkpoints(workdir / "checkpoints" / "latest") as latest,
+        checkpoint.open_checkpoints(workdir / "checkpoints" / "best") as best,
+    ):
+        if (restored := checkpoint.restore(latest, state)) is not None:
+            state, progress = restored
+            step = int(state.step)
+            seconds, earlier = progress["seconds"], progress["wall_seconds"]
+            plateau = schedule.Plateau(**progress["plateau"])
+            batches.set_state(progress["batches"])
+            tqdm.write(f"{workdir}: going on after step {step}")
+        epoch = step // steps_per_epoch
+        _drop_lines_after(workdir / "metrics.jsonl", epoch)
+
+        with SummaryWriter(workdir / "tensorboard", purge_step=step + 1) as board:
+            while epoch < settings["max_epochs"] and not plateau.stopped:
+                learning_rate = np.float32(plateau.learning_rate)
+                pending: list[tuple[int, StepMetrics]] = []
+                with _bar(epoch + 1, steps_per_epoch, step % steps_per_epoch) as bar:
+                    started = time.perf_counter()
+                    while step < (epoch + 1) * steps_per_epoch:
+                        ids, labels = next(batches)
+                        state, metrics = train_step(state, ids, labels, learning_rate)
+                        step += 1
+                        pending.append((step, metrics))
+                        end_of_epoch = step == (epoch + 1) * steps_per_epoch
+                        due = step % settings["checkpoint_every"] == 0 and not end_of_epoch
+                        if due or end_of_epoch or step % settings["log_every"] == 0:
+                            latest_terms = _finite_terms(pending, workdir)
+                            bar.update(len(pending))
+                            pending.clear()
+                            seconds += time.perf_counter() - started
+                            started = time.perf_counter()
+                            _log(bar, board, step, latest_terms, batch_size)
+                            if due:
+                                save()
+                                started = time.perf_counter()
+                epoch += 1
+                valid = evaluate_on("valid")
+                plateau = schedule.update(
+                    plateau,
+                    valid["ensemble"]["auc"],
+                    epoch,
+                    patience=settings["patience"],
+                    decay=settings["learning_rate_decay"],
+                    min_learning_rate=settings["min_learning_rate"],
+                    min_delta=settings["min_delta"],
+                )
+                rate = min(step * batch_size, epoch * len(splits["train"].labels)) / seconds
+                _report_epoch(workdir, board, epoch, step, float(learning_rate), latest_terms, valid, rate)
+                if plateau.improved:
+                    checkpoint.save(best, step, (state.parameters, state.statistics), {"epoch": epoch})
+                save()
+
+        best_step = plateau.best_epoch * steps_per_epoch
+        weights = checkpoint.restore(best, (state.parameters, state.statistics), best_step)
+        assert weights is not None
+        (best_parameters, best_statistics), _ = weights
+        state = state._replace(parameters=best_parameters, statistics=best_statistics)
+
+    return {
+        "config": config,
+        "params": parameters,
+        "best_epoch": plateau.best_epoch,
+        "epochs": epoch,
+        "valid": evaluate_on("valid"),
+        "test": evaluate_on("test"),
+        "train_samples_per_second": epoch * len(splits["train"].labels) / seconds,
+        "wall_seconds": earlier + time.perf_counter() - began,
+        "seed": seed,
+        "dataset": {
+            "name": schema.dataset,
+            "features": schema.num_features,
+            "rows": schema.splits,
+            "source": schema.source,
+        },
+        "device": jax.devices()[0].device_kind,
+        "versions": versions(),
+    }
+
+
+def read_result(workdir: Path) -> dict[str, Any]:
+    """The result.json of a finished run; InputError where there is none."""
+    path = workdir / "result.json"
+    if not path.exists():
+        raise InputError(
+            f"{path}: missing; train with `python -m experiments.train --workdir={workdir}` first"
+        )
+    return json.loads(path.read_text())
+
+
+def evaluate(workdir: Path, split: str) -> dict[str, Any]:
+    """AUC and logloss of a finished run's best epoch on a split, as result.json has them."""
+    result = read_result(workdir)
+    config = result["config"]
+    data = dataset(config, workdir)
+    model = build.make_model(config, encoded.open_schema(data), jax.random.key(0))
+    graphdef, state = init_state(model, make_optimizer(config["train"]["clip_norm"]), jax.random.key(0))
+    with checkpoint.open_checkpoints(workdir / "checkpoints" / "best") as best:
+        restored = checkpoint.restore(best, (state.parameters, state.statistics))
+    if restored is None:
+        raise InputError(
+            f"{workdir / 'checkpoints' / 'best'}: no checkpoint; train again in another --workdir"
+        )
+    (parameters, statistics), _ = restored
+    rows = encoded.open_split(data, split)
+    return evaluate_split(make_predict(graphdef), parameters, statistics, rows, config["data"]["batch_size"])
+
+
+def dataset(config: build.Config, workdir: Path) -> Path:
+    """The encoded dataset of a run: config.data.path, or one generated into the working directory."""
+    data = config["data"]
+    if data["path"]:
+        return Path(data["path"])
+    if not data["synthetic"]:
+        raise InputError("config.data.path is empty; set it to a directory that experiments.prepare wrote")
+    generated = workdir / "data"
+    if not generated.exists():
+        synthetic.prepare(build.make_synthetic_spec(data["synthetic"]), generated)
+    return generated
+
+
+def versions() -> dict[str, str]:
+    """Versions behind a result: Python and the packages that compute it."""
+    packages = ("ektf-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in packages
+    }
+
+
+def _check_splits(config: build.Config, data: Path, splits: dict[str, encoded.Split]) -> None:
+    rows, batch_size = len(splits["train"].labels), config["data"]["batch_size"]
+    if batch_size > rows:
+        raise InputError(
+            f"config.data.batch_size = {batch_size} is larger than the training split of {data} ({rows} rows)"
+        )
+    for name, split in splits.items():
+        if name != "train" and split.labels.min() == split.labels.max():
+            raise InputError(
+                f"{data / name}: all labels are {split.labels[0]:g}, so AUC is undefined; prepare more rows"
+            )
+
+
+def _finite_terms(pending: list[tuple[int, StepMetrics]], workdir: Path) -> dict[str, Any]:
+    """The terms of the newest of these steps, after waiting for it and checking all of them."""
+    terms: dict[str, Any] = {}
+    for step, metrics in jax.device_get(pending):
+        terms = {
+            "ctr": metrics.terms.ctr,
+            "kd": metrics.terms.kd,
+            "dml": metrics.terms.dml,
+            "l2": metrics.l2,
+            "loss": metrics.loss,
+            "gradient_norm": metrics.gradient_norm,
+        }
+        for name, value in terms.items():
+            if not np.isfinite(value):
+                raise InputError(
+                    f"step {step}: {name} is {value}; the last good checkpoint stays in"
+                    f" {workdir / 'checkpoints'}; try a lower config.train.learning_rate in a new --workdir"
+                )
+        terms |= {
+            "scores": metrics.terms.scores,
+            "teaching_weights": metrics.terms.teaching_weights,
+            "peer_weights": metrics.terms.peer_weights,
+        }
+    return {name: np.asarray(value).tolist() for name, value in terms.items()}
+
+
+def _bar(epoch: int, steps: int, done: int) -> tqdm:
+    # disable=None: no bar where the output is not a terminal.
+    return tqdm(total=steps, initial=done, desc=f"epoch {epoch}", unit="step", leave=False, disable=None)
+
+
+def _log(bar: tqdm, board: SummaryWriter, step: int, terms: dict[str, Any], batch_size: int) -> None:
+    scalars = {name: value for name, value in terms.items() if isinstance(value, float)}
+    for name, value in scalars.items():
+        board.add_scalar(f"train/{name}", value, step)
+    rate = bar.format_dict["rate"] or 0.0
+    shown = {name: f"{scalars[name]:.4f}" for name in ("loss", "ctr", "kd", "dml")}
+    bar.set_postfix(shown | {"samples/s": f"{rate * batch_size:,.0f}"}, refresh=False)
+
+
+def _report_epoch(
+    workdir: Path,
+    board: SummaryWriter,
+    epoch: int,
+    step: int,
+    learning_rate: float,
+    terms: dict[str, Any],
+    valid: dict[str, Any],
+    samples_per_second: float,
+) -> None:
+    """One line on the terminal, one in metrics.jsonl, and TensorBoard."""
+    line = {"epoch": epoch, "step": step, "learning_rate": learning_rate, "train": terms, "valid": valid}
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    board.add_scalar("train/learning_rate", learning_rate, step)
+    for index, metrics in enumerate([valid["ensemble"], *valid["students"]]):
+        for name, value in metrics.items():
+            board.add_scalar(f"valid/{name}/{f'student_{index - 1}' if index else 'ensemble'}", value, step)
+    aucs = [student["auc"] for student in valid["students"]]
+    students = f"  students {min(aucs):.6f} to {max(aucs):.6f}" if aucs else ""
+    tqdm.write(
+        f"epoch {epoch:3d}  lr {learning_rate:.0e}  valid AUC {valid['ensemble']['auc']:.6f}"
+        f"  logloss {valid['ensemble']['logloss']:.6f}{students}  {samples_per_second:,.0f} samples/s"
+    )
+
+
+def _drop_lines_after(path: Path, epoch: int) -> None:
+    """Cut metrics.jsonl back to the epochs that the checkpoint holds; a kill may have torn its last line."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            if json.loads(line)["epoch"] <= epoch:
+                kept.append(line + "\n")
+    _write_text(path, "".join(kept))
+
+
+def _claim(workdir: Path, name: str, content: Any) -> None:
+    """Record what a working directory is for, or raise InputError if it is for something else."""
+    path = workdir / name
+    if not path.exists():
+        _write_json(path, content)
+        return
+    changed = sorted(_differences(json.loads(path.read_text()), json.loads(json.dumps(content))))
+    if changed:
+        raise InputError(
+            f"{workdir} holds a run of another {path.stem} ({'; '.join(changed)}); choose another --workdir"
+        )
+
+
+def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in old.keys() | new.keys():
+            yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    elif old != new:
+        yield f"{path}: {old!r} there, {new!r} now"
+
+
+@contextlib.contextmanager
+def _exclusive(workdir: Path) -> Iterator[None]:
+    """Hold the working directory for this process; the lock goes with the process, however it ends."""
+    with (workdir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{workdir}: another process is training here; wait for it or stop it") from None
+        yield
+
+
+def _write_json(path: Path, content: Any) -> None:
+    _write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,96 @@
+"""The training step: one pure function of (state, batch, learning rate), jitted with donated state."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.typing import ArrayLike
+
+from ektf_jax import losses
+from ektf_jax.ensemble import Ensemble, Prediction
+from ektf_jax.transfer import LossFn
+
+
+class TrainState(NamedTuple):
+    """Everything that a step changes. `key` is the raw data of the run's dropout key, folded with `step`."""
+
+    parameters: nnx.State
+    statistics: nnx.State
+    optimizer: optax.OptState
+    step: jax.Array
+    key: jax.Array
+
+
+class StepMetrics(NamedTuple):
+    """What a step reports: the training loss, its parts, the L2 penalty and the gradient's global norm."""
+
+    loss: jax.Array
+    terms: losses.Terms
+    l2: jax.Array
+    gradient_norm: jax.Array
+
+
+TrainStep = Callable[[TrainState, ArrayLike, ArrayLike, ArrayLike], tuple[TrainState, StepMetrics]]
+Predict = Callable[[nnx.State, nnx.State, ArrayLike], Prediction]
+
+
+def make_optimizer(clip_norm: float) -> optax.GradientTransformation:
+    """Adam after clipping by global norm; the step scales by the learning rate, which the plateau changes."""
+    return optax.chain(optax.clip_by_global_norm(clip_norm), optax.scale_by_adam())
+
+
+def init_state(
+    model: Ensemble, optimizer: optax.GradientTransformation, key: jax.Array
+) -> tuple[nnx.GraphDef, TrainState]:
+    """Split a model into its static description and the initial training state."""
+    graphdef, parameters, *rest = nnx.split(model, nnx.Param, ...)
+    (statistics,) = rest
+    step = jnp.zeros((), jnp.int32)
+    return graphdef, TrainState(
+        parameters, statistics, optimizer.init(parameters), step, jax.random.key_data(key)
+    )
+
+
+def make_train_step(
+    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, loss_fn: LossFn, *, l2: float
+) -> TrainStep:
+    """The jitted step: (state, ids [B, S], labels [B], learning rate) -> (state, metrics). Donates `state`.
+
+    `l2` weighs (l2 / 2) * sum(table^2) over the whole embedding table, as FuxiCTR does. A batch of another
+    size (the last of an epoch) compiles once more.
+    """
+
+    def objective(
+        parameters: nnx.State, state: TrainState, ids: jax.Array, labels: jax.Array
+    ) -> tuple[jax.Array, tuple[nnx.State, losses.Terms, jax.Array]]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        model = nnx.merge(graphdef, parameters, state.statistics, copy=True)
+        loss, terms = loss_fn(model(ids, train=True, key=key), labels)
+        penalty = l2 / 2 * jnp.sum(model.embedding.table[...] ** 2)
+        _, statistics = nnx.state(model, nnx.Param, ...)
+        return loss + penalty, (statistics, terms, penalty)
+
+    def step(
+        state: TrainState, ids: jax.Array, labels: jax.Array, learning_rate: jax.Array
+    ) -> tuple[TrainState, StepMetrics]:
+        (loss, (statistics, terms, penalty)), gradients = jax.value_and_grad(objective, has_aux=True)(
+            state.parameters, state, ids, labels
+        )
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer)
+        parameters = jax.tree.map(lambda p, u: p - learning_rate * u, state.parameters, updates)
+        metrics = StepMetrics(loss, terms, penalty, optax.global_norm(gradients))
+        return TrainState(parameters, statistics, optimizer_state, state.step + 1, state.key), metrics
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def make_predict(graphdef: nnx.GraphDef) -> Predict:
+    """The jitted prediction in evaluation mode: (parameters, statistics, ids [B, S]) -> `Prediction`."""
+
+    def predict(parameters: nnx.State, statistics: nnx.State, ids: jax.Array) -> Prediction:
+        return nnx.merge(graphdef, parameters, statistics, copy=True)(ids)
+
+    return jax.jit(predict)

@@ -1,0 +1,48 @@
+"""Evaluates a finished run: python -m experiments.evaluate --workdir=DIR --split=test [--predictor=NAME]."""
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from ektf_jax.data.schema import SPLITS
+from ektf_jax.errors import InputError
+from ektf_jax.training import build, loop
+from experiments import cli
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The working directory of a finished run.", required=True)
+_SPLIT = flags.DEFINE_enum("split", "test", list(SPLITS), "Which split to evaluate.")
+_PREDICTOR = flags.DEFINE_string(
+    "predictor", None, "ensemble, best (the student with the best validation AUC) or 0 to K-1; all if absent."
+)
+
+
+def main(argv: list[str]) -> None:
+    """Print one JSON line per predictor: {"predictor", "split", "auc", "logloss"}."""
+    del argv
+    workdir = Path(_WORKDIR.value)
+    result = loop.read_result(workdir)
+    num_students = len(result["valid"]["students"])
+    wanted = None if _PREDICTOR.value is None else _find(_PREDICTOR.value, result)
+    metrics = loop.evaluate(workdir, _SPLIT.value)
+    for index, values in enumerate([*metrics["students"], metrics["ensemble"]]):
+        if wanted in (None, index):
+            name = "ensemble" if index == num_students else index
+            print(json.dumps({"predictor": name, "split": _SPLIT.value} | values))
+
+
+def _find(predictor: str, result: dict) -> int:
+    """The position of a predictor among the students and, last, the ensemble."""
+    students = result["valid"]["students"]
+    if predictor == "ensemble":
+        return len(students)
+    if predictor == "best" and students:
+        return max(range(len(students)), key=lambda k: students[k]["auc"])
+    names = [str(k) for k in range(len(students))]
+    if predictor not in names:
+        raise build.unknown("--predictor", predictor, ["ensemble", *(["best"] if students else []), *names])
+    return int(predictor)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,133 @@
+"""AUC and logloss against scikit-learn, exact counting, and the inputs they refuse."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import log_loss, roc_auc_score
+
+from ektf_jax import evaluation
+
+
+def sample(seed: int, rows: int, distinct: int, scale: float, dtype: type) -> tuple[np.ndarray, np.ndarray]:
+    """Labels [N] with both classes and scores [N] taking at most `distinct` values."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(rows) < rng.random()).astype(np.float32)
+    labels[:2] = [0, 1]
+    levels = (scale * rng.standard_normal(distinct)).astype(dtype)
+    return rng.permutation(labels), rng.choice(levels, rows)
+
+
+samples = {
+    "seed": st.integers(0, 2**32 - 1),
+    "rows": st.integers(2, 2000),
+    "distinct": st.sampled_from([1, 2, 7, 100, 100_000]),
+    "dtype": st.sampled_from([np.float32, np.float64]),
+}
+
+
+@given(scale=st.sampled_from([1e-30, 1.0, 1e30]), **samples)
+@settings(deadline=None)
+def test_auc_agrees_with_scikit_learn(seed, rows, distinct, scale, dtype):
+    labels, scores = sample(seed, rows, distinct, scale, dtype)
+    assert evaluation.auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
+
+
+@given(**samples)
+@settings(deadline=None)
+def test_logloss_agrees_with_scikit_learn(seed, rows, distinct, dtype):
+    labels, logits = sample(seed, rows, distinct, 3.0, dtype)
+    probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    assert evaluation.logloss(labels, logits) == pytest.approx(log_loss(labels, probabilities), abs=1e-9)
+
+
+@given(scale=st.sampled_from([1e2, 1e4, 1e30]), **samples)
+@settings(deadline=None)
+def test_logloss_of_extreme_logits(seed, rows, distinct, scale, dtype):
+    labels, logits = sample(seed, rows, distinct, scale, dtype)
+    terms = [
+        max(z, 0.0) - z * y + math.log1p(math.exp(-abs(z)))
+        for y, z in zip(labels.tolist(), logits.astype(np.float64).tolist(), strict=True)
+    ]
+    assert evaluation.logloss(labels, logits) == pytest.approx(math.fsum(terms) / rows, rel=1e-9)
+
+
+def test_logloss_of_confident_logits_is_not_clipped():
+    assert evaluation.logloss([1.0, 0.0], np.array([-800.0, 800.0])) == 800.0
+    assert evaluation.logloss([1.0], np.array([100.0])) == pytest.approx(math.exp(-100), rel=1e-12)
+    assert evaluation.logloss([1.0, 0.0], np.array([np.inf, -np.inf])) == 0.0
+    assert evaluation.logloss([0.0], np.array([np.inf])) == np.inf
+
+
+def test_auc_of_known_orders():
+    labels = np.array([0, 0, 1, 1])
+    assert evaluation.auc(labels, np.array([1.0, 2.0, 3.0, 4.0])) == 1.0
+    assert evaluation.auc(labels, np.array([4.0, 3.0, 2.0, 1.0])) == 0.0
+    assert evaluation.auc(labels, np.zeros(4)) == 0.5
+    assert evaluation.auc(labels, np.array([-0.0, 0.0, 0.0, -0.0], np.float32)) == 0.5
+    assert evaluation.auc(labels, np.array([-np.inf, 0.0, 0.0, np.inf])) == 0.875
+
+
+def test_auc_counts_exactly_beyond_float32():
+    # 1.5e5 x 1.5e5 pairs: past 2**24, where a float32 sum, or ranks kept in float32, would go wrong.
+    size = 150_000
+    labels = np.repeat([0, 1], size)
+    scores = np.concatenate([np.arange(size), np.arange(size)]).astype(np.float32)
+    wins = size * (size - 1) / 2 + size / 2
+    assert evaluation.auc(labels, scores) == wins / size**2
+
+
+def test_neighbouring_float64_scores_are_not_ties():
+    assert evaluation.auc([0, 1], np.array([0.5, np.nextafter(0.5, 1)])) == 1.0
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int32, np.int64, np.float32, np.float64])
+def test_label_dtypes(dtype):
+    labels = np.array([0, 1, 1, 0]).astype(dtype)
+    logits = np.array([0.5, 1.0, -1.0, 0.25])
+    assert evaluation.auc(labels, logits) == 0.5
+    assert evaluation.logloss(labels, logits) == pytest.approx(
+        np.log1p(np.exp([0.5, -1.0, 1.0, 0.25])).mean()
+    )
+
+
+def test_float16_scores():
+    assert evaluation.auc([0, 1, 1], np.array([0.1, 0.2, 0.1], np.float16)) == 0.75
+
+
+def test_metrics_is_auc_and_logloss_of_each_row():
+    labels, _ = sample(0, 500, 1, 1.0, np.float32)
+    logits = np.random.default_rng(1).standard_normal((4, 500)).astype(np.float32)
+    expected = [{"auc": evaluation.auc(labels, z), "logloss": evaluation.logloss(labels, z)} for z in logits]
+    found = evaluation.metrics(labels, logits)
+    assert found == expected
+    assert all(type(value) is float for row in found for value in row.values())
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "message"),
+    [
+        ([0, 1, 1], [0.1, np.nan, np.nan], r"scores\[1\] is NaN \(2 of 3"),
+        ([0, 1, 2], [0.1, 0.2, 0.3], r"labels\[2\]: expected 0 or 1, got 2"),
+        ([0, np.nan, 1], [0.1, 0.2, 0.3], r"labels\[1\]: expected 0 or 1, got nan"),
+        ([1, 1], [0.1, 0.2], "all 2 rows are positive"),
+        ([0, 0], [0.1, 0.2], "all 2 rows are negative"),
+        ([], [], "no rows"),
+        ([0, 1], [0.1, 0.2, 0.3], r"got \[2\] and \[3\]"),
+        ([[0, 1]], [[0.1, 0.2]], r"expected one shape \[N\]"),
+    ],
+)
+def test_auc_refuses(labels, scores, message):
+    with pytest.raises(ValueError, match=message):
+        evaluation.auc(np.array(labels), np.array(scores))
+
+
+def test_logloss_and_metrics_refuse():
+    with pytest.raises(ValueError, match=r"logits\[1\] is NaN"):
+        evaluation.logloss(np.array([1, 1]), np.array([0.0, np.nan]))
+    with pytest.raises(ValueError, match=r"logits\[1\]\[0\] is NaN"):
+        evaluation.metrics(np.array([0, 1]), np.array([[0.0, 1.0], [np.nan, 1.0]]))
+    with pytest.raises(ValueError, match=r"\[P, N\]"):
+        evaluation.metrics(np.array([0, 1]), np.array([0.0, 1.0]))

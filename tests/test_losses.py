@@ -1,0 +1,346 @@
+"""ektf_jax.losses against a float64 transcription of the formulas, sample by sample and pair by pair."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ektf_jax import losses
+
+STUDENTS = [2, 3, 5, 10, 64]
+
+
+def sample(num_students, batch=48, seed=0, scale=2.0):
+    rng = np.random.default_rng([num_students, seed])
+    return scale * rng.normal(size=(num_students, batch)), rng.binomial(1, 0.4, batch).astype(float)
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def bce(p, y):
+    return np.mean(-(y * np.log(p) + (1 - y) * np.log(1 - p)))
+
+
+def transcribed_ektf(logits, labels, targets=None, *, kd=True, dml=True, examination=True):
+    """Eq. 4 to 6 as the authors' code reads them: loops over students and pairs of students.
+
+    `targets` are the logits behind the teacher and the peers: varied together with `logits` the targets
+    carry gradient, held fixed they do not.
+    """
+    targets = logits if targets is None else targets
+    num_students = len(logits)
+    p, peers = sigmoid(logits), sigmoid(targets)
+    teacher = sigmoid(targets.mean(axis=0))
+    scores = [np.mean(1 - np.abs(labels - p[k])) for k in range(num_students)]
+    loss = np.mean([bce(p[k], labels) for k in range(num_students)])
+    for k in range(num_students):
+        if kd:
+            total = sum(np.exp(-s) for s in scores)
+            weight = np.exp(-scores[k]) / total if examination else 1 / num_students
+            loss += weight * np.mean((p[k] - teacher) ** 2)
+        if dml:
+            others = [i for i in range(num_students) if i != k]
+            total = sum(np.exp(scores[i] - scores[k]) for i in others)
+            for i in others:
+                weight = np.exp(scores[i] - scores[k]) / total if examination else 1 / (num_students - 1)
+                loss += weight * np.mean((p[k] - peers[i]) ** 2) / num_students
+    return loss
+
+
+def transcribed_per_sample(logits, labels):
+    """Eq. 4 to 6 with one score per sample."""
+    num_students, batch = logits.shape
+    p, teacher = sigmoid(logits), sigmoid(logits.mean(axis=0))
+    loss = np.mean([bce(p[k], labels) for k in range(num_students)])
+    for b in range(batch):
+        scores = 1 - np.abs(labels[b] - p[:, b])
+        for k in range(num_students):
+            loss += np.exp(-scores[k]) / np.exp(-scores).sum() * (p[k, b] - teacher[b]) ** 2 / batch
+            total = np.exp(scores).sum() - np.exp(scores[k])
+            for i in set(range(num_students)) - {k}:
+                loss += np.exp(scores[i]) / total * (p[k, b] - p[i, b]) ** 2 / num_students / batch
+    return loss
+
+
+def numerical_gradient(function, x, step=1e-4):
+    """Fourth-order central differences: exact to about 1e-11 here."""
+    gradient = np.empty_like(x)
+    for index in np.ndindex(x.shape):
+        values = []
+        for shift in (2, 1, -1, -2):
+            moved = x.copy()
+            moved[index] += shift * step
+            values.append(function(moved))
+        gradient[index] = (-values[0] + 8 * values[1] - 8 * values[2] + values[3]) / (12 * step)
+    return gradient
+
+
+def analytic_gradient(logits, labels):
+    """Gradient of the EKTF loss by hand: targets constant, gradient through the scores."""
+    num_students, batch = logits.shape
+    p = sigmoid(logits)
+    teacher = sigmoid(logits.mean(axis=0))
+    scores = np.array([np.mean(1 - np.abs(labels - p[k])) for k in range(num_students)])
+    lam = np.exp(-scores) / np.exp(-scores).sum()
+    kd = np.array([np.mean((p[k] - teacher) ** 2) for k in range(num_students)])
+    mu = np.zeros((num_students, num_students))
+    mse = np.zeros((num_students, num_students))
+    for k in range(num_students):
+        for i in range(num_students):
+            if i != k:
+                mu[k, i] = np.exp(scores[i]) / (np.exp(scores).sum() - np.exp(scores[k]))
+                mse[k, i] = np.mean((p[k] - p[i]) ** 2)
+    # d lambda_k / d S_j = -lambda_k (1[k = j] - lambda_j); d mu_kl / d S_j = mu_kl (1[l = j] - mu_kj).
+    by_score = np.zeros(num_students)
+    for j in range(num_students):
+        by_score[j] -= lam[j] * (kd[j] - lam @ kd)
+        for k in range(num_students):
+            by_score[j] += mu[k, j] * (mse[k, j] - mu[k] @ mse[k]) / num_students
+    slope = p * (1 - p)
+    gradient = (p - labels) / batch / num_students
+    gradient += slope * (2 * labels - 1) / batch * by_score[:, None]
+    for k in range(num_students):
+        gradient[k] += 2 * lam[k] * (p[k] - teacher) * slope[k] / batch
+        for i in range(num_students):
+            gradient[k] += 2 * mu[k, i] * (p[k] - p[i]) * slope[k] / batch / num_students
+    return gradient
+
+
+def in_float64(function):
+    with jax.enable_x64(True):
+        return jax.tree.map(np.asarray, function())
+
+
+@pytest.mark.parametrize("num_students", STUDENTS)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"kd": False}, {"dml": False}, {"examination": False}, {"kd": False, "dml": False}],
+    ids=["ektf", "only_dml", "only_kd", "without_em", "students_alone"],
+)
+def test_ektf_value_equals_the_transcription(num_students, options):
+    logits, labels = sample(num_students)
+    loss, terms = in_float64(lambda: losses.ektf_loss(jnp.array(logits), jnp.array(labels), **options))
+    assert loss.dtype == np.float64
+    np.testing.assert_allclose(loss, transcribed_ektf(logits, labels, **options), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(terms.ctr + terms.kd + terms.dml, loss, rtol=1e-12)
+
+
+@pytest.mark.parametrize("num_students", STUDENTS)
+def test_ektf_gradient_equals_the_transcription(num_students):
+    logits, labels = sample(num_students)
+    actual = in_float64(
+        lambda: jax.grad(lambda z: losses.ektf_loss(z, jnp.array(labels))[0])(jnp.array(logits))
+    )
+    np.testing.assert_allclose(actual, analytic_gradient(logits, labels), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("num_students", [2, 3, 5])
+@pytest.mark.parametrize("stop_gradient", [True, False])
+def test_ektf_gradient_equals_differences_of_the_transcription(num_students, stop_gradient):
+    logits, labels = sample(num_students, batch=9)
+    targets = logits if stop_gradient else None
+    expected = numerical_gradient(lambda z: transcribed_ektf(z, labels, targets), logits)
+    actual = in_float64(
+        lambda: jax.grad(lambda z: losses.ektf_loss(z, jnp.array(labels), stop_gradient=stop_gradient)[0])(
+            jnp.array(logits)
+        )
+    )
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("num_students", [2, 3, 5, 10])
+def test_per_sample_examination(num_students):
+    logits, labels = sample(num_students, batch=13)
+
+    def loss_fn(z):
+        return losses.ektf_loss(z, jnp.array(labels), per_sample=True, stop_gradient=False)
+
+    loss, terms = in_float64(lambda: loss_fn(jnp.array(logits)))
+    np.testing.assert_allclose(loss, transcribed_per_sample(logits, labels), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(terms.peer_weights.sum(axis=1), 1, rtol=1e-12)
+    np.testing.assert_allclose(terms.teaching_weights.sum(), 1, rtol=1e-12)
+    actual = in_float64(lambda: jax.grad(lambda z: loss_fn(z)[0])(jnp.array(logits)))
+    expected = numerical_gradient(lambda z: transcribed_per_sample(z, labels), logits)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("num_students", [1, 2, 5])
+@pytest.mark.parametrize("weights", ["default", "scalar", "array"])
+def test_kd_ctr_loss(num_students, weights):
+    logits, labels = sample(num_students)
+    lam = {"default": np.full(num_students, 1 / num_students), "scalar": np.full(num_students, 0.7)}.get(
+        weights, np.linspace(0.5, 2.0, num_students)
+    )
+    argument = {"default": None, "scalar": 0.7, "array": jnp.array(lam)}[weights]
+    p = sigmoid(logits)
+    for teacher, p_t in (("mean_logit", sigmoid(logits.mean(axis=0))), ("mean_prob", p.mean(axis=0))):
+        expected = bce(p_t, labels) + sum(lam[k] * np.mean((p_t - p[k]) ** 2) for k in range(num_students))
+        loss, terms = in_float64(
+            lambda t=teacher: losses.kd_ctr_loss(
+                jnp.array(logits), jnp.array(labels), weights=argument, teacher=t
+            )
+        )
+        # The weights pass through float32 where they were made outside the float64 context.
+        tolerance = 1e-9 if weights != "array" else 1e-7
+        np.testing.assert_allclose(loss, expected, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(terms.dml, 0)
+
+
+@pytest.mark.parametrize("num_students", [1, 2, 5])
+def test_dml_ctr_loss(num_students):
+    logits, labels = sample(num_students)
+    p = sigmoid(logits)
+    for weights, mu in ((None, 1 / num_students), (0.3, 0.3)):
+        expected = sum(bce(p[k], labels) for k in range(num_students)) + sum(
+            mu * np.mean((p[i] - p[k]) ** 2)
+            for k in range(num_students)
+            for i in range(num_students)
+            if i != k
+        )
+        loss, _ = in_float64(
+            lambda w=weights: losses.dml_ctr_loss(jnp.array(logits), jnp.array(labels), weights=w)
+        )
+        np.testing.assert_allclose(loss, expected, rtol=0, atol=1e-9)
+
+
+def test_a_dml_diagonal_does_not_count():
+    logits, labels = sample(3)
+    weights = np.random.default_rng(1).random((3, 3)).astype(np.float32)
+    loss = losses.dml_ctr_loss(jnp.array(logits), jnp.array(labels), weights=jnp.array(weights))[0]
+    np.fill_diagonal(weights, 100.0)
+    again = losses.dml_ctr_loss(jnp.array(logits), jnp.array(labels), weights=jnp.array(weights))[0]
+    assert loss == again
+
+
+@pytest.mark.parametrize("loss_fn", [losses.ektf_loss, losses.kd_ctr_loss, losses.dml_ctr_loss])
+def test_targets_carry_no_gradient(loss_fn):
+    """Only through the teacher: with K = 2 the gradient of student 0 does not see the transfer terms of 1."""
+    logits, labels = map(jnp.array, sample(2))
+    with_targets = jax.grad(lambda z: loss_fn(z, labels, stop_gradient=False)[0])(logits)
+    without = jax.grad(lambda z: loss_fn(z, labels)[0])(logits)
+    assert not np.allclose(with_targets, without)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=12))
+def test_weights_are_distributions(scores):
+    scores = jnp.array(scores, jnp.float32)
+    lam, mu = losses.teaching_weights(scores), losses.peer_weights(scores)
+    assert mu.shape == (len(scores),) * 2
+    np.testing.assert_allclose(lam.sum(), 1, rtol=1e-5)
+    np.testing.assert_allclose(mu.sum(axis=1), 1 if len(scores) > 1 else 0, rtol=1e-5)
+    np.testing.assert_array_equal(np.diag(mu), 0)
+    order = np.argsort(np.asarray(scores), kind="stable")
+    assert np.all(np.diff(np.asarray(lam)[order]) <= 1e-7), "the weakest student is taught most"
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"per_sample": True}, {"examination": False}, {"teacher": "mean_prob"}]
+)
+def test_one_student_has_no_peers(options):
+    logits, labels = map(jnp.array, sample(1))
+    (loss, terms), gradient = jax.value_and_grad(
+        lambda z: losses.ektf_loss(z, labels, **options), has_aux=True
+    )(logits)
+    assert terms.dml == 0
+    np.testing.assert_allclose(loss, losses.ctr_loss(logits[0], labels), rtol=1e-6)
+    np.testing.assert_array_equal(terms.peer_weights, [[0]])
+    np.testing.assert_allclose(terms.teaching_weights, [1])
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("num_students", [1, 2, 7])
+@pytest.mark.parametrize("teacher", ["mean_logit", "mean_prob"])
+@pytest.mark.parametrize("stop_gradient", [True, False])
+def test_extreme_logits_stay_finite(num_students, teacher, stop_gradient):
+    signs = np.random.default_rng(0).choice([-60.0, 60.0], size=(num_students, 32))
+    logits, labels = jnp.array(signs, jnp.float32), jnp.array(np.arange(32) % 2, jnp.float32)
+    options = {"teacher": teacher, "stop_gradient": stop_gradient}
+    for loss_fn in (
+        lambda z: losses.ektf_loss(z, labels, **options),
+        lambda z: losses.ektf_loss(z, labels, per_sample=True, **options),
+        lambda z: losses.kd_ctr_loss(z, labels, **options),
+        lambda z: losses.dml_ctr_loss(z, labels, stop_gradient=stop_gradient),
+    ):
+        (loss, terms), gradient = jax.value_and_grad(loss_fn, has_aux=True)(logits)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, terms, gradient)))
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_mutual_learning_is_accurate_when_students_nearly_agree(per_sample):
+    rng = np.random.default_rng(0)
+    logits = (rng.normal(size=4096) + 4e-4 * rng.normal(size=(4, 4096))).astype(np.float32)
+    labels = rng.binomial(1, 0.4, 4096).astype(np.float32)
+
+    def dml(z, y):
+        return losses.ektf_loss(z, y, per_sample=per_sample)[1].dml
+
+    expected = in_float64(lambda: dml(jnp.array(logits, jnp.float64), jnp.array(labels, jnp.float64)))
+    assert 3e-9 < expected < 3e-8
+    np.testing.assert_allclose(dml(jnp.array(logits), jnp.array(labels)), expected, rtol=2e-3)
+    expected = in_float64(
+        lambda: jax.grad(dml)(jnp.array(logits, jnp.float64), jnp.array(labels, jnp.float64))
+    )
+    actual = jax.grad(dml)(jnp.array(logits), jnp.array(labels))
+    assert np.linalg.norm(actual - expected) < 2e-3 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_no_tensor_of_pairs_times_batch(per_sample):
+    num_students, batch = 7, 1000
+
+    def loss(z, y):
+        return losses.ektf_loss(z, y, per_sample=per_sample)[0]
+
+    shapes = (
+        jax.ShapeDtypeStruct((num_students, batch), jnp.float32),
+        jax.ShapeDtypeStruct((batch,), jnp.float32),
+    )
+    text = str(jax.make_jaxpr(jax.value_and_grad(loss))(*shapes))
+    assert f"f32[{num_students},{batch}]" in text
+    assert f"[{num_students},{num_students},{batch}]" not in text
+
+
+def test_transformations_agree():
+    logits, labels = sample(3)
+    z = jnp.stack([jnp.array(logits), jnp.array(logits) + 1])
+    y = jnp.array(labels)
+    batched = jax.jit(jax.vmap(lambda z: losses.ektf_loss(z, y)[0]))(z)
+    np.testing.assert_allclose(batched, [losses.ektf_loss(z[i], y)[0] for i in range(2)], rtol=1e-6)
+
+
+def test_fuse():
+    logits = jnp.arange(6.0).reshape(3, 2)
+    np.testing.assert_array_equal(losses.fuse(logits, "mean"), [2, 3])
+    np.testing.assert_array_equal(losses.fuse(logits, "sum"), [6, 9])
+    with pytest.raises(ValueError, match="concat"):
+        losses.fuse(logits, "concat")
+
+
+def test_errors_name_the_value():
+    logits, labels = map(jnp.array, sample(2))
+    with pytest.raises(ValueError, match="mean_log"):
+        losses.ektf_loss(logits, labels, teacher="mean_log")
+    with pytest.raises(ValueError, match=r"\(48, 2\)"):
+        losses.ektf_loss(logits.T, labels)
+
+
+def test_integer_labels_are_accepted():
+    logits, labels = sample(2)
+    expected = losses.ektf_loss(jnp.array(logits), jnp.array(labels))[0]
+    assert losses.ektf_loss(jnp.array(logits), jnp.array(labels, dtype=jnp.int32))[0] == expected
+
+
+def test_imports_jax_and_optax_only():
+    code = (
+        "import sys, ektf_jax.losses; "
+        "print(sorted({'flax', 'grain', 'orbax', 'pandas', 'polars', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
