@@ -13,16 +13,16 @@ from ektf_jax.errors import InputError
 def run(main: Callable[[list[str]], Any]) -> None:
     """Runs main(argv) under absl; an InputError or a bad flag prints `error: ...` and exits with 2."""
     logging.set_verbosity(logging.WARNING)
-    _keep_freed_memory()
+    keep_freed_memory()
     try:
         # absl's own parser prints a usage text and exits with 1; this one raises.
-        app.run(_without_arguments(main), flags_parser=lambda argv: flags.FLAGS(argv))
+        app.run(_without_arguments(main), flags_parser=_parse)
     except (InputError, flags.Error) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Make glibc reuse freed memory instead of returning it to the kernel.
 
     A compiled step allocates its temporaries anew at every call. By default each of them is mapped, zeroed
@@ -37,6 +37,13 @@ def _keep_freed_memory() -> None:
     mallopt(trim_threshold, (1 << 31) - 1)
     mallopt(top_pad, 1 << 26)
     mallopt(arena_max, 1)  # other arenas cannot hold large blocks, and map them
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except KeyError as error:  # --config.KEY.MORE=VALUE where KEY is a value, not a group of keys
+        raise InputError(error.args[0]) from None
 
 
 def _without_arguments(main: Callable[[list[str]], Any]) -> Callable[[list[str]], Any]:

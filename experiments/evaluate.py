@@ -6,7 +6,6 @@ from pathlib import Path
 from absl import flags
 
 from ektf_jax.data.schema import SPLITS
-from ektf_jax.errors import InputError
 from ektf_jax.training import build, loop
 from experiments import cli
 

@@ -6,10 +6,14 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import base
+from ektf_jax.errors import InputError
 from ektf_jax.training import build, loop
 from experiments import cli
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment's config file.", lock_config=True)
+# An unknown key is accepted here, so that build.check_keys can name it and the nearest valid one.
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The experiment's config file.", lock_config=False, accept_new_attributes=True
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps its state and result.", required=True)
 flags.mark_flag_as_required("config")
 
@@ -17,7 +21,10 @@ flags.mark_flag_as_required("config")
 def main(argv: list[str]) -> None:
     """Train, then print the test metrics."""
     del argv
-    config = _CONFIG.value.to_dict()
+    try:
+        config = _CONFIG.value.to_dict()
+    except OSError as error:  # raised at the first look at a config file that is not there
+        raise InputError(str(error)) from None
     build.check_keys(config, base.get_config().to_dict())
     result = loop.train(config, Path(_WORKDIR.value))
     test = result["test"]

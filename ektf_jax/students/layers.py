@@ -23,6 +23,10 @@ class HiddenLayers(nnx.Module):
     def __init__(
         self, inputs: int, hidden_units: Sequence[int], *, dropout: float, batch_norm: bool, rngs: nnx.Rngs
     ):
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout = {dropout} must be in [0, 1)")
+        if not hidden_units or any(not isinstance(width, int) or width < 1 for width in hidden_units):
+            raise ValueError(f"hidden_units = {hidden_units} must be one or more whole numbers, at least 1")
         widths = (inputs, *hidden_units)
         self.linears = nnx.List(linear(i, o, rngs=rngs) for i, o in itertools.pairwise(widths))
         self.norms = nnx.List(

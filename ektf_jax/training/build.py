@@ -83,8 +83,11 @@ def check_values(config: Config) -> None:
         )
 
 
-def make_synthetic_spec(arguments: Config) -> SyntheticSpec:
+def make_synthetic_spec(config: Config) -> SyntheticSpec:
     """The generator's settings in config.data.synthetic."""
+    arguments = config["data"]["synthetic"]
+    if not arguments:
+        raise InputError("config.data.path is empty; set it to a directory that experiments.prepare wrote")
     valid = {field.name for field in dataclasses.fields(SyntheticSpec)}
     for key in arguments:
         if key not in valid:
@@ -124,7 +127,12 @@ def _make_student(path: str, arguments: Any, fusion: str) -> Callable[..., nnx.M
         raise InputError(
             f"{path}: student {name!r} has no hidden state for config.ensemble.fusion = 'concat'"
         )
-    return partial(student, **options)
+    make = partial(student, **options)
+    try:
+        jax.eval_shape(lambda: nnx.state(make(2, 2, rngs=nnx.Rngs(0))))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: {error}") from None
+    return make
 
 
 def make_model(config: Config, schema: Schema, key: jax.Array) -> Ensemble:

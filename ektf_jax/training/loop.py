@@ -37,6 +37,11 @@ def train(config: build.Config, workdir: Path) -> dict[str, Any]:
       InputError: a bad value, a dataset or working directory that cannot be used, a non-finite loss.
     """
     build.check_values(config)
+    build.make_students(config)
+    if config["data"]["path"]:
+        _open(config, Path(config["data"]["path"]))  # all that can be wrong, before anything is written
+    else:
+        build.make_synthetic_spec(config)
     workdir.mkdir(parents=True, exist_ok=True)
     with _exclusive(workdir):
         _claim(workdir, "config.json", config)
@@ -44,13 +49,9 @@ def train(config: build.Config, workdir: Path) -> dict[str, Any]:
         if result_file.exists():
             tqdm.write(f"{workdir}: finished; result.json stays as it is")
             return read_result(workdir)
-        data = dataset(config, workdir)
-        schema = encoded.open_schema(data)
-        _claim(
-            workdir, "dataset.json", {"schema_sha256": hashlib.sha256(schema.to_json().encode()).hexdigest()}
-        )
-        splits = {name: encoded.open_split(data, name) for name in SPLITS}
-        _check_splits(config, data, splits)
+        schema, splits = _open(config, dataset(config, workdir))
+        fingerprint = hashlib.sha256(schema.to_json().encode()).hexdigest()
+        _claim(workdir, "dataset.json", {"schema_sha256": fingerprint})
         result = _run(config, workdir, schema, splits)
         _write_json(result_file, result)
         return result
@@ -198,14 +199,11 @@ def evaluate(workdir: Path, split: str) -> dict[str, Any]:
 
 def dataset(config: build.Config, workdir: Path) -> Path:
     """The encoded dataset of a run: config.data.path, or one generated into the working directory."""
-    data = config["data"]
-    if data["path"]:
-        return Path(data["path"])
-    if not data["synthetic"]:
-        raise InputError("config.data.path is empty; set it to a directory that experiments.prepare wrote")
+    if config["data"]["path"]:
+        return Path(config["data"]["path"])
     generated = workdir / "data"
     if not generated.exists():
-        synthetic.prepare(build.make_synthetic_spec(data["synthetic"]), generated)
+        synthetic.prepare(build.make_synthetic_spec(config), generated)
     return generated
 
 
@@ -217,7 +215,10 @@ def versions() -> dict[str, str]:
     }
 
 
-def _check_splits(config: build.Config, data: Path, splits: dict[str, encoded.Split]) -> None:
+def _open(config: build.Config, data: Path) -> tuple[Schema, dict[str, encoded.Split]]:
+    """Schema and splits of an encoded dataset that this config can be trained on."""
+    schema = encoded.open_schema(data)
+    splits = {name: encoded.open_split(data, name) for name in SPLITS}
     rows, batch_size = len(splits["train"].labels), config["data"]["batch_size"]
     if batch_size > rows:
         raise InputError(
@@ -228,6 +229,7 @@ def _check_splits(config: build.Config, data: Path, splits: dict[str, encoded.Sp
             raise InputError(
                 f"{data / name}: all labels are {split.labels[0]:g}, so AUC is undefined; prepare more rows"
             )
+    return schema, splits
 
 
 def _finite_terms(pending: list[tuple[int, StepMetrics]], workdir: Path) -> dict[str, Any]:

@@ -1,0 +1,126 @@
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ektf_jax.data.schema import Schema, make_fields
+from ektf_jax.embedding import Embedding
+
+DIM, ROWS = 3, 4
+
+
+def make_schema(*fields):
+    """From (vocab_size, max_len) per field."""
+    return Schema("tiny", make_fields((f"f{i}", v, m) for i, (v, m) in enumerate(fields)), {}, {})
+
+
+def make_embedding(schema, dim=DIM, seed=0):
+    return Embedding(schema, dim, rngs=nnx.Rngs(seed))
+
+
+def random_ids(schema, rng, padding):
+    """Ids as an encoded dataset may hold them: a slot is padding or one of its field's known values or OOV."""
+    columns = []
+    for field in schema.fields:
+        known = field.offset + rng.integers(1, field.vocab_size, (ROWS, field.max_len))
+        columns.append(np.where(rng.random(known.shape) < padding, 0, known))
+    return np.concatenate(columns, axis=1).astype(np.int32)
+
+
+def looked_up(schema, table, ids, cotangent):
+    """Field embeddings, and the gradient of sum(embeddings * cotangent) in the table: one loop for both."""
+    embeddings, gradient = np.zeros((len(ids), schema.num_fields, DIM)), np.zeros(table.shape)
+    for row in range(len(ids)):
+        for i, (start, stop) in enumerate(schema.slots):
+            filled = [int(slot) for slot in ids[row, start:stop] if slot != 0]
+            for slot in filled:
+                embeddings[row, i] += table[slot] / len(filled)
+                gradient[slot] += cotangent[row, i] / len(filled)
+    return embeddings, gradient
+
+
+def looked_up_by_module(schema, table, ids, cotangent):
+    def embed(table):
+        model = make_embedding(schema)
+        model.table[...] = table
+        return model(ids)
+
+    @jax.jit
+    def both(table):
+        embeddings, pullback = jax.vjp(embed, table)
+        return embeddings, pullback(cotangent)[0]
+
+    return map(np.asarray, both(table))
+
+
+def assert_agrees_with_the_loop(schema, ids, rng):
+    # Nothing is zero here, so a padding row that leaks in shows, as does a gradient that leaks out.
+    table = rng.normal(size=(schema.num_features, DIM)).astype(np.float32)
+    cotangent = rng.normal(size=(len(ids), schema.num_fields, DIM)).astype(np.float32)
+    embeddings, gradient = looked_up_by_module(schema, table, ids, cotangent)
+    expected, expected_gradient = looked_up(schema, table, ids, cotangent)
+    assert embeddings.dtype == np.float32
+    np.testing.assert_allclose(embeddings, expected, atol=2e-6)
+    np.testing.assert_allclose(gradient, expected_gradient, atol=5e-6)
+    assert not gradient[[field.offset for field in schema.fields]].any()
+    return embeddings
+
+
+@settings(max_examples=10, deadline=None)  # each compiles once
+@given(
+    st.lists(st.tuples(st.integers(2, 6), st.integers(1, 4)), min_size=1, max_size=5),
+    st.sampled_from([0.0, 0.3, 0.7]),
+    st.integers(0, 2**31),
+)
+def test_any_fields_agree_with_a_loop_in_value_and_gradient(fields, padding, seed):
+    schema, rng = make_schema(*fields), np.random.default_rng(seed)
+    assert_agrees_with_the_loop(schema, random_ids(schema, rng, padding), rng)
+
+
+def test_a_field_without_values_is_zero_and_gives_no_gradient():
+    schema, rng = make_schema((4, 1), (5, 3), (3, 1), (4, 3)), np.random.default_rng(0)
+    ids = random_ids(schema, rng, 0.0)
+    for row, (start, stop) in enumerate(schema.slots):
+        ids[row, start:stop] = 0
+    embeddings = assert_agrees_with_the_loop(schema, ids, rng)
+    for row in range(ROWS):
+        assert [bool(field.any()) for field in embeddings[row]] == [i != row for i in range(4)]
+
+
+def test_the_mean_counts_filled_slots_wherever_they_are_and_repeated_ids_twice():
+    schema, rng = make_schema((3, 2), (6, 4)), np.random.default_rng(1)
+    ids = np.array([[2, 0, 4, 4, 0, 5], [0, 2, 0, 0, 0, 8], [1, 2, 7, 6, 5, 4]], np.int32)
+    assert_agrees_with_the_loop(schema, ids, rng)
+
+
+@pytest.fixture(scope="module")
+def schema():
+    return make_schema((400, 1), (30, 5), (300, 1))
+
+
+@pytest.fixture(scope="module")
+def table(schema):
+    return np.asarray(make_embedding(schema, dim=32).table[...])
+
+
+def test_the_table_has_one_row_per_feature(schema, table):
+    assert table.shape == (schema.num_features, 32) == (730, 32)
+    assert table.dtype == np.float32
+
+
+def test_the_table_starts_normal_with_deviation_1e_4_and_zero_padding_rows(schema, table):
+    padding = [field.offset for field in schema.fields]
+    assert not table[padding].any()
+    values = np.delete(table, padding, axis=0) / 1e-4
+    assert np.all(values != 0)
+    sigma = 1 / np.sqrt(values.size)
+    assert abs(values.mean()) < 4 * sigma
+    assert abs(values.std() - 1) < 4 * sigma / np.sqrt(2)
+    assert abs((values**4).mean() - 3) < 0.3
+
+
+def test_the_seed_decides_the_table(schema, table):
+    np.testing.assert_array_equal(make_embedding(schema, 32).table[...], table)
+    assert (np.asarray(make_embedding(schema, 32, seed=1).table[...]) != table).mean() > 0.9
