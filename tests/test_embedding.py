@@ -21,7 +21,7 @@ def make_embedding(schema, dim=DIM, seed=0):
 
 
 def random_ids(schema, rng, padding):
-    """Ids as an encoded dataset may hold them: a slot is padding or one of its field's known values or OOV."""
+    """Ids as an encoded dataset may hold them: a slot is padding, a known value of its field, or OOV."""
     columns = []
     for field in schema.fields:
         known = field.offset + rng.integers(1, field.vocab_size, (ROWS, field.max_len))

@@ -67,6 +67,11 @@ class SyntheticSpec:
                 raise InputError(f"synthetic data: {name} = {found!r}; it must be {wanted}")
 
 
+def training_rows(spec: SyntheticSpec) -> int:
+    """Rows of the training split that `prepare` makes."""
+    return spec.rows * 8 // 10
+
+
 def fields(spec: SyntheticSpec) -> tuple[Field, ...]:
     """The F encoded fields: local 0 is padding, 1 to n the values by falling frequency, n + 1 OOV."""
     lengths = spec.max_lens or (1,) * len(spec.values)
@@ -143,7 +148,7 @@ def prepare(spec: SyntheticSpec, out: Path) -> Schema:
     """
     ids, labels, logits = generate(spec)
     layout = fields(spec)
-    rows = dict(zip(SPLITS, _split(spec.rows, _generators(spec)[3]), strict=True))
+    rows = dict(zip(SPLITS, _split(spec, _generators(spec)[3]), strict=True))
     seen = np.zeros(sum(field.vocab_size for field in layout), bool)
     seen[0] = True  # padding stays padding
     seen[ids[rows["train"]]] = True
@@ -166,9 +171,9 @@ def _generators(spec: SyntheticSpec) -> list[np.random.Generator]:
     return [np.random.default_rng(child) for child in np.random.SeedSequence(spec.seed).spawn(4)]
 
 
-def _split(rows: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+def _split(spec: SyntheticSpec, rng: np.random.Generator) -> list[NDArray[np.int64]]:
     """Row numbers of train, valid and test: 80, 10 and 10 percent of a permutation."""
-    return np.split(rng.permutation(rows), [rows * 8 // 10, rows * 9 // 10])
+    return np.split(rng.permutation(spec.rows), [training_rows(spec), spec.rows * 9 // 10])
 
 
 def _hidden_parameters(

@@ -127,7 +127,7 @@ def _make_student(path: str, arguments: Any, fusion: str) -> Callable[..., nnx.M
         raise InputError(
             f"{path}: student {name!r} has no hidden state for config.ensemble.fusion = 'concat'"
         )
-    make = partial(student, **options)
+    make: Callable[..., nnx.Module] = partial(student, **options)
     try:
         jax.eval_shape(lambda: nnx.state(make(2, 2, rngs=nnx.Rngs(0))))
     except (ValueError, TypeError) as error:

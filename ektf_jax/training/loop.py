@@ -41,7 +41,8 @@ def train(config: build.Config, workdir: Path) -> dict[str, Any]:
     if config["data"]["path"]:
         _open(config, Path(config["data"]["path"]))  # all that can be wrong, before anything is written
     else:
-        build.make_synthetic_spec(config)
+        spec = build.make_synthetic_spec(config)
+        _check_batch_size(config, "the generated data", synthetic.training_rows(spec))
     workdir.mkdir(parents=True, exist_ok=True)
     with _exclusive(workdir):
         _claim(workdir, "config.json", config)
@@ -219,17 +220,21 @@ def _open(config: build.Config, data: Path) -> tuple[Schema, dict[str, encoded.S
     """Schema and splits of an encoded dataset that this config can be trained on."""
     schema = encoded.open_schema(data)
     splits = {name: encoded.open_split(data, name) for name in SPLITS}
-    rows, batch_size = len(splits["train"].labels), config["data"]["batch_size"]
-    if batch_size > rows:
-        raise InputError(
-            f"config.data.batch_size = {batch_size} is larger than the training split of {data} ({rows} rows)"
-        )
+    _check_batch_size(config, data, len(splits["train"].labels))
     for name, split in splits.items():
         if name != "train" and split.labels.min() == split.labels.max():
             raise InputError(
                 f"{data / name}: all labels are {split.labels[0]:g}, so AUC is undefined; prepare more rows"
             )
     return schema, splits
+
+
+def _check_batch_size(config: build.Config, data: Path | str, rows: int) -> None:
+    if config["data"]["batch_size"] > rows:
+        raise InputError(
+            f"config.data.batch_size = {config['data']['batch_size']} is larger than the training split of"
+            f" {data} ({rows} rows)"
+        )
 
 
 def _finite_terms(pending: list[tuple[int, StepMetrics]], workdir: Path) -> dict[str, Any]:

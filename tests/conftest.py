@@ -1,0 +1,24 @@
+"""A run small enough to train in a test."""
+
+from typing import Any
+
+import pytest
+
+from configs import quickstart
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Any:
+    """Makes a config of 3 small students on 2,000 synthetic rows: 25 steps an epoch, 4 epochs."""
+
+    def make(**train: Any) -> dict[str, Any]:
+        config = quickstart.get_config().to_dict()
+        config["data"]["synthetic"] = {"rows": 2000, "values": (40, 20, 5), "max_lens": (1, 1, 3)}
+        config["data"]["batch_size"] = 66  # 1,600 training rows: the last batch of an epoch is short
+        config["embedding"]["dim"] = 4
+        config["ensemble"]["num_students"] = 3
+        config["ensemble"]["students"]["mlp"]["hidden_units"] = (8,)
+        config["train"] |= {"max_epochs": 4, "patience": 100, "log_every": 7, "checkpoint_every": 10} | train
+        return config
+
+    return make

@@ -1,0 +1,312 @@
+"""Values are random float64 here: what remains of a difference is a difference of the computation."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from ektf_jax.data.schema import Schema, make_fields
+from ektf_jax.ensemble import Ensemble, StudentGroup, count_parameters
+from ektf_jax.students.mlp import MLP
+
+SCHEMA = Schema("tiny", make_fields([("a", 4, 1), ("b", 5, 3), ("c", 6, 1)]), {}, {})
+DIM, ROWS, COPIES = 2, 8, 3
+INIT_KEY, KEY = jax.random.split(jax.random.key(7))
+RNG = np.random.default_rng(0)
+EMBEDDINGS = RNG.normal(size=(ROWS, SCHEMA.num_fields, DIM))
+COTANGENT = RNG.normal(size=(COPIES, ROWS))
+IDS = np.stack([RNG.integers(1, 4, ROWS), *RNG.integers(5, 9, (3, ROWS)), RNG.integers(10, 15, ROWS)], axis=1)
+IDS[:3, 3] = 0
+
+deep = partial(MLP, hidden_units=(6, 5), dropout=0.4)
+wide = partial(MLP, hidden_units=(6,), dropout=0.4)
+narrow = partial(MLP, hidden_units=(4,), dropout=0.4)
+
+
+def make_group(stack, student=deep):
+    return StudentGroup(partial(student, SCHEMA.num_fields, DIM), COPIES, stack=stack, key=INIT_KEY)
+
+
+def make_ensemble(students=((wide, 3), (narrow, 2)), **options):
+    return Ensemble(SCHEMA, students, embedding_dim=DIM, key=INIT_KEY, **options)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def filled(make, seed=1):
+    """The module that `make` makes, with random values everywhere, drawn in the order of the leaves."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        positive = jax.tree_util.keystr(path, simple=True, separator="/").endswith("var")
+        return jnp.asarray(rng.uniform(0.5, 2, leaf.shape) if positive else rng.normal(size=leaf.shape))
+
+    graphdef, state = nnx.split(nnx.eval_shape(make))
+    values = nnx.to_pure_dict(state)
+    nnx.replace_by_pure_dict(state, jax.tree_util.tree_map_with_path(draw, values))
+    return nnx.merge(graphdef, state)
+
+
+def filled_group(stack):
+    return filled(partial(make_group, stack))
+
+
+def filled_ensemble(**options):
+    return filled(partial(make_ensemble, **options))
+
+
+def arrays(tree):
+    return jax.tree.map(np.asarray, nnx.to_pure_dict(tree))
+
+
+def copy_of(tree, i):
+    """One copy out of the leading axis of a stack."""
+    return jax.tree.map(lambda x: x[i], tree)
+
+
+def assert_close(actual, expected, tolerance=1e-10):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance), actual, expected)
+
+
+@jax.jit
+def outcome(module, embeddings, key, cotangent):
+    """By mode: the logits, the BatchNorm statistics afterwards, the gradients of sum(logits * cotangent)."""
+    graphdef, parameters, statistics = nnx.split(module, nnx.Param, ...)
+
+    def objective(parameters, embeddings, train):
+        copy = nnx.merge(graphdef, parameters, statistics, copy=True)
+        logits = copy(embeddings, train=train, key=key)
+        return jnp.sum(logits * cotangent), (logits, nnx.state(copy, nnx.BatchStat))
+
+    results = {}
+    for mode in ("evaluation", "training"):
+        gradient = jax.grad(partial(objective, train=mode == "training"), argnums=(0, 1), has_aux=True)
+        (by_parameters, by_embeddings), (logits, after) = gradient(parameters, embeddings)
+        results[mode] = {
+            "logits": logits,
+            "statistics": nnx.to_pure_dict(after),
+            "gradients": nnx.to_pure_dict(by_parameters),
+            "embeddings": by_embeddings,
+        }
+    return results
+
+
+@pytest.fixture(scope="module")
+def separate():
+    """What separate copies of the group do, each run by itself."""
+    graphdef, state = nnx.split(filled_group("vmap").students)
+    return [
+        outcome(nnx.merge(graphdef, copy_of(state, i)), EMBEDDINGS, key, COTANGENT[i])
+        for i, key in enumerate(jax.random.split(KEY, COPIES))
+    ]
+
+
+@pytest.mark.parametrize("stack", ["vmap", "scan"])
+def test_a_stack_of_copies_does_what_separate_copies_do(stack, separate):
+    stacked = outcome(filled_group(stack), EMBEDDINGS, KEY, COTANGENT)
+    for mode in ("evaluation", "training"):
+        for i, alone in enumerate(separate):
+            of_copy = {
+                "logits": stacked[mode]["logits"][i],
+                "statistics": copy_of(stacked[mode]["statistics"]["students"], i),
+                "gradients": copy_of(stacked[mode]["gradients"]["students"], i),
+            }
+            assert_close(of_copy, {name: alone[mode][name] for name in of_copy})
+        assert_close(stacked[mode]["embeddings"], sum(alone[mode]["embeddings"] for alone in separate))
+
+
+def test_statistics_move_in_training_and_not_in_evaluation(separate):
+    before = arrays(nnx.state(filled_group("vmap").students, nnx.BatchStat))
+    for i, alone in enumerate(separate):
+        assert_close(alone["evaluation"]["statistics"], copy_of(before, i))
+        moved = alone["training"]["statistics"]
+        for old, new in zip(jax.tree.leaves(copy_of(before, i)), jax.tree.leaves(moved), strict=True):
+            assert (abs(old - new) > 1e-3).all()
+
+
+def test_equal_copies_differ_by_their_dropout_in_training_only():
+    equal = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), filled_group("vmap"))
+    results = outcome(equal, EMBEDDINGS, KEY, COTANGENT)
+    training, evaluation = results["training"]["logits"], results["evaluation"]["logits"]
+    for i in range(1, COPIES):
+        assert_close(evaluation[i], evaluation[0])
+        assert (training[i] != training[0]).mean() > 0.5
+    again = outcome(equal, EMBEDDINGS, INIT_KEY, COTANGENT)
+    assert (again["training"]["logits"] != training).mean() > 0.5
+    np.testing.assert_array_equal(again["evaluation"]["logits"], evaluation)
+
+
+@jax.jit
+def predict(model, ids, key):
+    """By mode: the prediction, and the BatchNorm statistics afterwards."""
+    evaluation, training = model(ids), model(ids, train=True, key=key)
+    return {
+        "evaluation": evaluation._asdict(),
+        "training": training._asdict(),
+        "statistics": nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)),
+    }
+
+
+@pytest.fixture(scope="module")
+def mean():
+    return filled_ensemble(fusion="mean", stack="vmap")
+
+
+@pytest.fixture(scope="module")
+def predicted(mean):
+    return predict(mean, IDS, KEY)
+
+
+@pytest.mark.parametrize("mode", ["evaluation", "training"])
+def test_vmap_and_scan_give_the_same_students_whose_mean_or_sum_is_the_ensemble(mode, predicted):
+    vmapped = predicted
+    scanned = predict(filled_ensemble(fusion="sum", stack="scan"), IDS, KEY)
+    students = np.asarray(vmapped[mode]["students"])
+    assert students.shape == (5, ROWS)
+    assert_close(scanned[mode]["students"], students)
+    assert_close(scanned["statistics"], vmapped["statistics"])
+    assert_close(vmapped[mode]["ensemble"], students.sum(axis=0) / 5)
+    assert_close(scanned[mode]["ensemble"], students.sum(axis=0))
+
+
+def last_hidden_state(student, embeddings):
+    """The MLP's in evaluation mode."""
+    x = embeddings.reshape(len(embeddings), -1)
+    layers = student["hidden_layers"]
+    for linear, norm in zip(layers["linears"].values(), layers["norms"].values(), strict=True):
+        x = x @ linear["kernel"] + linear["bias"]
+        x = (x - norm["mean"]) / np.sqrt(norm["var"] + 1e-5) * norm["scale"] + norm["bias"]
+        x = np.maximum(x, 0)
+    return x
+
+
+def test_concat_is_a_linear_layer_over_all_last_hidden_states_however_stacked():
+    model = filled_ensemble(fusion="concat", stack="vmap")
+    vmapped, scanned = (predict(m, IDS, KEY) for m in (model, filled_ensemble(fusion="concat", stack="scan")))
+    assert_close(scanned, vmapped)
+    state, embeddings = arrays(nnx.state(model)), np.asarray(model.embedding(IDS))
+    hidden = [
+        last_hidden_state(copy_of(group["students"], i), embeddings)
+        for group, size in zip(state["groups"].values(), (3, 2), strict=True)
+        for i in range(size)
+    ]
+    hidden = np.concatenate(hidden, axis=1)
+    assert hidden.shape == (ROWS, 3 * 6 + 2 * 4)
+    expected = hidden @ state["head"]["kernel"] + state["head"]["bias"]
+    assert_close(vmapped["evaluation"]["ensemble"], expected[:, 0])
+    for mode in ("evaluation", "training"):
+        assert vmapped[mode]["students"].shape == (0, ROWS)
+        assert vmapped[mode]["ensemble"].shape == (ROWS,)
+
+
+def test_students_stand_in_the_order_of_groups_and_copies():
+    model, numbers = filled_ensemble(fusion="mean", stack="vmap"), iter(range(5))
+    for group in model.groups:
+        output = group.students.output
+        output.kernel[...] = jnp.zeros_like(output.kernel[...])
+        output.bias[...] = jnp.array([[float(next(numbers))] for _ in range(group.size)])
+    students = predict(model, IDS, KEY)["evaluation"]["students"]
+    np.testing.assert_array_equal(students, np.repeat(np.arange(5.0)[:, None], ROWS, axis=1))
+
+
+def test_groups_see_the_shared_embeddings_and_draw_dropout_of_their_own(mean, predicted):
+    embeddings = np.asarray(mean.embedding(IDS))
+    run = jax.jit(lambda group, key: group(embeddings, train=True, key=key))
+    by_group = [run(*each) for each in zip(mean.groups, jax.random.split(KEY, 2), strict=True)]
+    assert_close(predicted["training"]["students"], jnp.concatenate(by_group))
+
+
+@pytest.mark.parametrize(("stack", "fusion"), [("vmap", "sum"), ("scan", "mean")])
+def test_one_student_is_its_own_ensemble(stack, fusion):
+    results = predict(filled_ensemble(students=[(narrow, 1)], stack=stack, fusion=fusion), IDS, KEY)
+    for mode in ("evaluation", "training"):
+        assert results[mode]["students"].shape == (1, ROWS)
+        np.testing.assert_array_equal(results[mode]["students"][0], results[mode]["ensemble"])
+
+
+def test_copies_are_initialised_as_separate_students_from_their_own_keys():
+    stacked = arrays(nnx.state(make_group("vmap", narrow).students))
+    for i, key in enumerate(jax.random.split(INIT_KEY, COPIES)):
+        alone = narrow(SCHEMA.num_fields, DIM, rngs=nnx.Rngs(key))
+        assert_close(copy_of(stacked, i), arrays(nnx.state(alone)), 1e-6)
+    kernel = stacked["hidden_layers"]["linears"][0]["kernel"]
+    for i in range(COPIES):
+        for j in range(i):
+            assert (kernel[i] != kernel[j]).all()
+
+
+def test_the_key_decides_the_initialisation_of_every_part_and_no_two_groups_start_alike():
+    students = [(narrow, COPIES), (narrow, COPIES)]
+    make = partial(Ensemble, SCHEMA, students, embedding_dim=DIM, fusion="concat")
+    models = [make(key=key) for key in (INIT_KEY, INIT_KEY, KEY)]
+    drawn = 0
+    for value, same, changed in zip(*(jax.tree.leaves(arrays(nnx.state(m))) for m in models), strict=True):
+        np.testing.assert_array_equal(value, same)
+        if np.unique(value).size > 1:  # the others are constants
+            drawn += 1
+            assert (value != changed).mean() > 0.5  # the padding rows of the table stay zero
+    assert drawn == 1 + 2 * 2 + 1  # table, kernels, head
+    first, second = (group.students.output.kernel[...] for group in models[0].groups)
+    assert (first != second).all()
+
+
+def test_auto_is_scan_on_a_cpu_and_vmap_elsewhere(monkeypatch):
+    for backend, stack in {"cpu": "scan", "gpu": "vmap", "tpu": "vmap"}.items():
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        assert nnx.eval_shape(partial(make_group, "auto")).stack == stack
+
+
+def test_an_unknown_fusion_is_refused():
+    with pytest.raises(ValueError, match="fusion 'max' is unknown: use one of mean, sum, concat"):
+        make_ensemble(fusion="max")
+
+
+def test_an_unknown_stack_is_refused():
+    with pytest.raises(ValueError, match="stack 'loop' is unknown: use one of auto, vmap, scan"):
+        make_group("loop")
+
+
+def test_training_without_a_key_is_refused(mean):
+    with pytest.raises(ValueError, match="training needs a key for dropout"):
+        mean(IDS, train=True)
+
+
+ML1M = Schema(
+    "ml1m",
+    make_fields(
+        [
+            ("user_id", 6042, 1),
+            ("gender", 4, 1),
+            ("age", 9, 1),
+            ("occupation", 23, 1),
+            ("movie_id", 3643, 1),
+            ("release", 10, 1),
+            ("genres", 20, 5),
+        ]
+    ),
+    {},
+    {},
+)
+
+
+def ml1m_parameters(students, **options):
+    make = partial(Ensemble, ML1M, students, embedding_dim=16, key=KEY, **options)
+    return count_parameters(nnx.eval_shape(make))
+
+
+def test_ml1m_models_have_the_published_numbers_of_parameters():
+    assert ml1m_parameters([(MLP, 2)]) == 893_618
+    assert ml1m_parameters([(MLP, 10)]) == 3_844_026
+    assert ml1m_parameters([(MLP, 1), (MLP, 1)]) == 893_618
+
+
+def test_a_concat_head_adds_one_weight_per_hidden_unit_and_a_bias():
+    assert ml1m_parameters([(MLP, 2)], fusion="concat") == 893_618 + 2 * 400 + 1

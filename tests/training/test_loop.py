@@ -1,0 +1,233 @@
+"""A whole run on a tiny synthetic dataset: what it leaves behind, and how it fails."""
+
+import fcntl
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from ektf_jax.data import encoded
+from ektf_jax.data.schema import Schema, make_fields
+from ektf_jax.errors import InputError
+from ektf_jax.training import loop
+
+TIMINGS = ("train_samples_per_second", "wall_seconds")
+
+
+def without_timings(result):
+    return {key: value for key, value in result.items() if key not in TIMINGS}
+
+
+def checkpoint_steps(workdir):
+    return sorted(
+        int(path.name) for path in (workdir / "checkpoints" / "latest").iterdir() if path.name.isdigit()
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_config):
+    workdir = tmp_path_factory.mktemp("run") / "finished"
+    return workdir, loop.train(tiny_config(), workdir)
+
+
+def test_result_json_keeps_the_contract(finished):
+    workdir, result = finished
+    assert json.loads((workdir / "result.json").read_text()) == json.loads(json.dumps(result))
+    keys = "config params best_epoch epochs valid test train_samples_per_second seed versions"
+    assert set(result) >= set(keys.split())
+    for split in ("valid", "test"):
+        assert len(result[split]["students"]) == 3
+        for metrics in [result[split]["ensemble"], *result[split]["students"]]:
+            assert set(metrics) == {"auc", "logloss"}
+            assert 0 < metrics["auc"] < 1
+    # 67 rows of embedding (40 + 20 + 5 values, padding and OOV per field) plus three MLPs of 12-8-1.
+    assert result["params"] == 4 * (65 + 6) + 3 * (12 * 8 + 8 + 2 * 8 + 8 + 1)
+    assert result["epochs"] == 4
+
+
+def test_training_learns_something(finished):
+    assert finished[1]["test"]["ensemble"]["auc"] > 0.6
+
+
+def test_metrics_jsonl_has_a_line_per_epoch_and_its_best_is_the_result(finished):
+    workdir, result = finished
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert [line["step"] for line in lines] == [25, 50, 75, 100]
+    aucs = [line["valid"]["ensemble"]["auc"] for line in lines]
+    assert result["best_epoch"] == 1 + int(np.argmax(aucs))
+    assert result["valid"] == lines[result["best_epoch"] - 1]["valid"], (
+        "the best epoch's weights were restored"
+    )
+    assert {"ctr", "kd", "dml", "l2", "loss", "gradient_norm", "scores"} <= set(lines[0]["train"])
+
+
+def test_tensorboard_events_are_written(finished):
+    assert list((finished[0] / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_the_same_seed_gives_the_same_bits(finished, tmp_path, tiny_config):
+    again = loop.train(tiny_config(), tmp_path / "again")
+    assert without_timings(again) == without_timings(finished[1])
+
+
+def test_a_finished_run_is_left_alone(finished, tiny_config):
+    workdir, result = finished
+    before = (workdir / "result.json").stat().st_mtime_ns
+    assert loop.train(tiny_config(), workdir)["test"] == result["test"]
+    assert (workdir / "result.json").stat().st_mtime_ns == before
+
+
+def test_evaluation_of_a_finished_run_repeats_its_result(finished):
+    workdir, result = finished
+    assert loop.evaluate(workdir, "test") == result["test"]
+    assert loop.evaluate(workdir, "valid") == result["valid"]
+
+
+def test_another_config_is_refused(finished, tiny_config):
+    with pytest.raises(InputError, match=r"train\.learning_rate: 0\.001 there, 0\.002 now"):
+        loop.train(tiny_config(learning_rate=2e-3), finished[0])
+
+
+def test_a_workdir_in_use_is_refused(finished, tiny_config):
+    with (finished[0] / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another process"):
+            loop.train(tiny_config(), finished[0])
+
+
+def test_evaluation_without_a_run_says_what_to_do(tmp_path):
+    with pytest.raises(InputError, match=r"result\.json: missing"):
+        loop.evaluate(tmp_path, "test")
+
+
+def test_a_non_finite_loss_stops_at_its_step_and_keeps_the_last_good_checkpoint(tmp_path, tiny_config):
+    config = tiny_config(learning_rate=1e37, checkpoint_every=1, log_every=1)
+    with pytest.raises(InputError, match=r"step \d+: (ctr|kd|dml|l2|loss|gradient_norm) is (nan|inf)"):
+        loop.train(config, tmp_path / "run")
+    assert checkpoint_steps(tmp_path / "run")
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.fixture
+def interrupted(tmp_path, tiny_config, monkeypatch):
+    """A run that died while it evaluated its third epoch."""
+    real, calls = loop.evaluate_split, []
+
+    def dying(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise Interrupted
+        return real(*args)
+
+    monkeypatch.setattr(loop, "evaluate_split", dying)
+    with pytest.raises(Interrupted):
+        loop.train(tiny_config(), tmp_path / "run")
+    monkeypatch.undo()
+    assert checkpoint_steps(tmp_path / "run") == [60, 70]
+    return tmp_path / "run"
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(interrupted, finished, tiny_config):
+    # A kill can tear the last line of metrics.jsonl, or come between a line and its checkpoint.
+    with (interrupted / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "step": 75}\n{"epo')
+    result = loop.train(tiny_config(), interrupted)
+    assert without_timings(result) == without_timings(finished[1])
+    assert (interrupted / "metrics.jsonl").read_text() == (finished[0] / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("damage", ["truncate", "empty", "remove"])
+def test_a_damaged_newest_checkpoint_costs_steps_not_the_run(interrupted, finished, tiny_config, damage):
+    for path in (interrupted / "checkpoints" / "latest" / "70" / "tree").rglob("*"):
+        if path.is_file() and path.stat().st_size > 500:
+            if damage == "remove":
+                path.unlink()
+            else:
+                path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 if damage == "truncate" else 0])
+    result = loop.train(tiny_config(), interrupted)
+    assert without_timings(result) == without_timings(finished[1])
+
+
+def test_no_readable_checkpoint_is_an_error(interrupted, tiny_config):
+    for step in (60, 70):
+        shutil.rmtree(interrupted / "checkpoints" / "latest" / str(step) / "tree")
+    with pytest.raises(InputError, match="no checkpoint can be read"):
+        loop.train(tiny_config(), interrupted)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Writes an encoded dataset of one field; `labels` are those of validation and test."""
+
+    def write(labels=(0.0, 1.0)):
+        fields = make_fields([("a", 5, 1)])
+        ids = np.array([[1], [2], [3], [4]], np.int32)
+        train = (ids, np.array([0, 1, 0, 1], np.float32))
+        other = (ids[: len(labels)], np.array(labels, np.float32))
+        schema = Schema("tiny", fields, {"train": 4, "valid": len(labels), "test": len(labels)}, {})
+        encoded.write(tmp_path / "data", schema, {"train": train, "valid": other, "test": other}, None)
+        return str(tmp_path / "data")
+
+    return write
+
+
+def refused(config, workdir, match):
+    with pytest.raises(InputError, match=match):
+        loop.train(config, workdir)
+    assert not workdir.exists(), "nothing half-written"
+
+
+def test_bad_data_is_refused_before_anything_is_written(tmp_path, tiny_config, dataset):
+    config, workdir = tiny_config(), tmp_path / "run"
+    config["data"]["path"] = str(tmp_path / "missing")
+    refused(config, workdir, "missing: no such directory")
+    config["data"]["path"] = dataset()
+    refused(config, workdir, r"config\.data\.batch_size = 66 is larger than the training split .*4 rows")
+    config["data"]["batch_size"] = 4
+    config["data"]["path"] = dataset(labels=(1.0, 1.0))
+    refused(config, workdir, "all labels are 1, so AUC is undefined")
+    (tmp_path / "data" / "train" / "ids.npy").write_bytes(b"")
+    refused(config, workdir, r"train/ids\.npy")
+    config["data"] |= {"path": "", "synthetic": {}}
+    refused(config, workdir, r"config\.data\.path is empty")
+    config["data"]["synthetic"] = {"row": 100}
+    refused(config, workdir, r"did you mean 'config\.data\.synthetic\.rows'")
+
+
+def test_bad_values_are_refused_before_anything_is_written(tmp_path, tiny_config):
+    config = tiny_config()
+    config["ensemble"]["num_students"] = 0
+    refused(config, tmp_path / "run", r"config\.ensemble\.num_students = 0 must be at least 1")
+    config = tiny_config()
+    config["ensemble"]["students"]["mlp"]["dropout"] = 1.0
+    refused(config, tmp_path / "run", r"config\.ensemble\.students\.mlp: dropout = 1\.0")
+
+
+@pytest.mark.parametrize("fusion", ["sum", "concat"])
+def test_plain_ensembles_by_sum_and_concat(tmp_path, tiny_config, fusion):
+    config = tiny_config(max_epochs=1)
+    config["transfer"]["name"] = "none"
+    config["ensemble"]["fusion"] = fusion
+    result = loop.train(config, tmp_path / "run")
+    assert len(result["test"]["students"]) == (0 if fusion == "concat" else 3)
+    assert np.isfinite(result["test"]["ensemble"]["logloss"])
+
+
+@pytest.mark.parametrize("method", ["kd", "dml"])
+def test_transfer_methods_train(tmp_path, tiny_config, method):
+    config = tiny_config(max_epochs=1)
+    config["transfer"]["name"] = method
+    assert loop.train(config, tmp_path / "run")["test"]["ensemble"]["auc"] > 0.4
+
+
+def test_one_student_trains(tmp_path, tiny_config):
+    config = tiny_config(max_epochs=1)
+    config["ensemble"]["num_students"] = 1
+    result = loop.train(config, tmp_path / "run")
+    assert result["test"]["students"] == [result["test"]["ensemble"]]

@@ -1,0 +1,243 @@
+"""The training step against a plain float64 transcription, and what the loop relies on."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from ektf_jax import transfer
+from ektf_jax.data.schema import Schema, make_fields
+from ektf_jax.ensemble import Ensemble
+from ektf_jax.students.mlp import MLP
+from ektf_jax.training.step import init_state, make_optimizer, make_predict, make_train_step
+
+SCHEMA = Schema("tiny", make_fields([("a", 4, 1), ("b", 5, 2)]), {}, {})
+DIM, ROWS, K, L2, CLIP = 2, 6, 2, 0.5, 10.0
+SEED = 5
+
+
+def make_batch(seed):
+    rng = np.random.default_rng(seed)
+    ids = np.stack([rng.integers(1, 4, ROWS), *rng.integers(5, 9, (2, ROWS))], axis=1).astype(np.int32)
+    ids[0, 2] = 0
+    return ids, rng.integers(0, 2, ROWS).astype(np.float32)
+
+
+def make_model(dtype, *, dropout, table_scale=1.0):
+    """Two small MLPs whose values are random, the table `table_scale` times as large as the others."""
+    rng = np.random.default_rng(1)
+
+    def draw(path, leaf):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        value = rng.uniform(0.5, 2, leaf.shape) if name.endswith("var") else rng.normal(size=leaf.shape)
+        if name.endswith("table"):
+            value = table_scale * value
+            value[[field.offset for field in SCHEMA.fields]] = 0
+        return jnp.asarray(value, dtype)
+
+    students = [(partial(MLP, hidden_units=(3,), dropout=dropout), K)]
+    make = partial(Ensemble, SCHEMA, students, embedding_dim=DIM, stack="vmap")
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: make(key=jax.random.key(0))))
+    nnx.replace_by_pure_dict(state, jax.tree_util.tree_map_with_path(draw, nnx.to_pure_dict(state)))
+    return nnx.merge(graphdef, state)
+
+
+def start(dtype=jnp.float32, *, dropout=0.5, seed=SEED, **options):
+    """Graphdef and a state that shares no buffer with another: steps donate it, the key included."""
+    return init_state(
+        make_model(dtype, dropout=dropout, **options), make_optimizer(CLIP), jax.random.key(seed)
+    )
+
+
+def arrays(tree):
+    return jax.tree.map(np.asarray, nnx.to_pure_dict(tree) if isinstance(tree, nnx.State) else tree)
+
+
+def assert_equal(actual, expected):
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+def transcribed_students(parameters, statistics, ids, *, train):
+    """Logits [K, B] and, in training, the running statistics afterwards: (mean, var) per student."""
+    table = parameters["embedding"]["table"]
+    filled = (ids[:, 1:] != 0)[..., None]
+    b = (table[ids[:, 1:]] * filled).sum(axis=1) / filled.sum(axis=1)
+    inputs = jnp.concatenate([table[ids[:, 0]], b], axis=1)
+    students, old = parameters["groups"][0]["students"], statistics["groups"][0]["students"]
+    layer, norm = (students["hidden_layers"][name][0] for name in ("linears", "norms"))
+    old, output = old["hidden_layers"]["norms"][0], students["output"]
+    logits, running = [], []
+    for k in range(K):
+        x = inputs @ layer["kernel"][k] + layer["bias"][k]
+        mean, var = (x.mean(axis=0), x.var(axis=0)) if train else (old["mean"][k], old["var"][k])
+        x = jax.nn.relu((x - mean) / jnp.sqrt(var + 1e-5) * norm["scale"][k] + norm["bias"][k])
+        logits.append((x @ output["kernel"][k] + output["bias"][k])[:, 0])
+        running.append((0.9 * old["mean"][k] + 0.1 * mean, 0.9 * old["var"][k] + 0.1 * var))
+    return jnp.stack(logits), running
+
+
+def transcribed_objective(parameters, statistics, ids, labels):
+    """Cross-entropy of the mean logit and L2 over the whole table."""
+    logits, running = transcribed_students(parameters, statistics, ids, train=True)
+    p = jax.nn.sigmoid(logits.mean(axis=0))
+    ctr = -jnp.mean(labels * jnp.log(p) + (1 - labels) * jnp.log(1 - p))
+    penalty = L2 / 2 * (parameters["embedding"]["table"] ** 2).sum()
+    return ctr + penalty, (ctr, penalty, running)
+
+
+transcribed_gradient = jax.jit(jax.value_and_grad(transcribed_objective, has_aux=True))
+
+
+class Transcribed:
+    """The authors' step: gradients clipped by their global norm, then Adam as published."""
+
+    def __init__(self, parameters, statistics):
+        self.parameters, self.statistics = parameters, statistics
+        self.first = self.second = jax.tree.map(np.zeros_like, parameters)
+        self.steps = 0
+
+    def step(self, ids, labels, learning_rate):
+        (loss, (ctr, penalty, running)), gradient = transcribed_gradient(
+            self.parameters, self.statistics, ids, labels
+        )
+        norm = np.sqrt(sum((g**2).sum() for g in jax.tree.leaves(gradient)))
+        gradient = jax.tree.map(lambda g: np.asarray(g) * min(1, CLIP / norm), gradient)
+        self.steps += 1
+        self.first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, self.first, gradient)
+        self.second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, self.second, gradient)
+        unbiased_1, unbiased_2 = 1 - 0.9**self.steps, 1 - 0.999**self.steps
+        self.parameters = jax.tree.map(
+            lambda p, m, v: p - learning_rate * (m / unbiased_1) / (np.sqrt(v / unbiased_2) + 1e-8),
+            self.parameters,
+            self.first,
+            self.second,
+        )
+        mean, var = (np.stack(parts) for parts in zip(*running, strict=True))
+        norms = {0: {"mean": mean, "var": var}}
+        self.statistics = {"groups": {0: {"students": {"hidden_layers": {"norms": norms}}}}}
+        return {"loss": loss, "ctr": ctr, "l2": penalty, "gradient_norm": norm}
+
+
+@pytest.fixture(scope="module")
+def exact_step():
+    """The step without dropout, for float64 states."""
+    with jax.enable_x64(True):
+        graphdef, _ = start(jnp.float64, dropout=0.0)
+        yield make_train_step(graphdef, make_optimizer(CLIP), transfer.make("none"), l2=L2)
+
+
+@pytest.mark.parametrize(("table_scale", "bites"), [(1.0, False), (30.0, True)])
+def test_steps_agree_with_the_transcription_whether_the_clip_bites_or_not(exact_step, table_scale, bites):
+    with jax.enable_x64(True):
+        _, state = start(jnp.float64, dropout=0.0, table_scale=table_scale)
+        plain = Transcribed(arrays(state.parameters), arrays(state.statistics))
+        for number, learning_rate in enumerate([0.1, 0.1, 0.01]):
+            ids, labels = make_batch(number)
+            state, metrics = exact_step(state, ids, labels, np.float64(learning_rate))
+            expected = plain.step(ids, labels, learning_rate)
+            assert (expected["gradient_norm"] > CLIP) == bites
+            close = partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-8)
+            close(metrics.loss, expected["loss"])
+            close(metrics.terms.ctr, expected["ctr"])
+            close(metrics.l2, expected["l2"])
+            close(metrics.gradient_norm, expected["gradient_norm"])
+            jax.tree.map(close, arrays(state.parameters), plain.parameters)
+            jax.tree.map(close, arrays(state.statistics), plain.statistics)
+        assert int(state.step) == 3
+
+
+@pytest.fixture(scope="module")
+def random_step():
+    """The step as the loop runs it: float32, dropout, the EKTF loss."""
+    return make_train_step(start()[0], make_optimizer(CLIP), transfer.make("ektf"), l2=L2)
+
+
+RATE, STILL = np.float32(1e-3), np.float32(0)
+BATCH = make_batch(0)
+
+
+def test_the_counter_counts_and_the_key_stays(random_step):
+    _, state = start()
+    assert state.step == 0
+    for number in range(1, 4):
+        state, _ = random_step(state, *BATCH, RATE)
+        assert int(state.step) == number
+        assert state.step.dtype == jnp.int32
+        np.testing.assert_array_equal(state.key, jax.random.key_data(jax.random.key(SEED)))
+
+
+def test_equal_states_give_equal_bits(random_step):
+    assert_equal(arrays(random_step(start()[1], *BATCH, RATE)), arrays(random_step(start()[1], *BATCH, RATE)))
+
+
+def test_dropout_differs_from_step_to_step_and_from_key_to_key(random_step):
+    state, first = random_step(start()[1], *BATCH, STILL)
+    _, second = random_step(state, *BATCH, STILL)
+    _, other = random_step(start(seed=6)[1], *BATCH, STILL)
+    # At rate 0 the parameters stand still, and statistics do not matter in training.
+    assert len({float(metrics.terms.ctr) for metrics in (first, second, other)}) == 3
+    assert first.l2 == second.l2 == other.l2
+
+
+def test_learning_rate_zero_leaves_the_parameters_and_moves_the_rest(random_step):
+    before = arrays(start()[1].parameters)
+    state, _ = random_step(start()[1], *BATCH, STILL)
+    assert_equal(arrays(state.parameters), before)
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(arrays(state.optimizer)))
+
+
+def test_a_step_moves_every_copys_parameters_and_statistics(random_step):
+    _, state = start()
+    before = [arrays(state.parameters), arrays(state.statistics)]
+    state, _ = random_step(state, *BATCH, RATE)
+    for name, old, new in zip(
+        ("parameters", "statistics"),
+        before,
+        [arrays(state.parameters), arrays(state.statistics)],
+        strict=True,
+    ):
+        for copy in range(K):
+            changed = jax.tree.map(
+                lambda a, b, k=copy: bool((a[k] != b[k]).any()), old["groups"], new["groups"]
+            )
+            assert all(jax.tree.leaves(changed)), name
+    assert len(jax.tree.leaves(before[1])) == 2
+
+
+def test_padding_rows_of_the_table_stay_zero(random_step):
+    _, state = start()
+    for number in range(3):
+        state, _ = random_step(state, *make_batch(number), RATE)
+    table = np.asarray(state.parameters["embedding"]["table"][...])
+    padding = [field.offset for field in SCHEMA.fields]
+    assert not table[padding].any()
+    assert np.delete(table, padding, axis=0).all()
+
+
+def test_another_learning_rate_or_a_stepped_state_does_not_compile_again(random_step):
+    _, state = start()
+    for rate in (1e-3, 1e-4, 1e-5):
+        state, _ = random_step(state, *BATCH, np.float32(rate))
+    assert random_step._cache_size() == 1
+
+
+def test_the_old_state_is_donated(random_step):
+    _, old = start()
+    leaves = jax.tree.leaves(old)
+    new, _ = random_step(old, *BATCH, RATE)
+    assert all(leaf.is_deleted() for leaf in leaves)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(new))
+
+
+def test_predictions_are_those_of_the_transcription_in_evaluation_mode():
+    with jax.enable_x64(True):
+        graphdef, state = start(jnp.float64)
+        prediction = make_predict(graphdef)(state.parameters, state.statistics, BATCH[0])
+        students, _ = transcribed_students(
+            arrays(state.parameters), arrays(state.statistics), BATCH[0], train=False
+        )
+        np.testing.assert_allclose(prediction.students, students, rtol=1e-9)
+        np.testing.assert_allclose(prediction.ensemble, students.mean(axis=0), rtol=1e-9)
