@@ -2,6 +2,7 @@
 
     python -m benchmarks.step --students=2,10                      what experiments.train runs
     python -m benchmarks.step --students=2,10 --stack=vmap         the other stack axis
+    python -m benchmarks.step --students=2,10 --unroll=1           a scan of one copy at a time
     python -m benchmarks.step --students=2,10 --dropout=threefry   jax.random's bits instead of hashed ones
     python -m benchmarks.step --students=2,10 --malloc=default     temporaries mapped anew at every step
 
@@ -18,7 +19,7 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-from ektf_jax import transfer
+from ektf_jax import ensemble, transfer
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.students import MLP, layers
@@ -27,6 +28,7 @@ from experiments import cli
 
 _STUDENTS = flags.DEFINE_list("students", ["2", "10"], "K, one or more.")
 _STACK = flags.DEFINE_enum("stack", "auto", ["auto", "scan", "vmap"], "How a group is run.")
+_UNROLL = flags.DEFINE_integer("unroll", ensemble.SCAN_UNROLL, "Copies in the body of a scan.")
 _DROPOUT = flags.DEFINE_enum("dropout", "hashed", ["hashed", "threefry"], "Where the bits come from.")
 _MALLOC = flags.DEFINE_enum("malloc", "kept", ["kept", "default"], "Whether freed memory is kept.")
 _STEPS = flags.DEFINE_integer("steps", 15, "Timed steps.")
@@ -77,6 +79,7 @@ def measure(num_students: int) -> dict[str, Any]:
     return {
         "students": num_students,
         "stack": _STACK.value,
+        "unroll": _UNROLL.value,
         "dropout": _DROPOUT.value,
         "malloc": _MALLOC.value,
         "ms": round(1e3 * float(np.median(times)), 1),
@@ -96,6 +99,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     if _MALLOC.value == "kept":
         cli.keep_freed_memory()
+    ensemble.SCAN_UNROLL = _UNROLL.value
     if _DROPOUT.value == "threefry":
         layers.dropout = threefry_dropout
     for num_students in _STUDENTS.value:

@@ -30,6 +30,6 @@ def hashed_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """
     seeds = jax.random.bits(key, (2,), jnp.uint32)
     h = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape) + seeds[0]
-    h = (h ^ (h >> 16)) * jnp.uint32(0x7FEB352D)
-    h = ((h ^ (h >> 15)) + seeds[1]) * jnp.uint32(0x846CA68B)
+    h = (h ^ (h >> 16)) * jnp.uint32(0x7FEB352D) + seeds[1]
+    h = (h ^ (h >> 15)) * jnp.uint32(0x846CA68B)
     return h ^ (h >> 16)

@@ -10,14 +10,16 @@ from ektf_jax.dropout import dropout
 
 
 def linear(inputs: int, outputs: int, *, rngs: nnx.Rngs) -> nnx.Linear:
-    """Linear layer with FuxiCTR's initialisers: Xavier normal, zero bias."""
-    return nnx.Linear(inputs, outputs, kernel_init=nnx.initializers.xavier_normal(), rngs=rngs)
+    """Linear layer with FuxiCTR's initialisers: Xavier normal, not truncated, and zero bias."""
+    xavier_normal = nnx.initializers.variance_scaling(1.0, "fan_avg", "normal")
+    return nnx.Linear(inputs, outputs, kernel_init=xavier_normal, rngs=rngs)
 
 
 class HiddenLayers(nnx.Module):
     """Linear, BatchNorm, ReLU, dropout, once per width. [B, inputs] -> [B, hidden_units[-1]].
 
-    BatchNorm has PyTorch's momentum (0.1 there, 0.9 here) and epsilon. Dropout needs `key` in training.
+    BatchNorm has PyTorch's momentum (0.1 there, 0.9 here) and epsilon; its running variance is the batch's
+    biased one, a factor of 1 - 1/B from PyTorch's. Dropout needs `key` in training.
     """
 
     def __init__(
@@ -30,7 +32,7 @@ class HiddenLayers(nnx.Module):
         widths = (inputs, *hidden_units)
         self.linears = nnx.List(linear(i, o, rngs=rngs) for i, o in itertools.pairwise(widths))
         self.norms = nnx.List(
-            nnx.BatchNorm(width, momentum=0.9, epsilon=1e-5, rngs=rngs)
+            nnx.BatchNorm(width, momentum=0.9, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
             for width in (hidden_units if batch_norm else ())
         )
         self.dropout = dropout

@@ -3,17 +3,19 @@
 import dataclasses
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from ektf_jax import transfer
 from ektf_jax.data.schema import Schema
 from ektf_jax.data.synthetic import SyntheticSpec
-from ektf_jax.ensemble import FUSIONS, STACKS, Ensemble
+from ektf_jax.ensemble import FUSIONS, STACKS, Ensemble, Prediction
 from ektf_jax.errors import InputError
 from ektf_jax.students import REGISTRY
 
@@ -42,9 +44,20 @@ def check_keys(config: Config, reference: Config, prefix: str = "config") -> Non
             raise InputError(f"{path} = {value!r} must be {wanted}")
         if isinstance(value, Mapping) and path not in _FREE_FORM:
             check_keys(value, reference[key], path)
+        elif not isinstance(value, Mapping):
+            _check_type(path, value, reference[key])
     for key in reference:
         if key not in config:
             raise InputError(f"config key {prefix}.{key} is missing; build on configs/base.py")
+
+
+def _check_type(path: str, value: Any, example: Any) -> None:
+    if isinstance(example, float) and type(value) is int:
+        return
+    if type(value) is not type(example):
+        raise InputError(f"{path} = {value!r} must be of type {type(example).__name__}, like {example!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{path} = {value!r} must be finite")
 
 
 def check_values(config: Config) -> None:
@@ -93,7 +106,10 @@ def make_synthetic_spec(config: Config) -> SyntheticSpec:
         if key not in valid:
             path = "config.data.synthetic."
             raise unknown("config key", path + key, {path + name for name in valid})
-    return SyntheticSpec(**arguments)
+    try:
+        return SyntheticSpec(**arguments)
+    except TypeError as error:
+        raise InputError(f"config.data.synthetic: {error}") from None
 
 
 def make_students(config: Config) -> list[tuple[Callable[..., nnx.Module], int]]:
@@ -151,4 +167,10 @@ def make_model(config: Config, schema: Schema, key: jax.Array) -> Ensemble:
 def make_loss(config: Config) -> transfer.LossFn:
     """The loss of config.transfer: its method, with the options under the method's name."""
     name = config["transfer"]["name"]
-    return transfer.make(name, **config["transfer"][name])
+    loss_fn = transfer.make(name, **config["transfer"][name])
+    logits, rows = jnp.zeros((config["ensemble"]["num_students"], 2)), jnp.zeros(2)
+    try:
+        jax.eval_shape(loss_fn, Prediction(logits, rows), rows)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"config.transfer.{name}: {error}") from None
+    return loss_fn

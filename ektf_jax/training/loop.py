@@ -38,6 +38,7 @@ def train(config: build.Config, workdir: Path) -> dict[str, Any]:
     """
     build.check_values(config)
     build.make_students(config)
+    build.make_loss(config)
     if config["data"]["path"]:
         _open(config, Path(config["data"]["path"]))  # all that can be wrong, before anything is written
     else:
@@ -230,10 +231,14 @@ def _open(config: build.Config, data: Path) -> tuple[Schema, dict[str, encoded.S
 
 
 def _check_batch_size(config: build.Config, data: Path | str, rows: int) -> None:
-    if config["data"]["batch_size"] > rows:
+    batch_size = config["data"]["batch_size"]
+    where = f"config.data.batch_size = {batch_size}"
+    if batch_size > rows:
+        raise InputError(f"{where} is larger than the training split of {data} ({rows} rows)")
+    if rows % batch_size == 1:
         raise InputError(
-            f"config.data.batch_size = {config['data']['batch_size']} is larger than the training split of"
-            f" {data} ({rows} rows)"
+            f"{where} leaves one row of the training split of {data} ({rows} rows) for the last batch, which"
+            " BatchNorm cannot normalise; choose another"
         )
 
 

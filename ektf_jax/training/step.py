@@ -45,13 +45,13 @@ def make_optimizer(clip_norm: float) -> optax.GradientTransformation:
 def init_state(
     model: Ensemble, optimizer: optax.GradientTransformation, key: jax.Array
 ) -> tuple[nnx.GraphDef, TrainState]:
-    """Split a model into its static description and the initial training state."""
+    """Split a model into its static description and the initial training state, which shares no buffers."""
     graphdef, parameters, *rest = nnx.split(model, nnx.Param, ...)
     (statistics,) = rest
     step = jnp.zeros((), jnp.int32)
-    return graphdef, TrainState(
-        parameters, statistics, optimizer.init(parameters), step, jax.random.key_data(key)
-    )
+    state = TrainState(parameters, statistics, optimizer.init(parameters), step, jax.random.key_data(key))
+    # Steps donate their state; the caller's model and key must outlive that.
+    return graphdef, jax.tree.map(jnp.copy, state)
 
 
 def make_train_step(
@@ -81,7 +81,7 @@ def make_train_step(
         )
         updates, optimizer_state = optimizer.update(gradients, state.optimizer)
         parameters = jax.tree.map(lambda p, u: p - learning_rate * u, state.parameters, updates)
-        metrics = StepMetrics(loss, terms, penalty, optax.global_norm(gradients))
+        metrics = StepMetrics(loss, terms, penalty, optax.tree.norm(gradients))
         return TrainState(parameters, statistics, optimizer_state, state.step + 1, state.key), metrics
 
     return jax.jit(step, donate_argnums=0)

@@ -297,3 +297,36 @@ def test_an_unknown_setting_of_synthetic_data_is_refused_with_the_nearest_valid_
 
 def test_neither_data_nor_synthetic_settings_are_refused():
     assert message_of(build.make_synthetic_spec, make_config()).startswith("config.data.path is empty")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("seed", 1.5, "of type int"),
+        ("train__max_epochs", True, "of type int"),
+        ("train__learning_rate", "0.1", "of type float"),
+        ("train__learning_rate", float("inf"), "finite"),
+        ("transfer__ektf__kd", "yes", "of type bool"),
+        ("data__batch_size", None, "of type int"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_name(key, value, wanted):
+    message = message_of(check_keys, make_config(**{key: value}))
+    assert message.startswith(f"config.{key.replace('__', '.')} = {value!r} must be {wanted}")
+
+
+def test_a_whole_number_is_a_float():
+    check_keys(make_config(train__clip_norm=5))
+
+
+def test_a_bad_option_of_a_transfer_method_is_refused_by_name():
+    message = message_of(build.make_loss, make_config(transfer__ektf__teacher="mean_prop"))
+    assert message.startswith("config.transfer.ektf: teacher 'mean_prop' is unknown")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"values": (3, 4)}, {"rows": "many", "values": (3, 4)}, {"rows": 50, "values": 3}]
+)
+def test_bad_settings_of_synthetic_data_are_refused_by_name(settings):
+    message = message_of(build.make_synthetic_spec, make_config(data__synthetic=settings))
+    assert message.startswith("config.data.synthetic: ")

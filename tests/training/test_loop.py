@@ -189,6 +189,8 @@ def test_bad_data_is_refused_before_anything_is_written(tmp_path, tiny_config, d
     refused(config, workdir, "missing: no such directory")
     config["data"]["path"] = dataset()
     refused(config, workdir, r"config\.data\.batch_size = 66 is larger than the training split .*4 rows")
+    config["data"]["batch_size"] = 3
+    refused(config, workdir, "leaves one row of the training split")
     config["data"]["batch_size"] = 4
     config["data"]["path"] = dataset(labels=(1.0, 1.0))
     refused(config, workdir, "all labels are 1, so AUC is undefined")
