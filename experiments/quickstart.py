@@ -6,8 +6,9 @@ from pathlib import Path
 from absl import flags
 
 from configs import quickstart
+from ektf_jax.report import page
 from ektf_jax.training import loop
-from experiments import cli, report
+from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "Where the three runs and the report go.")
 
@@ -25,7 +26,7 @@ def main(argv: list[str]) -> None:
         print(f"\n{name}: transfer {method}, K = {num_students}")
         result = loop.train(config.to_dict(), workdir / name)
     ceiling = result["dataset"]["source"]["test_bayes_auc"]
-    table = report.write(workdir, workdir, title="Quickstart: synthetic clicks", ceiling=ceiling)
+    table = page.write(workdir, workdir, title="Quickstart: synthetic clicks", ceiling=ceiling)
     print(f"\n{table}")
     print(f"Best possible test AUC, known from how the data was made: {ceiling:.4f}")
     print(f"Plot: {workdir / 'students.png'}   ({time.perf_counter() - start:.0f} s)")

@@ -16,7 +16,7 @@ def students_and_ensemble(runs: list[Run], title: str, ceiling: float | None = N
     `ceiling` draws the best AUC that any model can reach, where the data's truth is known.
     """
     columns = groups(runs)
-    figure = Figure(figsize=(1.8 + 0.95 * len(columns), 4.2), layout="constrained")
+    figure = Figure(figsize=(max(5.0, 1.5 + 0.95 * len(columns)), 4.4), layout="constrained")
     axes = figure.subplots()
     for x, same in enumerate(columns.values()):
         students = [auc for run in same for auc in run.student_aucs]
@@ -35,7 +35,7 @@ def students_and_ensemble(runs: list[Run], title: str, ceiling: float | None = N
         axes.scatter(
             [x] * len(ensembles),
             ensembles,
-            s=90,
+            s=320,
             marker="_",
             linewidths=2.5,
             color="tab:blue",
@@ -53,7 +53,7 @@ def students_and_ensemble(runs: list[Run], title: str, ceiling: float | None = N
     axes.grid(axis="y", color="0.9")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(frameon=False, loc="outside lower center", ncols=3)
     return figure
 
 

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from ektf_jax.errors import InputError
-from ektf_jax.report import figures, results
-from experiments import report
+from ektf_jax.report import figures, page, results
 
 
 @pytest.fixture
@@ -62,7 +61,7 @@ def test_an_ensemble_without_student_predictions_leaves_their_cells_empty(runs):
 
 
 def test_the_report_writes_table_and_pictures(runs, tmp_path):
-    table = report.write(runs, tmp_path / "out", title="A title", ceiling=0.95)
+    table = page.write(runs, tmp_path / "out", title="A title", ceiling=0.95)
     text = (tmp_path / "out" / "report.md").read_text()
     assert table in text
     assert "(students.png)" in text
