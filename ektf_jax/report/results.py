@@ -10,10 +10,18 @@ import numpy as np
 from ektf_jax.errors import InputError
 
 
+# Transfer methods as tables name them, in the order of the paper's Section 3.
+METHODS = {"none": "plain {fusion}", "kd": "KD", "dml": "DML", "ektf": "EKTF"}
+
+
 @dataclass(frozen=True)
 class Run:
-    """One result.json: what was trained (`label`, K) and the test metrics of ensemble and students."""
+    """One result.json: what was trained (`label`, K) and the test metrics of ensemble and students.
 
+    `method` is the position of its transfer method in METHODS.
+    """
+
+    method: int
     label: str
     num_students: int
     seed: int
@@ -25,14 +33,19 @@ class Run:
 
 
 def load(directory: Path) -> list[Run]:
-    """All runs below a directory, by label, K and seed. InputError where there is none or one is broken."""
+    """All runs below a directory: single models, then by method, K and seed.
+
+    Raises InputError where there is none or one is broken.
+    """
     paths = sorted(directory.rglob("result.json"))
     if not paths:
         raise InputError(
             f"{directory}: no result.json below it; train with `python -m experiments.train` first"
         )
     runs = [_read(path) for path in paths]
-    return sorted(runs, key=lambda run: (run.num_students > 1, run.label, run.num_students, run.seed))
+    return sorted(
+        runs, key=lambda run: (run.num_students > 1, run.method, run.label, run.num_students, run.seed)
+    )
 
 
 def groups(runs: list[Run]) -> dict[tuple[str, int], list[Run]]:
@@ -79,6 +92,7 @@ def _read(path: Path) -> Run:
         result: dict[str, Any] = json.loads(path.read_text())
         config, test = result["config"], result["test"]
         return Run(
+            method=list(METHODS).index(config["transfer"]["name"]),
             label=_label(config),
             num_students=config["ensemble"]["num_students"],
             seed=result["seed"],
@@ -97,7 +111,4 @@ def _label(config: dict[str, Any]) -> str:
     kinds = sorted({arguments["name"].upper() for arguments in ensemble["students"].values()})
     if ensemble["num_students"] == 1:
         return f"single {kinds[0]}"
-    name = {"none": f"plain {ensemble['fusion']} of", "kd": "KD of", "dml": "DML of", "ektf": "EKTF of"}[
-        method
-    ]
-    return f"{name} {', '.join(kinds)}"
+    return f"{METHODS[method].format(**ensemble)} of {', '.join(kinds)}"

@@ -44,8 +44,8 @@ def test_the_table_has_a_row_per_method_and_k_averaged_over_seeds(runs):
     rows = results.table(results.load(runs)).splitlines()[2:]
     assert rows == [
         "| single MLP | 1 | 1 | 1,234 | 0.8500 | 0.3000 | 0.8500 | 0.8500 | +0.0000 |",
-        "| EKTF of MLP | 2 | 2 | 1,234 | 0.9300 ± 0.0141 | 0.3000 | 0.9150 | 0.9050 | +0.0150 |",
         "| plain mean of MLP | 2 | 1 | 1,234 | 0.9000 | 0.3000 | 0.8000 | 0.7000 | +0.1000 |",
+        "| EKTF of MLP | 2 | 2 | 1,234 | 0.9300 ± 0.0141 | 0.3000 | 0.9150 | 0.9050 | +0.0150 |",
     ]
 
 
