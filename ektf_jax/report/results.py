@@ -9,7 +9,6 @@ import numpy as np
 
 from ektf_jax.errors import InputError
 
-
 # Transfer methods as tables name them, in the order of the paper's Section 3.
 METHODS = {"none": "plain {fusion}", "kd": "KD", "dml": "DML", "ektf": "EKTF"}
 
