@@ -50,7 +50,7 @@ class StudentGroup(nnx.Module):
         self.size = size
         self.stack = stack
         keys = jax.random.split(key, size)
-        graphdef, _ = nnx.split(make_student(rngs=nnx.Rngs(keys[0])))
+        graphdef, _ = nnx.split(nnx.eval_shape(lambda: make_student(rngs=nnx.Rngs(0))))
         states = jax.vmap(lambda key: nnx.state(make_student(rngs=nnx.Rngs(key))))(keys)
         self.students = nnx.merge(graphdef, states)
 
