@@ -73,6 +73,7 @@ def _run(
     batches, steps_per_epoch = loader.training_batches(
         splits["train"], batch_size, seed=seed, epochs=settings["max_epochs"]
     )
+    train_rows = len(splits["train"].labels)
     plateau = schedule.Plateau(settings["learning_rate"])
     step, seconds, earlier = 0, 0.0, 0.0
     began = time.perf_counter()
@@ -138,7 +139,7 @@ def _run(
                     min_learning_rate=settings["min_learning_rate"],
                     min_delta=settings["min_delta"],
                 )
-                rate = min(step * batch_size, epoch * len(splits["train"].labels)) / seconds
+                rate = epoch * train_rows / seconds
                 _report_epoch(workdir, board, epoch, step, float(learning_rate), latest_terms, valid, rate)
                 if plateau.improved:
                     checkpoint.save(best, step, (state.parameters, state.statistics), {"epoch": epoch})
@@ -157,7 +158,7 @@ def _run(
         "epochs": epoch,
         "valid": evaluate_on("valid"),
         "test": evaluate_on("test"),
-        "train_samples_per_second": epoch * len(splits["train"].labels) / seconds,
+        "train_samples_per_second": epoch * train_rows / seconds,
         "wall_seconds": earlier + time.perf_counter() - began,
         "seed": seed,
         "dataset": {

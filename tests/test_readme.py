@@ -1,0 +1,21 @@
+"""The README's Python examples run, and the files that it names exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.S))
+def test_a_python_example_runs(block):
+    exec(compile(block, "README.md", "exec"), {})
+
+
+def test_every_path_it_names_exists():
+    named = re.findall(r"\]\((?!http)([^)#]+)\)|`((?:ektf_jax|configs|experiments|results)/[\w./]+)`", README)
+    paths = [link or code for link, code in named]
+    assert len(paths) > 5
+    assert [path for path in paths if not (ROOT / path).exists()] == []
