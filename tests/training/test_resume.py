@@ -70,7 +70,7 @@ def test_ten_kills_change_nothing(start, tmp_path):
         while newest_checkpoint(killed) == before and process.poll() is None:
             assert time.monotonic() < deadline, "no checkpoint"
             time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.6))
+        time.sleep(rng.uniform(0, 0.3))
         assert process.poll() is None, f"finished after {len(points)} kills: make the run longer"
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
