@@ -39,8 +39,10 @@ def train(config: build.Config, workdir: Path) -> dict[str, Any]:
     build.check_values(config)
     build.make_students(config)
     build.make_loss(config)
+    # All that can be wrong is looked for before anything is written.
+    opened = None
     if config["data"]["path"]:
-        _open(config, Path(config["data"]["path"]))  # all that can be wrong, before anything is written
+        opened = _open(config, Path(config["data"]["path"]))
     else:
         spec = build.make_synthetic_spec(config)
         _check_batch_size(config, "the generated data", synthetic.training_rows(spec))
@@ -51,7 +53,7 @@ def train(config: build.Config, workdir: Path) -> dict[str, Any]:
         if result_file.exists():
             tqdm.write(f"{workdir}: finished; result.json stays as it is")
             return read_result(workdir)
-        schema, splits = _open(config, dataset(config, workdir))
+        schema, splits = opened or _open(config, dataset(config, workdir))
         fingerprint = hashlib.sha256(schema.to_json().encode()).hexdigest()
         _claim(workdir, "dataset.json", {"schema_sha256": fingerprint})
         result = _run(config, workdir, schema, splits)
