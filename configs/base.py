@@ -1,6 +1,13 @@
 """What every experiment shares: the authors' settings (DESIGN of the paper's Section 4.1.5 and run logs)."""
 
+import difflib
+from collections.abc import Collection, Mapping
+from typing import Any
+
 import ml_collections
+
+from configs import published
+from ektf_jax.errors import InputError
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -65,3 +72,27 @@ def get_config() -> ml_collections.ConfigDict:
             },
         }
     )
+
+
+def on_dataset(dataset: str, run: Mapping[str, Any] | None = None) -> ml_collections.ConfigDict:
+    """The base on one of the five datasets, prepared in data/NAME; `run` changes its settings."""
+    config = get_config()
+    settings = published.DATASETS[dataset] | dict(run or {})
+    config.data.path = f"data/{dataset}"
+    config.data.batch_size = settings["batch_size"]
+    config.embedding.dim = settings["dim"]
+    config.embedding.l2 = float(settings["l2"])
+    return config
+
+
+def arguments(text: str, *choices: Collection[str]) -> list[str]:
+    """The comma-separated argument of a config file, one of each of the choices. InputError if not."""
+    values = text.split(",")
+    if len(values) != len(choices):
+        raise InputError(f"the config's argument {text!r} has {len(values)} parts, not {len(choices)}")
+    for value, valid in zip(values, choices, strict=True):
+        if value not in valid:
+            near = difflib.get_close_matches(value, valid, n=1, cutoff=0.3)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"the config's argument {value!r} is unknown{hint} valid: {', '.join(valid)}")
+    return values

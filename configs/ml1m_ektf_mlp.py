@@ -8,10 +8,8 @@ K by --config.ensemble.num_students, the plain ensemble by --config.transfer.nam
 
 import ml_collections
 
-from configs import base
+from configs import ektf_mlp
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = base.get_config()
-    config.data.path = "data/ml1m"
-    return config
+    return ektf_mlp.get_config("ml1m")

@@ -14,13 +14,15 @@ class Embedding(nnx.Module):
 
     Id 0 is padding in every field: it contributes nothing and gets no gradient, and a field without any
     value is the zero vector. Initialised N(0, 1e-4^2), padding rows zero, as in FuxiCTR. `table` has one
-    row per feature, [V, D].
+    row per feature, [V, D]. Its last `wide` columns are the weights of linear models over the ids, which
+    a multi-valued field sums over its slots instead.
     """
 
-    def __init__(self, schema: Schema, dim: int, *, rngs: nnx.Rngs):
+    def __init__(self, schema: Schema, dim: int, *, wide: int = 0, rngs: nnx.Rngs):
         table = 1e-4 * jax.random.normal(rngs.params(), (schema.num_features, dim))
         padding = jnp.array([field.offset for field in schema.fields])
         self.table = nnx.Param(table.at[padding].set(0))
+        self.wide = wide
         self.runs = _runs([field.max_len for field in schema.fields])
 
     def __call__(self, ids: jax.Array) -> jax.Array:
@@ -33,8 +35,10 @@ class Embedding(nnx.Module):
             if max_len > 1:
                 shape = (ids.shape[0], count, max_len)
                 filled = jnp.sum(mask[:, start:stop].reshape(shape), axis=2)
-                pooled = jnp.sum(part.reshape(*shape, -1), axis=2)
-                part = pooled / jnp.maximum(filled, 1)[..., None]
+                summed = jnp.sum(part.reshape(*shape, -1), axis=2)
+                part = summed / jnp.maximum(filled, 1)[..., None]
+                if self.wide:
+                    part = jnp.concatenate([part[..., : -self.wide], summed[..., -self.wide :]], axis=-1)
             parts.append(part)
         return jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 

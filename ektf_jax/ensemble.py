@@ -24,11 +24,13 @@ SCAN_UNROLL = 4
 class Prediction(NamedTuple):
     """Logits of the students [K, B] and of their ensemble [B].
 
-    Students fused by "concat" have no prediction of their own: K is 0 there.
+    Students fused by "concat" have no prediction of their own: K is 0 there. `own_losses` [K] are what
+    students add to the training loss by themselves, 0 for one that adds nothing; None in evaluation.
     """
 
     students: jax.Array
     ensemble: jax.Array
+    own_losses: jax.Array | None = None
 
 
 class StudentGroup(nnx.Module):
@@ -54,34 +56,48 @@ class StudentGroup(nnx.Module):
         states = jax.vmap(lambda key: nnx.state(make_student(rngs=nnx.Rngs(key))))(keys)
         self.students = nnx.merge(graphdef, states)
 
-    @property
-    def hidden_size(self) -> int:
-        """Width of one copy's last hidden state."""
-        return self.students.hidden_size  # type: ignore[attr-defined]  # see ektf_jax.students
+        # See ektf_jax.students for what a student may have.
+        self.hidden_size: int = getattr(self.students, "hidden_size", 0)
+        self.own_dim: int = getattr(self.students, "own_dim", 0)
+        self.wide_dim: int = getattr(self.students, "wide_dim", 0)
 
     def __call__(
-        self, embeddings: jax.Array, *, train: bool = False, key: jax.Array, method: str = "__call__"
-    ) -> jax.Array:
-        """Run every copy on the same embeddings [B, F, D]. Returns [size, B], or [size, B, H] of "hidden"."""
+        self,
+        embeddings: jax.Array,
+        own: jax.Array | None = None,
+        *,
+        train: bool = False,
+        key: jax.Array,
+        method: str = "__call__",
+    ) -> tuple[jax.Array, jax.Array]:
+        """Run every copy on the same embeddings [B, F, D], each with its `own` beside them if it has some.
+
+        `own` is [size, B, F, own_dim + wide_dim]. Returns logits [size, B], or [size, B, H] of "hidden",
+        and the copies' own losses [size].
+        """
         graphdef, state = nnx.split(self.students)
 
-        def run_one(copy: tuple[nnx.State, jax.Array]) -> tuple[jax.Array, nnx.State]:
-            state, key = copy
+        def run_one(
+            copy: tuple[nnx.State, jax.Array, jax.Array | None],
+        ) -> tuple[jax.Array, jax.Array, nnx.State]:
+            state, key, own = copy
             student = nnx.merge(graphdef, state, copy=True)
-            output = getattr(student, method)(embeddings, train=train, key=key)
-            return output, nnx.state(student, nnx.BatchStat)
+            inputs = embeddings if own is None else jnp.concatenate([embeddings, own], axis=-1)
+            output = getattr(student, method)(inputs, train=train, key=key)
+            output, loss = output if isinstance(output, tuple) else (output, jnp.zeros(()))
+            return output, loss, nnx.state(student, nnx.BatchStat)
 
-        copies = (state, jax.random.split(key, self.size))
+        copies = (state, jax.random.split(key, self.size), own)
         if self.stack == "vmap":
-            outputs, statistics = jax.vmap(run_one)(copies)
+            outputs, own_losses, statistics = jax.vmap(run_one)(copies)
         else:
             unroll = min(self.size, SCAN_UNROLL)
-            _, (outputs, statistics) = jax.lax.scan(
+            _, (outputs, own_losses, statistics) = jax.lax.scan(
                 lambda _, copy: (None, run_one(copy)), None, copies, unroll=unroll
             )
         if train:
             nnx.update(self.students, statistics)
-        return outputs
+        return outputs, own_losses
 
 
 class Ensemble(nnx.Module):
@@ -110,12 +126,18 @@ class Ensemble(nnx.Module):
         if fusion not in FUSIONS:
             raise ValueError(f"fusion {fusion!r} is unknown: use one of {', '.join(FUSIONS)}")
         embedding_key, head_key, *group_keys = jax.random.split(key, 2 + len(students))
-        self.embedding = Embedding(schema, embedding_dim, rngs=nnx.Rngs(embedding_key))
         self.groups = nnx.List(
             StudentGroup(
                 partial(make_student, schema.num_fields, embedding_dim), size, stack=stack, key=group_key
             )
             for (make_student, size), group_key in zip(students, group_keys, strict=True)
+        )
+        # One table for all: the shared embeddings, the students' own, the weights of linear models.
+        self.embedding_dim = embedding_dim
+        self.own_dim = sum(group.own_dim * group.size for group in self.groups)
+        wide = sum(group.wide_dim * group.size for group in self.groups)
+        self.embedding = Embedding(
+            schema, embedding_dim + self.own_dim + wide, wide=wide, rngs=nnx.Rngs(embedding_key)
         )
         self.fusion = fusion
         if fusion == "concat":
@@ -128,18 +150,38 @@ class Ensemble(nnx.Module):
             if train:
                 raise ValueError("training needs a key for dropout")
             key = jax.random.key(0)  # evaluation draws nothing from it
-        embeddings = self.embedding(ids)
+        embeddings, owns = self._split(self.embedding(ids))
         keys = jax.random.split(key, len(self.groups))
         method = "hidden" if self.fusion == "concat" else "__call__"
-        outputs = [
-            group(embeddings, train=train, key=key, method=method)
-            for group, key in zip(self.groups, keys, strict=True)
-        ]
+        outputs, own_losses = zip(
+            *(
+                group(embeddings, own, train=train, key=key, method=method)
+                for group, own, key in zip(self.groups, owns, keys, strict=True)
+            ),
+            strict=True,
+        )
+        own_loss = jnp.concatenate(own_losses) if train else None
         if self.fusion == "concat":
             hidden = jnp.concatenate([h for output in outputs for h in output], axis=-1)
-            return Prediction(jnp.zeros((0, ids.shape[0])), self.head(hidden)[:, 0])
+            return Prediction(jnp.zeros((0, ids.shape[0])), self.head(hidden)[:, 0], own_loss)
         logits = jnp.concatenate(outputs)
-        return Prediction(logits, losses.fuse(logits, self.fusion))
+        return Prediction(logits, losses.fuse(logits, self.fusion), own_loss)
+
+    def _split(self, columns: jax.Array) -> tuple[jax.Array, list[jax.Array | None]]:
+        """Columns of the table as [B, F, D] and what each group has to itself, [size, B, F, ...] or None."""
+        own_start = self.embedding_dim
+        wide_start = own_start + self.own_dim
+        owns: list[jax.Array | None] = []
+        for group in self.groups:
+            own_stop, wide_stop = (
+                own_start + group.size * group.own_dim,
+                wide_start + group.size * group.wide_dim,
+            )
+            parts = [columns[..., own_start:own_stop], columns[..., wide_start:wide_stop]]
+            per_copy = [jnp.moveaxis(x.reshape(*x.shape[:2], group.size, -1), 2, 0) for x in parts if x.size]
+            owns.append(jnp.concatenate(per_copy, axis=-1) if per_copy else None)
+            own_start, wide_start = own_stop, wide_stop
+        return columns[..., : self.embedding_dim], owns
 
 
 def count_parameters(model: nnx.Module) -> int:

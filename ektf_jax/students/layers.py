@@ -4,36 +4,91 @@ import itertools
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from ektf_jax.dropout import dropout
 
+XAVIER_NORMAL = nnx.initializers.variance_scaling(1.0, "fan_avg", "normal")  # not truncated
 
-def linear(inputs: int, outputs: int, *, rngs: nnx.Rngs) -> nnx.Linear:
-    """Linear layer with FuxiCTR's initialisers: Xavier normal, not truncated, and zero bias."""
-    xavier_normal = nnx.initializers.variance_scaling(1.0, "fan_avg", "normal")
-    return nnx.Linear(inputs, outputs, kernel_init=xavier_normal, rngs=rngs)
+
+def linear(inputs: int, outputs: int, *, use_bias: bool = True, rngs: nnx.Rngs) -> nnx.Linear:
+    """Linear layer with FuxiCTR's initialisers: Xavier normal and zero bias."""
+    if inputs < 1:
+        raise ValueError("a layer has no inputs: the embedding dimension must be at least 1")
+    return nnx.Linear(inputs, outputs, use_bias=use_bias, kernel_init=XAVIER_NORMAL, rngs=rngs)
+
+
+def batch_norm_layer(width: int, *, rngs: nnx.Rngs) -> nnx.BatchNorm:
+    """BatchNorm over the last axis with PyTorch's momentum (0.1 there, 0.9 here) and epsilon.
+
+    Its running variance is the batch's biased one, a factor of 1 - 1/B from PyTorch's.
+    """
+    return nnx.BatchNorm(width, momentum=0.9, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
+
+
+def layer_norm_layer(width: int, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """LayerNorm over the last axis with PyTorch's epsilon."""
+    return nnx.LayerNorm(width, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
+
+
+def dropout_keys(key: jax.Array | None, count: int) -> list[jax.Array | None]:
+    """One key per part of a student that drops out; None each where there is none (evaluation)."""
+    return [None] * count if key is None else list(jax.random.split(key, count))
+
+
+def drop(x: jax.Array, rate: float, *, train: bool, key: jax.Array | None) -> jax.Array:
+    """`x` with elements zeroed at `rate` in training, which needs a key; as it is in evaluation."""
+    if not train or rate == 0:
+        return x
+    assert key is not None, "training needs a key for dropout"
+    return dropout(x, rate, key)
+
+
+def check_rate(name: str, rate: float) -> None:
+    """Raise ValueError for a dropout rate outside [0, 1)."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"{name} = {rate} must be in [0, 1)")
+
+
+def check_widths(name: str, widths: Sequence[int]) -> None:
+    """Raise ValueError unless there is at least one layer and each has a whole number of units."""
+    if not widths or any(not isinstance(width, int) or width < 1 for width in widths):
+        raise ValueError(f"{name} = {widths} must be one or more whole numbers, at least 1")
+
+
+def check_count(name: str, count: int) -> None:
+    """Raise ValueError unless a number of layers, heads or the like is at least 1."""
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"{name} = {count} must be a whole number, at least 1")
+
+
+def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Raise ValueError unless an option has one of its values."""
+    if value not in choices:
+        raise ValueError(f"{name} = {value!r} is unknown: use one of {', '.join(map(repr, choices))}")
+
+
+def flatten(embeddings: jax.Array) -> jax.Array:
+    """[B, F, D] -> [B, F * D]."""
+    return embeddings.reshape(embeddings.shape[0], -1)
 
 
 class HiddenLayers(nnx.Module):
     """Linear, BatchNorm, ReLU, dropout, once per width. [B, inputs] -> [B, hidden_units[-1]].
 
-    BatchNorm has PyTorch's momentum (0.1 there, 0.9 here) and epsilon; its running variance is the batch's
-    biased one, a factor of 1 - 1/B from PyTorch's. Dropout needs `key` in training.
+    FuxiCTR's MLP_Block without its output layer. Dropout needs `key` in training.
     """
 
     def __init__(
         self, inputs: int, hidden_units: Sequence[int], *, dropout: float, batch_norm: bool, rngs: nnx.Rngs
     ):
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout = {dropout} must be in [0, 1)")
-        if not hidden_units or any(not isinstance(width, int) or width < 1 for width in hidden_units):
-            raise ValueError(f"hidden_units = {hidden_units} must be one or more whole numbers, at least 1")
+        check_rate("dropout", dropout)
+        check_widths("hidden_units", hidden_units)
         widths = (inputs, *hidden_units)
         self.linears = nnx.List(linear(i, o, rngs=rngs) for i, o in itertools.pairwise(widths))
         self.norms = nnx.List(
-            nnx.BatchNorm(width, momentum=0.9, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
-            for width in (hidden_units if batch_norm else ())
+            batch_norm_layer(width, rngs=rngs) for width in (hidden_units if batch_norm else ())
         )
         self.dropout = dropout
 
@@ -42,8 +97,54 @@ class HiddenLayers(nnx.Module):
             x = layer(x)
             if self.norms:
                 x = self.norms[i](x, use_running_average=not train)
-            x = nnx.relu(x)
-            if train and self.dropout > 0:
-                assert key is not None, "training needs a key for dropout"
-                x = dropout(x, self.dropout, jax.random.fold_in(key, i))
+            x = drop(nnx.relu(x), self.dropout, train=train, key=_layer_key(key, i))
         return x
+
+
+class DNN(nnx.Module):
+    """Hidden layers and a linear output: FuxiCTR's MLP_Block with one output. [B, inputs] -> logits [B]."""
+
+    def __init__(
+        self, inputs: int, hidden_units: Sequence[int], *, dropout: float, batch_norm: bool, rngs: nnx.Rngs
+    ):
+        self.hidden_layers = HiddenLayers(
+            inputs, hidden_units, dropout=dropout, batch_norm=batch_norm, rngs=rngs
+        )
+        self.output = linear(hidden_units[-1], 1, rngs=rngs)
+
+    def __call__(self, x: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
+        return self.output(self.hidden_layers(x, train=train, key=key))[:, 0]
+
+
+class Wide(nnx.Module):
+    """The linear part of a wide student. [B, F, D] or, over ids, [B, F, D + 1] -> logits [B].
+
+    Over "ids" it has a weight for each feature, as the original models do: the last column of its input,
+    from a column of the table that is this student's own (`Student.wide_dim`). Over "embeddings" it reads
+    the shared ones, as the authors' students do.
+    """
+
+    SOURCES = ("embeddings", "ids")
+
+    def __init__(self, num_fields: int, embedding_dim: int, *, source: str, use_bias: bool, rngs: nnx.Rngs):
+        check_choice("wide", source, self.SOURCES)
+        self.source = source
+        if source == "embeddings":
+            self.linear = linear(num_fields * embedding_dim, 1, rngs=rngs)
+        else:
+            self.bias = nnx.Param(jnp.zeros(())) if use_bias else None
+
+    @property
+    def columns(self) -> int:
+        """Weights per feature that this part needs of the table."""
+        return int(self.source == "ids")
+
+    def __call__(self, embeddings: jax.Array) -> jax.Array:
+        if self.source == "embeddings":
+            return self.linear(flatten(embeddings))[:, 0]
+        weights = jnp.sum(embeddings[..., -1], axis=1)
+        return weights if self.bias is None else weights + self.bias[...]
+
+
+def _layer_key(key: jax.Array | None, layer: int) -> jax.Array | None:
+    return None if key is None else jax.random.fold_in(key, layer)

@@ -66,7 +66,8 @@ def check_values(config: Config) -> None:
     rules = {
         "seed": (config["seed"], lambda v: 0 <= v < 2**32, "in [0, 2^32)"),
         "data.batch_size": (data["batch_size"], lambda v: v >= 2, "at least 2 (BatchNorm needs two rows)"),
-        "embedding.dim": (config["embedding"]["dim"], lambda v: v >= 1, "at least 1"),
+        # 0: no shared embedding, as logistic regression over ids wants it.
+        "embedding.dim": (config["embedding"]["dim"], lambda v: v >= 0, "at least 0"),
         "embedding.l2": (config["embedding"]["l2"], lambda v: v >= 0, "at least 0"),
         "ensemble.num_students": (ensemble["num_students"], lambda v: v >= 1, "at least 1"),
         "train.max_epochs": (train["max_epochs"], lambda v: v >= 1, "at least 1"),
@@ -120,13 +121,13 @@ def make_students(config: Config) -> list[tuple[Callable[..., nnx.Module], int]]
     groups = []
     for turn, (label, arguments) in enumerate(kinds.items()):
         size = len(range(turn, num_students, len(kinds)))
-        make = _make_student(f"config.ensemble.students.{label}", arguments, config["ensemble"]["fusion"])
+        make = _make_student(f"config.ensemble.students.{label}", arguments, config)
         if size:
             groups.append((make, size))
     return groups
 
 
-def _make_student(path: str, arguments: Any, fusion: str) -> Callable[..., nnx.Module]:
+def _make_student(path: str, arguments: Any, config: Config) -> Callable[..., nnx.Module]:
     if not isinstance(arguments, Mapping) or "name" not in arguments:
         raise InputError(f"{path} must be a group of keys with a name; valid names: {', '.join(REGISTRY)}")
     options = dict(arguments)
@@ -139,13 +140,13 @@ def _make_student(path: str, arguments: Any, fusion: str) -> Callable[..., nnx.M
     for key in options:
         if key not in valid:
             raise unknown(f"config key of student {name!r}", f"{path}.{key}", {f"{path}.{v}" for v in valid})
-    if fusion == "concat" and not hasattr(student, "hidden"):
+    if config["ensemble"]["fusion"] == "concat" and not hasattr(student, "hidden"):
         raise InputError(
             f"{path}: student {name!r} has no hidden state for config.ensemble.fusion = 'concat'"
         )
     make: Callable[..., nnx.Module] = partial(student, **options)
     try:
-        jax.eval_shape(lambda: nnx.state(make(2, 2, rngs=nnx.Rngs(0))))
+        jax.eval_shape(lambda: nnx.state(make(2, config["embedding"]["dim"], rngs=nnx.Rngs(0))))
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: {error}") from None
     return make
@@ -154,14 +155,17 @@ def _make_student(path: str, arguments: Any, fusion: str) -> Callable[..., nnx.M
 def make_model(config: Config, schema: Schema, key: jax.Array) -> Ensemble:
     """The ensemble of a checked config, initialised from `key`."""
     ensemble = config["ensemble"]
-    return Ensemble(
-        schema,
-        make_students(config),
-        embedding_dim=config["embedding"]["dim"],
-        fusion=ensemble["fusion"],
-        stack=ensemble["stack"],
-        key=key,
-    )
+    try:
+        return Ensemble(
+            schema,
+            make_students(config),
+            embedding_dim=config["embedding"]["dim"],
+            fusion=ensemble["fusion"],
+            stack=ensemble["stack"],
+            key=key,
+        )
+    except ValueError as error:  # a student that this number of fields does not suit
+        raise InputError(f"config.ensemble.students: {error}") from None
 
 
 def make_loss(config: Config) -> transfer.LossFn:

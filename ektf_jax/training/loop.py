@@ -253,6 +253,7 @@ def _finite_terms(pending: list[tuple[int, StepMetrics]], workdir: Path) -> dict
             "ctr": metrics.terms.ctr,
             "kd": metrics.terms.kd,
             "dml": metrics.terms.dml,
+            "own": metrics.own,
             "l2": metrics.l2,
             "loss": metrics.loss,
             "gradient_norm": metrics.gradient_norm,

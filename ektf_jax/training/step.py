@@ -25,10 +25,14 @@ class TrainState(NamedTuple):
 
 
 class StepMetrics(NamedTuple):
-    """What a step reports: the training loss, its parts, the L2 penalty and the gradient's global norm."""
+    """What a step reports: the training loss, its parts and the gradient's global norm.
+
+    `own` is the mean over students of the losses that they add by themselves, `l2` the penalty.
+    """
 
     loss: jax.Array
     terms: losses.Terms
+    own: jax.Array
     l2: jax.Array
     gradient_norm: jax.Array
 
@@ -65,23 +69,25 @@ def make_train_step(
 
     def objective(
         parameters: nnx.State, state: TrainState, ids: jax.Array, labels: jax.Array
-    ) -> tuple[jax.Array, tuple[nnx.State, losses.Terms, jax.Array]]:
+    ) -> tuple[jax.Array, tuple[nnx.State, losses.Terms, jax.Array, jax.Array]]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         model = nnx.merge(graphdef, parameters, state.statistics, copy=True)
-        loss, terms = loss_fn(model(ids, train=True, key=key), labels)
+        prediction = model(ids, train=True, key=key)
+        loss, terms = loss_fn(prediction, labels)
+        own = jnp.mean(prediction.own_losses)
         penalty = l2 / 2 * jnp.sum(model.embedding.table[...] ** 2)
         _, statistics = nnx.state(model, nnx.Param, ...)
-        return loss + penalty, (statistics, terms, penalty)
+        return loss + own + penalty, (statistics, terms, own, penalty)
 
     def step(
         state: TrainState, ids: jax.Array, labels: jax.Array, learning_rate: jax.Array
     ) -> tuple[TrainState, StepMetrics]:
-        (loss, (statistics, terms, penalty)), gradients = jax.value_and_grad(objective, has_aux=True)(
+        (loss, (statistics, terms, own, penalty)), gradients = jax.value_and_grad(objective, has_aux=True)(
             state.parameters, state, ids, labels
         )
         updates, optimizer_state = optimizer.update(gradients, state.optimizer)
         parameters = jax.tree.map(lambda p, u: p - learning_rate * u, state.parameters, updates)
-        metrics = StepMetrics(loss, terms, penalty, optax.tree.norm(gradients))
+        metrics = StepMetrics(loss, terms, own, penalty, optax.tree.norm(gradients))
         return TrainState(parameters, statistics, optimizer_state, state.step + 1, state.key), metrics
 
     return jax.jit(step, donate_argnums=0)

@@ -93,7 +93,7 @@ def test_students_and_synthetic_settings_may_have_any_keys():
 LIMITS = {
     "seed": ([-1, 2**32], [0, 2**32 - 1]),
     "data__batch_size": ([1, 0], [2]),
-    "embedding__dim": ([0], [1]),
+    "embedding__dim": ([-1], [0, 1]),
     "embedding__l2": ([-1e-9, float("nan")], [0, 0.01]),
     "ensemble__num_students": ([0, -1], [1, 64]),
     "train__max_epochs": ([0], [1]),

@@ -1,0 +1,78 @@
+"""ECN: the exponential cross network of FCN / DCNv3 (Li et al., 2024)."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ektf_jax.students.layers import (
+    batch_norm_layer,
+    check_count,
+    check_rate,
+    drop,
+    dropout_keys,
+    flatten,
+    layer_norm_layer,
+    linear,
+)
+
+
+class ExponentialCross(nnx.Module):
+    """x <- x + x * ([h, mask(h)] + b), h linear in x of half its width: orders double. [B, N] -> [B, N].
+
+    The self-mask is h times ReLU of its LayerNorm. BatchNorm is over rows and units together, with one
+    scale and one bias, as in the authors' code.
+    """
+
+    def __init__(self, width: int, *, dropout: float, batch_norm: bool, rngs: nnx.Rngs):
+        self.linear = linear(width, width // 2, use_bias=False, rngs=rngs)
+        self.bias = nnx.Param(jax.random.uniform(rngs.params(), (width,)))
+        self.layer_norm = layer_norm_layer(width // 2, rngs=rngs)
+        self.batch_norm = batch_norm_layer(1, rngs=rngs) if batch_norm else None
+        self.dropout = dropout
+
+    def __call__(self, x: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
+        h = self.linear(x)
+        if self.batch_norm is not None:
+            h = self.batch_norm(h[..., None], use_running_average=not train)[..., 0]
+        masked = h * nnx.relu(self.layer_norm(h))
+        x = x * (jnp.concatenate([h, masked], axis=1) + self.bias[...]) + x
+        return drop(x, self.dropout, train=train, key=key)
+
+
+class ECN(nnx.Module):
+    """Exponential cross layers and a linear output: [B, F, D] -> logits [B].
+
+    The authors' ExponentialCrossNetwork: the first halves of all embeddings come before the second halves.
+    """
+
+    def __init__(
+        self,
+        num_fields: int,
+        embedding_dim: int,
+        *,
+        num_cross_layers: int = 3,
+        dropout: float = 0.1,
+        batch_norm: bool = True,
+        rngs: nnx.Rngs,
+    ):
+        check_count("num_cross_layers", num_cross_layers)
+        check_rate("dropout", dropout)
+        width = num_fields * embedding_dim
+        if width % 2:
+            raise ValueError(
+                f"{num_fields} fields of dimension {embedding_dim} make an odd width, not halves"
+            )
+        self.layers = nnx.List(
+            ExponentialCross(width, dropout=dropout, batch_norm=batch_norm, rngs=rngs)
+            for _ in range(num_cross_layers)
+        )
+        self.output = linear(width, 1, rngs=rngs)
+
+    def __call__(
+        self, embeddings: jax.Array, *, train: bool = False, key: jax.Array | None = None
+    ) -> jax.Array:
+        half = -(-embeddings.shape[2] // 2)
+        x = jnp.concatenate([flatten(embeddings[..., :half]), flatten(embeddings[..., half:])], axis=1)
+        for layer, layer_key in zip(self.layers, dropout_keys(key, len(self.layers)), strict=True):
+            x = layer(x, train=train, key=layer_key)
+        return self.output(x)[:, 0]
