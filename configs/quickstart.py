@@ -3,7 +3,7 @@
     python -m experiments.train --config=configs/quickstart.py --workdir=runs/quickstart_ektf
 
 `make run` trains this, a single MLP and a plain mean ensemble, and compares them (experiments/quickstart.py).
-Data and settings were chosen so that two minutes show the effect; the seeds were not.
+Data and settings were chosen so that two minutes show the effect; seeds were not chosen.
 """
 
 import ml_collections
