@@ -8,6 +8,14 @@ from typing import Any
 import numpy as np
 
 from ektf_jax.errors import InputError
+from ektf_jax.report import published
+
+# The paper's names of its own models; the others are called what the students are.
+TITLES = {
+    "ektf_mlp": "EKTF_MLP",
+    "ektf_mlp_best_student": "EKTF_MLP, best student",
+    "ektf_latest": "EKTF_Latest",
+}
 
 # Transfer methods as tables name them, in the order of the paper's Section 3.
 METHODS = {"none": "plain {fusion}", "kd": "KD", "dml": "DML", "ektf": "EKTF"}
@@ -17,10 +25,13 @@ METHODS = {"none": "plain {fusion}", "kd": "KD", "dml": "DML", "ektf": "EKTF"}
 class Run:
     """One result.json: what was trained (`label`, K) and the test metrics of ensemble and students.
 
-    `method` is the position of its transfer method in METHODS.
+    `method` is the position of its transfer method in METHODS, `model` what the paper's tables have it as,
+    a key of `published.metrics`, or "".
     """
 
     method: int
+    dataset: str
+    model: str
     label: str
     num_students: int
     seed: int
@@ -82,6 +93,35 @@ def table(runs: list[Run]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def table_2(runs: list[Run], dataset: str) -> str:
+    """The rows of the paper's Table 2 that were run, as Markdown: ours beside the paper's.
+
+    Ours are means over seeds; "" without such runs. The paper does not say the K of its EKTF_MLP.
+    """
+    ours = groups([run for run in runs if run.dataset == dataset])
+    lines = [
+        "| model | K | seeds | AUC | paper's | difference | logloss | paper's |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for model, (paper_logloss, paper_auc) in published.metrics(2, dataset).items():
+        for (_, num_students), same in ours.items():
+            if same[0].model != model:
+                continue
+            logloss, auc = np.mean([(run.logloss, run.auc) for run in same], axis=0)
+            cells = [
+                TITLES.get(model, model),
+                str(num_students),
+                str(len(same)),
+                f"{auc:.4f}",
+                f"{paper_auc:.4f}",
+                f"{auc - paper_auc:+.4f}",
+                f"{logloss:.4f}",
+                f"{paper_logloss:.4f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n" if len(lines) > 2 else ""
+
+
 def _mean(values: list[float]) -> float:
     return float(np.mean(values))
 
@@ -92,6 +132,8 @@ def _read(path: Path) -> Run:
         config, test = result["config"], result["test"]
         return Run(
             method=list(METHODS).index(config["transfer"]["name"]),
+            dataset=result["dataset"]["name"],
+            model=_model(config),
             label=_label(config),
             num_students=config["ensemble"]["num_students"],
             seed=result["seed"],
@@ -107,7 +149,27 @@ def _read(path: Path) -> Run:
 
 def _label(config: dict[str, Any]) -> str:
     ensemble, method = config["ensemble"], config["transfer"]["name"]
-    kinds = sorted({arguments["name"].upper() for arguments in ensemble["students"].values()})
+    kinds = sorted({kind.upper() for kind in _kinds(config)})
     if ensemble["num_students"] == 1:
         return f"single {kinds[0]}"
     return f"{METHODS[method].format(**ensemble)} of {', '.join(kinds)}"
+
+
+def _model(config: dict[str, Any]) -> str:
+    """What the paper's tables have a run as: a model alone, or its own ensembles by their students."""
+    ensemble, method = config["ensemble"], config["transfer"]["name"]
+    kinds = _kinds(config)
+    if ensemble["num_students"] == 1:
+        return kinds[0]
+    if method == "ektf" and set(kinds) == {"mlp"}:
+        return "ektf_mlp"
+    if method == "ektf" and sorted(kinds) == ["ecn", "final1b", "pnn"]:
+        return "ektf_latest"
+    return ""
+
+
+def _kinds(config: dict[str, Any]) -> list[str]:
+    return [
+        f"final{student.get('blocks', 1)}b" if student["name"] == "final" else student["name"]
+        for student in config["ensemble"]["students"].values()
+    ]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ektf_jax.errors import InputError
-from ektf_jax.report import figures, page, results
+from ektf_jax.report import figures, page, published, results
 
 
 @pytest.fixture
@@ -22,6 +22,7 @@ def runs(tmp_path):
                     "students": {"a": {"name": "mlp"}},
                 },
             },
+            "dataset": {"name": "ml1m"},
             "params": 1234,
             "seed": seed,
             "test": {
@@ -82,3 +83,23 @@ def test_no_result_and_broken_results_are_named(tmp_path):
     (tmp_path / "result.json").write_text('{"config": {}}')
     with pytest.raises(InputError, match=r"result\.json: not a result"):
         results.load(tmp_path)
+
+
+def test_the_paper_has_155_numbers_and_ours_stand_beside_them(runs):
+    assert published.metrics(2, "ipinyou")["ektf_latest"] == (0.005530, 0.7848)
+    assert published.metrics(4, "kkbox")["ektf_cin"] == (0.4897, 0.8458)
+    sizes = [
+        len(published.metrics(table, dataset))
+        for table, datasets in (
+            (2, ("criteo", "ml1m", "kdd12", "ipinyou", "kkbox")),
+            (4, ("criteo", "ml1m", "kkbox")),
+        )
+        for dataset in datasets
+    ]
+    assert sizes == [19] * 5 + [20] * 3
+    rows = results.table_2(results.load(runs), "ml1m").splitlines()[2:]
+    assert rows == [
+        "| mlp | 1 | 1 | 0.8500 | 0.9030 | -0.0530 | 0.3000 | 0.3100 |",
+        "| EKTF_MLP | 2 | 2 | 0.9300 | 0.9062 | +0.0238 | 0.3000 | 0.3036 |",
+    ]
+    assert results.table_2(results.load(runs), "criteo") == ""

@@ -1,0 +1,60 @@
+"""What a model is made of: parameters per part, FLOPs per sample, and the shapes that flow."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ektf_jax.ensemble import Ensemble, StudentGroup, count_parameters
+
+
+def summarize_student(student: nnx.Module, num_fields: int, embedding_dim: int, *, depth: int = 2) -> str:
+    """A table of a student's parts, for one sample: shapes, FLOPs, parameters (`nnx.tabulate`).
+
+    `embedding_dim` counts the columns that the student owns, if any. `depth` is how far down parts are
+    listed. FLOPs are XLA's count of the forward pass in evaluation mode.
+    """
+    embeddings = jnp.zeros((1, num_fields, embedding_dim))
+    console = {"width": 110, "color_system": None, "force_terminal": False}
+    table = nnx.tabulate(student, embeddings, depth=depth, compute_flops=True, console_kwargs=console)
+    return "\n".join(line.rstrip() for line in table.strip().splitlines())
+
+
+def summarize(model: Ensemble, num_fields: int, *, depth: int = 2) -> str:
+    """One table per kind of student, then the embedding table and the totals.
+
+    FLOPs leave out the lookup in the embedding table and the fusion, which cost next to nothing.
+    """
+    rows, columns = model.embedding.table.shape
+    lines, flops = [], 0
+    for group in model.groups:
+        student = _first_copy(group)
+        width = model.embedding_dim + group.own_dim + group.wide_dim
+        each = _flops(student, num_fields, width)
+        flops += group.size * each
+        lines += [
+            f"{group.size} x {type(student).__name__}: {count_parameters(student):,} parameters and"
+            f" {each:,} FLOPs per sample each",
+            summarize_student(student, num_fields, width, depth=depth),
+            "",
+        ]
+    own = columns - model.embedding_dim
+    owned = f", {own} of them the students' own" if own else ""
+    return "\n".join(
+        [
+            *lines,
+            f"embedding table: {rows:,} features x {columns} columns{owned}: {rows * columns:,} parameters",
+            f"ensemble by {model.fusion}: {count_parameters(model):,} parameters, {flops:,} FLOPs per sample",
+        ]
+    )
+
+
+def _first_copy(group: StudentGroup) -> nnx.Module:
+    graphdef, state = nnx.split(group.students)
+    return nnx.merge(graphdef, jax.tree.map(lambda x: x[0], state))
+
+
+def _flops(student: nnx.Module, num_fields: int, embedding_dim: int) -> int:
+    graphdef, state = nnx.split(student)
+    run = jax.jit(lambda state, embeddings: nnx.merge(graphdef, state)(embeddings))
+    cost = run.lower(state, jnp.zeros((1, num_fields, embedding_dim))).cost_analysis()
+    return int(cost["flops"])

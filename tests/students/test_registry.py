@@ -1,0 +1,198 @@
+"""Every student alone, as a stack of copies, and in a mixture of all. Values are random float64 here."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from ektf_jax import transfer
+from ektf_jax.data.schema import Schema, make_fields
+from ektf_jax.ensemble import Ensemble, StudentGroup
+from ektf_jax.students import REGISTRY
+from ektf_jax.training import checkpoint
+from ektf_jax.training.step import init_state, make_optimizer, make_predict, make_train_step
+
+SCHEMA = Schema("tiny", make_fields([("a", 4, 1), ("b", 5, 3), ("c", 6, 1)]), {}, {})
+FIELDS, DIM, ROWS, COPIES = SCHEMA.num_fields, 4, 8, 4
+KEY = jax.random.key(7)
+RNG = np.random.default_rng(0)
+IDS = np.stack([RNG.integers(1, 4, ROWS), *RNG.integers(5, 9, (3, ROWS)), RNG.integers(10, 15, ROWS)], axis=1)
+IDS[:3, 3] = 0
+LABELS = RNG.integers(0, 2, ROWS).astype(np.float64)
+
+TOWER = {"hidden_units": (6, 4), "dropout": 0.2}
+STUDENTS = {
+    "lr": ("lr", {}),
+    "lr over ids": ("lr", {"wide": "ids"}),
+    "fm": ("fm", {}),
+    "fm over ids": ("fm", {"wide": "ids"}),
+    "mlp": ("mlp", TOWER),
+    "pnn": ("pnn", TOWER),
+    "wide_deep": ("wide_deep", TOWER),
+    "wide_deep over ids": ("wide_deep", TOWER | {"wide": "ids"}),
+    "deepfm": ("deepfm", TOWER),
+    "dcn": ("dcn", TOWER),
+    "crossnetv2": ("crossnetv2", {}),
+    "dcnv2": ("dcnv2", TOWER),
+    "cin": ("cin", {"cin_hidden_units": (3, 2)}),
+    "xdeepfm": ("xdeepfm", TOWER | {"cin_hidden_units": (3, 2)}),
+    "autoint": ("autoint", TOWER | {"num_heads": 2, "layer_norm": True, "wide": "ids"}),
+    "afn": ("afn", TOWER | {"afn_hidden_units": (5,)}),
+    "afn with its own embedding": ("afn", TOWER | {"afn_hidden_units": (5,), "dnn_embedding": "own"}),
+    "edcn": ("edcn", {"dropout": 0.2}),
+    "masknet parallel": ("masknet", TOWER | {"num_blocks": 2, "block_dim": 5}),
+    "masknet serial": ("masknet", TOWER | {"variant": "serial"}),
+    "cl4ctr": ("cl4ctr", {"encoder_units": 6}),
+    "cl4ctr over deepfm": ("cl4ctr", TOWER | {"encoder_units": 6, "base": "deepfm"}),
+    "eulernet": ("eulernet", {"shape": (4, 4), "explicit_dropout": 0.2, "implicit_dropout": 0.2}),
+    "finalmlp": ("finalmlp", TOWER | {"hidden_units2": (4,), "gate_hidden_units": (5,), "num_heads": 2}),
+    "final": ("final", TOWER),
+    "final with two blocks": ("final", TOWER | {"hidden_units2": (4,), "blocks": 2}),
+    "ecn": ("ecn", {"dropout": 0.2}),
+}
+
+
+def make_student(label):
+    name, options = STUDENTS[label]
+    return partial(REGISTRY[name], **options)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def filled(make):
+    """The module that `make` makes, with random values everywhere."""
+    rng = np.random.default_rng(1)
+
+    def draw(path, leaf):
+        positive = jax.tree_util.keystr(path, simple=True, separator="/").endswith("var")
+        return jnp.asarray(rng.uniform(0.5, 2, leaf.shape) if positive else rng.normal(size=leaf.shape))
+
+    graphdef, state = nnx.split(nnx.eval_shape(make))
+    values = nnx.to_pure_dict(state)
+    nnx.replace_by_pure_dict(state, jax.tree_util.tree_map_with_path(draw, values))
+    return nnx.merge(graphdef, state)
+
+
+@partial(jax.jit, static_argnames="run")
+def outcome(run, module, key, cotangent):
+    """Logits in both modes; in training own losses, statistics, and gradients of what is trained on."""
+    graphdef, parameters, statistics = nnx.split(module, nnx.Param, ...)
+
+    def objective(parameters):
+        copy = nnx.merge(graphdef, parameters, statistics, copy=True)
+        logits, own = run(copy, True, key)
+        return jnp.sum(logits * cotangent) + jnp.sum(own), (logits, own, nnx.state(copy, nnx.BatchStat))
+
+    gradients, (logits, own, after) = jax.grad(objective, has_aux=True)(parameters)
+    return {
+        "evaluation": run(module, False, key)[0],
+        "training": logits,
+        "own losses": own,
+        "statistics": nnx.to_pure_dict(after),
+        "gradients": nnx.to_pure_dict(gradients),
+    }
+
+
+def assert_close(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9), actual, expected)
+
+
+# How a stack is run does not depend on the student: where it owns columns or a loss, both ways are tried.
+STACKS = [(label, "vmap") for label in STUDENTS] + [
+    (label, "scan") for label in ("wide_deep over ids", "afn with its own embedding", "final with two blocks")
+]
+
+
+@pytest.mark.parametrize(("label", "stack"), STACKS)
+def test_a_stack_is_its_copies_and_every_parameter_is_trained(label, stack):
+    student = partial(make_student(label), FIELDS, DIM)
+    group = filled(partial(StudentGroup, student, COPIES, stack=stack, key=KEY))
+    columns = group.own_dim + group.wide_dim
+    rng = np.random.default_rng(2)
+    shared = rng.normal(size=(ROWS, FIELDS, DIM))
+    own = rng.normal(size=(COPIES, ROWS, FIELDS, columns)) if columns else None
+    cotangent = rng.normal(size=(COPIES, ROWS))
+
+    def run_stack(group, train, key):
+        return group(shared, own, train=train, key=key)
+
+    stacked = outcome(run_stack, group, KEY, cotangent)
+    graphdef, state = nnx.split(group.students)
+    inputs = [shared if own is None else np.concatenate([shared, own[i]], axis=-1) for i in range(COPIES)]
+
+    def run_copy(both, train, key):
+        student, inputs = both
+        output = student(inputs, train=train, key=key)
+        return output if isinstance(output, tuple) else (output, jnp.zeros(()))
+
+    @jax.jit
+    def copy_outcome(state, inputs, key, cotangent):
+        run = lambda student, train, key: run_copy((student, inputs), train, key)  # noqa: E731
+        return outcome.__wrapped__(run, nnx.merge(graphdef, state), key, cotangent)
+
+    for i, key in enumerate(jax.random.split(KEY, COPIES)):
+        alone = copy_outcome(jax.tree.map(lambda x, i=i: x[i], state), inputs[i], key, cotangent[i])
+        of_stack = {name: stacked[name] for name in ("evaluation", "training", "own losses")}
+        assert_close(jax.tree.map(lambda x, i=i: x[i], of_stack), {name: alone[name] for name in of_stack})
+        for name in ("statistics", "gradients"):
+            copies = stacked[name].get("students", {})
+            assert_close(jax.tree.map(lambda x, i=i: x[i], copies), alone[name])
+
+    assert np.isfinite(stacked["training"]).all()
+    for path, gradient in jax.tree_util.tree_flatten_with_path(stacked["gradients"])[0]:
+        assert np.isfinite(gradient).all()
+        for copy in np.asarray(gradient):
+            assert (copy != 0).any(), jax.tree_util.keystr(path)
+
+
+@pytest.fixture(scope="module")
+def mixture():
+    """One of each, initialised as in a run, after a step of EKTF: (graphdef, state, metrics, before)."""
+    with jax.enable_x64(False):
+        model = Ensemble(SCHEMA, [(make_student(label), 1) for label in STUDENTS], embedding_dim=DIM, key=KEY)
+        optimizer = make_optimizer(10.0)
+        graphdef, state = init_state(model, optimizer, KEY)
+        before = jax.tree.map(np.asarray, state.parameters)
+        step = make_train_step(graphdef, optimizer, transfer.make("ektf"), l2=0.0)
+        state, metrics = step(state, IDS.astype(np.int32), LABELS.astype(np.float32), np.float32(1e-3))
+    return graphdef, state, metrics, before
+
+
+def test_a_mixture_of_all_takes_a_training_step_that_moves_every_parameter(mixture):
+    _, state, metrics, before = mixture
+    assert all(np.isfinite(value).all() for value in jax.tree.leaves(metrics))
+    assert metrics.own > 0
+    moved = jax.tree_util.tree_map_with_path(
+        lambda path, old, new: (np.asarray(new) != old).any() or path, before, state.parameters
+    )
+    assert [value for value in jax.tree.leaves(moved) if value is not True] == []
+
+
+def test_a_mixture_of_all_predicts_the_same_after_saving_and_restoring(mixture, tmp_path):
+    graphdef, state, _, _ = mixture
+    with jax.enable_x64(False):
+        predict = make_predict(graphdef)
+        ids = IDS.astype(np.int32)
+        first = predict(state.parameters, state.statistics, ids)
+        again = predict(state.parameters, state.statistics, ids)
+        with checkpoint.open_checkpoints(tmp_path / "checkpoints") as manager:
+            checkpoint.save(manager, 1, state, {})
+        with checkpoint.open_checkpoints(tmp_path / "checkpoints") as manager:
+            restored, _ = checkpoint.restore(manager, jax.tree.map(jnp.zeros_like, state))
+        after = predict(restored.parameters, restored.statistics, ids)
+    assert first.students.shape == (len(STUDENTS), ROWS)
+    assert first.own_losses is None
+    np.testing.assert_array_equal(again.students, first.students)
+    np.testing.assert_array_equal(after.students, first.students)
+
+
+def test_every_student_is_in_the_mixture():
+    assert {name for name, _ in STUDENTS.values()} == set(REGISTRY)
