@@ -29,10 +29,11 @@ def get_config() -> ml_collections.ConfigDict:
                 "l2": 0.01,
             },
             "ensemble": {
-                # K, dealt out in turn over the kinds of students below.
+                # K, dealt out in turn over the kinds of students below, sorted by label.
                 "num_students": 2,
                 "students": {
-                    # Any label; `name` is in ektf_jax.students.REGISTRY, the rest are its arguments.
+                    # Any label; `name` is in ektf_jax.students.REGISTRY, or "package.module:Class" of your
+                    # own; the rest are its arguments.
                     "mlp": {
                         "name": "mlp",
                         "hidden_units": (400, 400, 400),

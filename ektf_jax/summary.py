@@ -14,7 +14,7 @@ def summarize_student(student: nnx.Module, num_fields: int, embedding_dim: int, 
     listed. FLOPs are XLA's count of the forward pass in evaluation mode.
     """
     embeddings = jnp.zeros((1, num_fields, embedding_dim))
-    console = {"width": 110, "color_system": None, "force_terminal": False}
+    console = {"width": 140, "color_system": None, "force_terminal": False}
     table = nnx.tabulate(student, embeddings, depth=depth, compute_flops=True, console_kwargs=console)
     return "\n".join(line.rstrip() for line in table.strip().splitlines())
 
@@ -57,4 +57,5 @@ def _flops(student: nnx.Module, num_fields: int, embedding_dim: int) -> int:
     graphdef, state = nnx.split(student)
     run = jax.jit(lambda state, embeddings: nnx.merge(graphdef, state)(embeddings))
     cost = run.lower(state, jnp.zeros((1, num_fields, embedding_dim))).cost_analysis()
+    assert cost is not None
     return int(cost["flops"])

@@ -29,8 +29,9 @@ def main(argv: list[str]) -> None:
     result = loop.train(config, Path(_WORKDIR.value))
     test = result["test"]
     print(f"test ensemble  AUC {test['ensemble']['auc']:.6f}  logloss {test['ensemble']['logloss']:.6f}")
-    for k, student in enumerate(test["students"]):
-        print(f"test student {k}  AUC {student['auc']:.6f}  logloss {student['logloss']:.6f}")
+    labels = build.student_labels(result["config"])
+    for k, (label, student) in enumerate(zip(labels, test["students"], strict=False)):
+        print(f"test student {k} ({label})  AUC {student['auc']:.6f}  logloss {student['logloss']:.6f}")
 
 
 if __name__ == "__main__":

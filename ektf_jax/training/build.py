@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import importlib
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -115,16 +116,21 @@ def make_synthetic_spec(config: Config) -> SyntheticSpec:
 
 def make_students(config: Config) -> list[tuple[Callable[..., nnx.Module], int]]:
     """Per kind of student in config.ensemble, how to make one and how many: K dealt out in turn."""
-    num_students, kinds = config["ensemble"]["num_students"], config["ensemble"]["students"]
+    kinds = config["ensemble"]["students"]
     if not kinds:
         raise InputError("config.ensemble.students is empty; name at least one student")
-    groups = []
-    for turn, (label, arguments) in enumerate(kinds.items()):
-        size = len(range(turn, num_students, len(kinds)))
-        make = _make_student(f"config.ensemble.students.{label}", arguments, config)
-        if size:
-            groups.append((make, size))
-    return groups
+    makes = {
+        label: _make_student(f"config.ensemble.students.{label}", arguments, config)
+        for label, arguments in kinds.items()
+    }
+    labels = student_labels(config)
+    return [(make, labels.count(label)) for label, make in makes.items() if label in labels]
+
+
+def student_labels(config: Config) -> list[str]:
+    """For each of the K students its label in config.ensemble.students, in the order of the predictions."""
+    num_students, labels = config["ensemble"]["num_students"], list(config["ensemble"]["students"])
+    return [label for turn, label in enumerate(labels) for _ in range(turn, num_students, len(labels))]
 
 
 def _make_student(path: str, arguments: Any, config: Config) -> Callable[..., nnx.Module]:
@@ -132,9 +138,9 @@ def _make_student(path: str, arguments: Any, config: Config) -> Callable[..., nn
         raise InputError(f"{path} must be a group of keys with a name; valid names: {', '.join(REGISTRY)}")
     options = dict(arguments)
     name = options.pop("name")
-    if name not in REGISTRY:
+    student = _import_student(path, name) if ":" in str(name) else REGISTRY.get(name)
+    if student is None:
         raise unknown(f"{path}.name", name, REGISTRY)
-    student = REGISTRY[name]
     parameters = inspect.signature(student.__init__).parameters.values()
     valid = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"rngs"}
     for key in options:
@@ -150,6 +156,18 @@ def _make_student(path: str, arguments: Any, config: Config) -> Callable[..., nn
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: {error}") from None
     return make
+
+
+def _import_student(path: str, name: str) -> type[nnx.Module]:
+    """The class that "package.module:Class" names."""
+    module, _, attribute = name.partition(":")
+    try:
+        student = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{path}.name = {name!r}: {error}; it must be importable from here") from None
+    if not (isinstance(student, type) and issubclass(student, nnx.Module)):
+        raise InputError(f"{path}.name = {name!r} is not an nnx.Module")
+    return student
 
 
 def make_model(config: Config, schema: Schema, key: jax.Array) -> Ensemble:
