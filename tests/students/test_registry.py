@@ -1,5 +1,6 @@
 """Every student alone, as a stack of copies, and in a mixture of all. Values are random float64 here."""
 
+import re
 from functools import partial
 
 import jax
@@ -100,6 +101,13 @@ def outcome(run, module, key, cotangent):
     }
 
 
+def is_trained(path):
+    """False for the biases of linear layers before a BatchNorm, which takes them off again: no gradient."""
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    return not re.search(r"(dnn/hidden_layers|students/hidden_layers|afn/hidden_layers|blocks/\d|mlp\d)"
+                         r"/linears/\d/bias", name)  # fmt: skip
+
+
 def assert_close(actual, expected):
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9), actual, expected)
@@ -150,7 +158,7 @@ def test_a_stack_is_its_copies_and_every_parameter_is_trained(label, stack):
     for path, gradient in jax.tree_util.tree_flatten_with_path(stacked["gradients"])[0]:
         assert np.isfinite(gradient).all()
         for copy in np.asarray(gradient):
-            assert (copy != 0).any(), jax.tree_util.keystr(path)
+            assert (copy != 0).any() or not is_trained(path), jax.tree_util.keystr(path)
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +179,9 @@ def test_a_mixture_of_all_takes_a_training_step_that_moves_every_parameter(mixtu
     assert all(np.isfinite(value).all() for value in jax.tree.leaves(metrics))
     assert metrics.own > 0
     moved = jax.tree_util.tree_map_with_path(
-        lambda path, old, new: (np.asarray(new) != old).any() or path, before, state.parameters
+        lambda path, old, new: (np.asarray(new) != old).any() or not is_trained(path) or path,
+        before,
+        state.parameters,
     )
     assert [value for value in jax.tree.leaves(moved) if value is not True] == []
 
