@@ -383,17 +383,15 @@ def test_download_that_breaks_off(tmp_path, archive, monkeypatch):
 # --- the real files
 
 
-def real_data():
-    root = Path(__file__).resolve().parents[2]
-    return Path(os.environ.get("ML1M_DIR") or root.parent / "shared/data/ml-1m")
+REAL = Path(os.environ.get("ML1M_DIR", "ml-1m"))
 
 
 @pytest.mark.skipif(
-    not (real_data() / "ratings.dat").is_file(),
+    not (REAL / "ratings.dat").is_file(),
     reason="no MovieLens-1M: set ML1M_DIR to the directory of its .dat files",
 )
 def test_movielens_1m(tmp_path):
-    schema = movielens.prepare(real_data(), tmp_path / "out")
+    schema = movielens.prepare(REAL, tmp_path / "out")
     assert schema.splits == {"train": 591_209, "valid": 73_901, "test": 73_902}
     assert schema.num_fields == 7
     assert schema.num_slots == 11

@@ -10,7 +10,7 @@ from configs import ml1m_ektf_mlp
 from ektf_jax.data import movielens
 from ektf_jax.training import loop
 
-RAW = Path(os.environ.get("ML1M_DIR", Path(__file__).resolve().parents[3] / "shared" / "data" / "ml-1m"))
+RAW = Path(os.environ.get("ML1M_DIR", "ml-1m"))
 
 # Validation AUC of the ensemble after each epoch in the authors' log of EKTF_MLP with K = 2 (EKTF_ML_1M_001).
 PUBLISHED = [0.872978, 0.883181, 0.890929]
