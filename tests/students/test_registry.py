@@ -161,6 +161,34 @@ def test_a_stack_is_its_copies_and_every_parameter_is_trained(label, stack):
             assert (copy != 0).any() or not is_trained(path), jax.tree_util.keystr(path)
 
 
+@pytest.mark.parametrize("label", ["afn", "autoint", "cl4ctr", "ecn", "eulernet", "masknet serial"])
+def test_padding_and_extreme_embeddings_have_finite_gradients_in_single_precision(label):
+    """Logarithms, phases, roots and norms at 0, where padding is, next to 0, and far from it."""
+    with jax.enable_x64(False):
+        student = make_student(label)(FIELDS, DIM, rngs=nnx.Rngs(0))
+        graphdef, parameters, statistics = nnx.split(student, nnx.Param, ...)
+        columns = DIM + getattr(student, "wide_dim", 0)
+        embeddings = np.random.default_rng(3).normal(size=(ROWS, FIELDS, columns))
+        embeddings *= 10.0 ** np.arange(-6, 2)[:, None, None]
+        embeddings[:, 1] = 0
+        embeddings[-1] = 0
+
+        @jax.jit
+        def gradients(parameters, embeddings):
+            def objective(parameters, embeddings):
+                student = nnx.merge(graphdef, parameters, statistics, copy=True)
+                output = student(embeddings, train=True, key=KEY)
+                logits, loss = output if isinstance(output, tuple) else (output, 0.0)
+                return jnp.sum(logits**2) + loss
+
+            return jax.value_and_grad(objective, argnums=(0, 1))(parameters, embeddings)
+
+        found = gradients(parameters, embeddings.astype(np.float32))
+    for leaf in jax.tree.leaves(found):
+        assert leaf.dtype == np.float32
+        assert np.isfinite(leaf).all()
+
+
 @pytest.fixture(scope="module")
 def mixture():
     """One of each, initialised as in a run, after a step of EKTF: (graphdef, state, metrics, before)."""
