@@ -10,7 +10,7 @@ run: $(STAMP)  ## train the quickstart on embedded synthetic data
 	$(BIN)/python -m experiments.quickstart --workdir=runs/quickstart
 
 test: $(STAMP)  ## all tests but the slow ones
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-slow: $(STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

