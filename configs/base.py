@@ -45,7 +45,7 @@ def get_config() -> ml_collections.ConfigDict:
                 "stack": "auto",  # vmap | scan | auto: scan on a CPU, vmap elsewhere
             },
             "transfer": {
-                # ektf | kd | dml | none; each method reads the options under its own name.
+                # ektf | kd | dml | online_kd | kdcl | none; each reads the options under its own name.
                 "name": "ektf",
                 "ektf": {
                     "teacher": "mean_logit",  # or mean_prob, as Eq. 2 is written
@@ -57,6 +57,9 @@ def get_config() -> ml_collections.ConfigDict:
                 },
                 "kd": {"weights": 1.0, "teacher": "mean_logit", "stop_gradient": True},
                 "dml": {"stop_gradient": True},
+                "online_kd": {"weight": 1.0, "temperature": 2.0, "divergence": "kl"},  # or mse
+                # naive | minlogit | linear | general
+                "kdcl": {"variant": "naive", "weight": 1.0, "temperature": 2.0, "divergence": "kl"},
                 "none": {},
             },
             "train": {

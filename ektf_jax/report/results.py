@@ -18,7 +18,14 @@ TITLES = {
 }
 
 # Transfer methods as tables name them, in the order of the paper's Section 3.
-METHODS = {"none": "plain {fusion}", "kd": "KD", "dml": "DML", "ektf": "EKTF"}
+METHODS = {
+    "none": "plain {fusion}",
+    "kd": "KD",
+    "dml": "DML",
+    "online_kd": "online KD ({divergence})",
+    "kdcl": "KDCL-{variant} ({divergence})",
+    "ektf": "EKTF",
+}
 
 
 @dataclass(frozen=True)
@@ -152,7 +159,8 @@ def _label(config: dict[str, Any]) -> str:
     kinds = sorted({kind.upper() for kind in _kinds(config)})
     if ensemble["num_students"] == 1:
         return f"single {kinds[0]}"
-    return f"{METHODS[method].format(**ensemble)} of {', '.join(kinds)}"
+    options = config["transfer"].get(method, {})
+    return f"{METHODS[method].format(**ensemble, **options)} of {', '.join(kinds)}"
 
 
 def _model(config: dict[str, Any]) -> str:

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 
 from ektf_jax import losses
 from ektf_jax.ensemble import Prediction
+from ektf_jax.transfer.kdcl import kdcl
+from ektf_jax.transfer.online_kd import online_kd
 
 LossFn = Callable[..., tuple[jax.Array, losses.Terms]]
 
@@ -37,7 +39,14 @@ def none(prediction: Prediction, labels: jax.Array) -> tuple[jax.Array, losses.T
     return ctr, losses.Terms(ctr, zero, zero, scores, weights, jnp.zeros((num_students,) * 2))
 
 
-METHODS: dict[str, LossFn] = {"ektf": ektf, "kd": kd, "dml": dml, "none": none}
+METHODS: dict[str, LossFn] = {
+    "ektf": ektf,
+    "kd": kd,
+    "dml": dml,
+    "online_kd": online_kd,
+    "kdcl": kdcl,
+    "none": none,
+}
 
 
 def make(name: str, **options: Any) -> LossFn:

@@ -95,5 +95,7 @@ def test_the_base_config_holds_options_that_every_method_takes(name):
 
 
 def test_an_unknown_method_is_refused():
-    with pytest.raises(ValueError, match="transfer method 'ekft' is unknown: use one of ektf, kd, dml, none"):
+    with pytest.raises(
+        ValueError, match="transfer method 'ekft' is unknown: use one of ektf, kd, dml, online_kd, kdcl, none"
+    ):
         transfer.make("ekft")

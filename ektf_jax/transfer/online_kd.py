@@ -1,0 +1,35 @@
+"""Online knowledge distillation: the students' mean teaches each of them."""
+
+import jax
+import jax.numpy as jnp
+
+from ektf_jax import losses
+from ektf_jax.ensemble import Prediction
+from ektf_jax.transfer.divergence import divergence as divergence_of
+
+
+def online_kd(
+    prediction: Prediction,
+    labels: jax.Array,
+    *,
+    weight: float = 1.0,
+    temperature: float = 2.0,
+    divergence: str = "kl",
+) -> tuple[jax.Array, losses.Terms]:
+    """L = 1/K sum_k (L_CTR(p_k) + weight * divergence(teacher, p_k)), the teacher being the mean logit.
+
+    Distillation as Hinton et al. (2015) have it, with the ensemble in training as the teacher (Table 5).
+    """
+    logits = prediction.students
+    teacher = losses.fuse(logits, "mean")
+    gaps = divergence_of(teacher, logits, kind=divergence, temperature=temperature)
+    return student_losses(logits, labels, weight * gaps)
+
+
+def student_losses(logits: jax.Array, labels: jax.Array, gaps: jax.Array) -> tuple[jax.Array, losses.Terms]:
+    """Mean over students of cross-entropy and weighted gap [K] to the teacher, with `losses.Terms`."""
+    num_students = logits.shape[0]
+    ctr, kd = jnp.mean(losses.ctr_loss(logits, labels)), jnp.mean(gaps)
+    zero, no_peers = jnp.zeros((), logits.dtype), jnp.zeros((num_students,) * 2, logits.dtype)
+    weights = jnp.full((num_students,), 1 / num_students, logits.dtype)
+    return ctr + kd, losses.Terms(ctr, kd, zero, losses.exam_scores(logits, labels), weights, no_peers)
