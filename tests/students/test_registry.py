@@ -46,8 +46,8 @@ STUDENTS = {
     "edcn": ("edcn", {"dropout": 0.2}),
     "masknet parallel": ("masknet", TOWER | {"num_blocks": 2, "block_dim": 5}),
     "masknet serial": ("masknet", TOWER | {"variant": "serial"}),
-    "cl4ctr": ("cl4ctr", {"encoder_units": 6}),
-    "cl4ctr over deepfm": ("cl4ctr", TOWER | {"encoder_units": 6, "base": "deepfm"}),
+    "cl4ctr": ("cl4ctr", {"encoder_units": 6, "encoder_layers": 1}),
+    "cl4ctr over deepfm": ("cl4ctr", TOWER | {"encoder_units": 6, "encoder_layers": 1, "base": "deepfm"}),
     "eulernet": ("eulernet", {"shape": (4, 4), "explicit_dropout": 0.2, "implicit_dropout": 0.2}),
     "finalmlp": ("finalmlp", TOWER | {"hidden_units2": (4,), "gate_hidden_units": (5,), "num_heads": 2}),
     "final": ("final", TOWER),
@@ -189,11 +189,17 @@ def test_padding_and_extreme_embeddings_have_finite_gradients_in_single_precisio
         assert np.isfinite(leaf).all()
 
 
+# One of each: the last of those that share a name, which is the one that owns columns or a loss.
+MIXTURE = list({name: label for label, (name, _) in STUDENTS.items()}.values())
+
+
 @pytest.fixture(scope="module")
 def mixture():
-    """One of each, initialised as in a run, after a step of EKTF: (graphdef, state, metrics, before)."""
+    """One of each after a step of EKTF: (graphdef, state, metrics, parameters before)."""
     with jax.enable_x64(False):
-        model = Ensemble(SCHEMA, [(make_student(label), 1) for label in STUDENTS], embedding_dim=DIM, key=KEY)
+        model = Ensemble(SCHEMA, [(make_student(label), 1) for label in MIXTURE], embedding_dim=DIM, key=KEY)
+        # At its initial 1e-4, products of several embeddings vanish beside Adam's epsilon of 1e-8.
+        model.embedding.table[...] *= 1e4
         optimizer = make_optimizer(10.0)
         graphdef, state = init_state(model, optimizer, KEY)
         before = jax.tree.map(np.asarray, state.parameters)
@@ -206,12 +212,11 @@ def test_a_mixture_of_all_takes_a_training_step_that_moves_every_parameter(mixtu
     _, state, metrics, before = mixture
     assert all(np.isfinite(value).all() for value in jax.tree.leaves(metrics))
     assert metrics.own > 0
-    moved = jax.tree_util.tree_map_with_path(
-        lambda path, old, new: (np.asarray(new) != old).any() or not is_trained(path) or path,
-        before,
-        state.parameters,
+    pairs = zip(
+        jax.tree_util.tree_flatten_with_path(state.parameters)[0], jax.tree.leaves(before), strict=True
     )
-    assert [value for value in jax.tree.leaves(moved) if value is not True] == []
+    still = [path for (path, new), old in pairs if (np.asarray(new) == old).all() and is_trained(path)]
+    assert [jax.tree_util.keystr(path) for path in still] == []
 
 
 def test_a_mixture_of_all_predicts_the_same_after_saving_and_restoring(mixture, tmp_path):
@@ -226,11 +231,11 @@ def test_a_mixture_of_all_predicts_the_same_after_saving_and_restoring(mixture, 
         with checkpoint.open_checkpoints(tmp_path / "checkpoints") as manager:
             restored, _ = checkpoint.restore(manager, jax.tree.map(jnp.zeros_like, state))
         after = predict(restored.parameters, restored.statistics, ids)
-    assert first.students.shape == (len(STUDENTS), ROWS)
+    assert first.students.shape == (len(MIXTURE), ROWS)
     assert first.own_losses is None
     np.testing.assert_array_equal(again.students, first.students)
     np.testing.assert_array_equal(after.students, first.students)
 
 
 def test_every_student_is_in_the_mixture():
-    assert {name for name, _ in STUDENTS.values()} == set(REGISTRY)
+    assert {STUDENTS[label][0] for label in MIXTURE} == set(REGISTRY)
