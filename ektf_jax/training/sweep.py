@@ -1,0 +1,151 @@
+"""Many runs in one directory, shared by any number of workers: what is done, what is left, what failed."""
+
+import contextlib
+import fcntl
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ektf_jax.data import encoded, synthetic
+from ektf_jax.data.schema import Schema
+from ektf_jax.errors import InputError
+from ektf_jax.summary import flops_per_sample
+from ektf_jax.training import build
+
+Runs = Mapping[str, build.Config]
+
+
+class Planned(NamedTuple):
+    """A run of a sweep: "done", "running", "failed", "interrupted" or "to do", and its time in seconds.
+
+    `seconds` is what a finished run took, and for another an estimate from the finished ones, or None.
+    """
+
+    name: str
+    state: str
+    seconds: float | None
+
+
+def work(
+    runs: Runs,
+    directory: Path,
+    train: Callable[[str], str | None],
+    *,
+    report: Callable[[str], None] = print,
+) -> list[str]:
+    """Train every run that is not finished, in order; returns the names of those that failed here.
+
+    `train(name)` trains DIRECTORY/name in a process of its own, resuming what is there, and returns what
+    went wrong, or None. A run that another worker is at is left to it. A failure is recorded in the run's
+    failure.json and does not stop the others; it is tried again by the next call.
+    """
+    failed: list[str] = []
+    left = list(runs)
+    passes_in_vain = 0
+    while left and passes_in_vain < 2:
+        taken = False
+        for name in list(left):
+            workdir = directory / name
+            if (workdir / "result.json").exists():
+                left.remove(name)
+                continue
+            with claimed(workdir) as mine:
+                if not mine or (workdir / "result.json").exists():
+                    continue
+                taken = True
+                left.remove(name)
+                (workdir / "failure.json").unlink(missing_ok=True)
+                report(f"{name}: {len(runs) - len(left)} of {len(runs)}")
+                started = time.time()
+                reason = train(name)
+                if reason is not None or not (workdir / "result.json").exists():
+                    failed.append(name)
+                    record = {"reason": reason or "ended without a result", "seconds": time.time() - started}
+                    (workdir / "failure.json").write_text(json.dumps(record, indent=2) + "\n")
+                    report(f"{name}: failed: {record['reason']}")
+        passes_in_vain = 0 if taken else passes_in_vain + 1
+        if passes_in_vain == 1:
+            time.sleep(1)  # others are at what is left, or a look at the plan holds a claim for a moment
+    return failed
+
+
+def plan(runs: Runs, directory: Path) -> list[Planned]:
+    """State and time of every run, in order. Looks at DIRECTORY and writes nothing."""
+    states = {name: _state(directory / name) for name in runs}
+    taken = {
+        name: json.loads((directory / name / "result.json").read_text())["wall_seconds"]
+        for name, state in states.items()
+        if state == "done"
+    }
+    work = {name: _work(config) for name, config in runs.items()} if 0 < len(taken) < len(runs) else {}
+    rates = [seconds / work[name] for name, seconds in taken.items() if work.get(name)]
+    rate = float(np.median(rates)) if rates else None
+
+    def seconds(name: str) -> float | None:
+        if name in taken or rate is None or not work[name]:
+            return taken.get(name)
+        return rate * work[name]
+
+    return [Planned(name, state, seconds(name)) for name, state in states.items()]
+
+
+@contextlib.contextmanager
+def claimed(workdir: Path) -> Iterator[bool]:
+    """Make a run this worker's own; yields whether it is. A claim ends with its process, however it ends."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / ".claim").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _state(workdir: Path) -> str:
+    if (workdir / "result.json").exists():
+        return "done"
+    if not workdir.exists():
+        return "to do"
+    with claimed(workdir) as free:
+        if not free:
+            return "running"
+    if (workdir / "failure.json").exists():
+        return "failed"
+    return "interrupted" if (workdir / "checkpoints").exists() else "to do"
+
+
+def _work(config: build.Config) -> float:
+    """What a run takes time in proportion to, FLOPs per sample times rows of an epoch; 0 if unknown."""
+    try:
+        schema = _schema(config)
+    except InputError:  # the data is not there yet; training will say so
+        return 0.0
+    model = build.make_model(config, schema, jax.random.key(0))
+    return flops_per_sample(model, schema.num_fields) * schema.splits["train"]
+
+
+def _schema(config: build.Config) -> Schema:
+    if config["data"]["path"]:
+        return encoded.open_schema(Path(config["data"]["path"]))
+    spec = build.make_synthetic_spec(config)
+    return Schema("synthetic", synthetic.fields(spec), {"train": synthetic.training_rows(spec)}, {})
+
+
+def check(runs: Mapping[str, Any], reference: build.Config) -> None:
+    """Raise InputError, naming the run, for anything that is wrong with any of the configs."""
+    if not runs:
+        raise InputError("config.runs is empty; a sweep names its runs there")
+    for name, config in runs.items():
+        try:
+            build.check_keys(config, reference)
+            build.check_values(config)
+            build.make_students(config)
+            build.make_loss(config)
+        except InputError as error:
+            raise InputError(f"run {name}: {error}") from None

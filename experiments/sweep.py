@@ -1,0 +1,82 @@
+"""Trains every run of a sweep: python -m experiments.sweep --config=FILE[:ARG] --workdir=DIR [--list].
+
+The config's `runs` maps a name to the config of a run, which is trained in DIR/NAME. Finished runs are
+skipped, interrupted ones go on, failures are recorded and reported at the end. Started again, or started
+several times at once on the same DIR, the sweep does no run twice.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from configs import base
+from ektf_jax.errors import InputError
+from ektf_jax.training import loop, sweep
+from experiments import cli
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The sweep's config file.", lock_config=False, accept_new_attributes=True
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where the runs are, a directory each.", required=True)
+_LIST = flags.DEFINE_bool("list", False, "Show the plan and its estimated time; train nothing.")
+_ONLY = flags.DEFINE_string("only", None, "Train this run alone, in this process.")
+flags.mark_flag_as_required("config")
+
+
+def main(argv: list[str]) -> None:
+    """Train what is not finished; exit with 1 if something failed."""
+    del argv
+    try:
+        config = _CONFIG.value.to_dict()
+    except OSError as error:  # raised at the first look at a config file that is not there
+        raise InputError(str(error)) from None
+    runs, directory = config.get("runs", {}), Path(_WORKDIR.value)
+    sweep.check(runs, base.get_config().to_dict())
+    if _LIST.value:
+        print(_table(sweep.plan(runs, directory)))
+        return
+    if _ONLY.value is not None:
+        if _ONLY.value not in runs:
+            raise InputError(f"--only is {_ONLY.value!r}; the sweep has {', '.join(runs)}")
+        loop.train(runs[_ONLY.value], directory / _ONLY.value)
+        return
+    failed = sweep.work(runs, directory, _train)
+    plan = sweep.plan(runs, directory)
+    print(_table(plan))
+    if failed:
+        print(f"failed here: {', '.join(failed)}; failure.json in their directories says why")
+        sys.exit(1)
+
+
+def _train(name: str) -> str | None:
+    """Train one run in a process of its own, so that whatever happens to it happens to it alone."""
+    command = [sys.executable, "-m", "experiments.sweep", *sys.argv[1:], f"--only={name}"]
+    process = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    if process.returncode == 0:
+        return None
+    last = process.stderr.strip().splitlines()[-1:] or ["nothing on stderr"]
+    return f"exit status {process.returncode}: {last[0]}"
+
+
+def _table(plan: list[sweep.Planned]) -> str:
+    width = max(len(run.name) for run in plan)
+    lines = [
+        f"{run.name:<{width}}  {run.state:<11}  {_minutes(run.seconds):>9}"
+        + ("  estimated" if run.state != "done" and run.seconds is not None else "")
+        for run in plan
+    ]
+    done = [run for run in plan if run.state == "done"]
+    left = [run.seconds for run in plan if run.state != "done"]
+    rest = _minutes(None if None in left else sum(seconds for seconds in left if seconds is not None))
+    return "\n".join([*lines, f"{len(done)} of {len(plan)} done, {rest} left"])
+
+
+def _minutes(seconds: float | None) -> str:
+    return "? min" if seconds is None else f"{seconds / 60:.1f} min"
+
+
+if __name__ == "__main__":
+    cli.run(main)
