@@ -106,7 +106,7 @@ def generate(
             centre, deviation = effects.mean(axis=1), effects.std(axis=1)
             scale = np.divide(strengths, deviation, out=np.zeros(4), where=deviation > 1e-6)
         logits[rows] = scale @ (effects - centre[:, None])
-    logits += _intercept(logits, spec.click_rate)
+    logits += intercept(logits, spec.click_rate)
     labels = (label_rng.random(spec.rows) < _sigmoid(logits)).astype(np.float32)
     return ids, labels, logits
 
@@ -248,7 +248,7 @@ def _field_means(
     return totals
 
 
-def _intercept(logits: NDArray[np.float64], click_rate: float) -> float:
+def intercept(logits: NDArray[np.float64], click_rate: float) -> float:
     """The shift at which sigmoid(logits + shift) has mean click_rate. Newton's method kept in a bracket."""
     target = np.log(click_rate) - np.log1p(-click_rate)
     low, high = float(target - logits.max()), float(target - logits.min())
