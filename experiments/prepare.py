@@ -1,38 +1,75 @@
-"""Encodes a dataset: python -m experiments.prepare --dataset=ml1m --raw=DIR --out=DIR."""
+"""Encodes a dataset: python -m experiments.prepare --dataset=NAME --raw=DIR --out=DIR (docs/datasets.md)."""
 
 import difflib
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
 
-from ektf_jax.data import encoded, movielens
+from ektf_jax.data import criteo, custom, encoded, generators, ipinyou, kdd12, kkbox, movielens
 from ektf_jax.data.schema import SPLITS, Schema
 from ektf_jax.errors import InputError
 from experiments import cli
 
-_DATASET = flags.DEFINE_string("dataset", None, "Which dataset: ml1m.", required=True)
+_DATASET = flags.DEFINE_string(
+    "dataset", None, "criteo, ml1m, kdd12, ipinyou, kkbox or custom.", required=True
+)
 _RAW = flags.DEFINE_string("raw", None, "The directory of the raw files.")
 _OUT = flags.DEFINE_string("out", None, "The directory to write the encoded dataset to.", required=True)
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Fetch the raw files into --raw if they are not there.")
-_SPLIT_SEED = flags.DEFINE_integer("split_seed", 2024, "Seed of the random split.")
+_SPLIT_SEED = flags.DEFINE_integer("split_seed", 2024, "Seed of the random split, where none is given.")
+_PAPER_BUCKETS = flags.DEFINE_bool(
+    "paper_buckets", False, "criteo, kdd12: numbers up to 2 are all bucket 1, as the paper has it."
+)
+_TABLE = flags.DEFINE_string("schema", None, "custom: the YAML file that describes the table.")
 
 # Instances, fields and features in the paper's Table 1.
-_PAPER = {"ml1m": (739_012, 7, 9_751)}
+_PAPER = {
+    "criteo": (45_840_617, 39, 910_747),
+    "ml1m": (739_012, 7, 9_751),
+    "kdd12": (141_371_038, 13, 4_668_096),
+    "ipinyou": (19_495_974, 16, 665_765),
+    "kkbox": (7_377_418, 13, 91_756),
+}
 
 
-def _ml1m(out: Path) -> Schema:
-    if _RAW.value is None:
-        raise InputError("--raw is missing; give the directory of MovieLens-1M's .dat files")
-    raw = Path(_RAW.value)
+def _ml1m(raw: Path, out: Path) -> Schema:
     if _DOWNLOAD.value:
         movielens.download(raw)
     return movielens.prepare(raw, out, split_seed=_SPLIT_SEED.value)
 
 
-DATASETS: dict[str, Callable[[Path], Schema]] = {"ml1m": _ml1m}
+def _criteo(raw: Path, out: Path) -> Schema:
+    return criteo.prepare(raw, out, split_seed=_SPLIT_SEED.value, paper_buckets=_PAPER_BUCKETS.value)
+
+
+def _kdd12(raw: Path, out: Path) -> Schema:
+    return kdd12.prepare(raw, out, split_seed=_SPLIT_SEED.value, paper_buckets=_PAPER_BUCKETS.value)
+
+
+def _kkbox(raw: Path, out: Path) -> Schema:
+    return kkbox.prepare(raw, out, split_seed=_SPLIT_SEED.value)
+
+
+def _custom(raw: Path, out: Path) -> Schema:
+    if _TABLE.value is None:
+        raise InputError(
+            "--schema is missing; give the YAML file that describes the table (docs/datasets.md)"
+        )
+    return custom.prepare(Path(_TABLE.value), raw, out, split_seed=_SPLIT_SEED.value)
+
+
+DATASETS: dict[str, Callable[[Path, Path], Schema]] = {
+    "criteo": _criteo,
+    "ml1m": _ml1m,
+    "kdd12": _kdd12,
+    "ipinyou": ipinyou.prepare,
+    "kkbox": _kkbox,
+    "custom": _custom,
+}
 
 
 def main(argv: list[str]) -> None:
@@ -44,11 +81,15 @@ def main(argv: list[str]) -> None:
         near = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.3)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise InputError(f"--dataset is {name!r}; it must be one of {', '.join(sorted(DATASETS))}{hint}")
+    if _RAW.value is None:
+        raise InputError("--raw is missing; give the directory of the raw files (docs/datasets.md)")
     before = _stamp(out)
-    schema = DATASETS[name](out)
+    schema = DATASETS[name](Path(_RAW.value), out)
     state = "up to date" if before == _stamp(out) else "written"
     print(f"{out}: {state}")
-    print(_summary(schema, _click_rate(out), time.perf_counter() - start))
+    if (Path(_RAW.value) / generators.NOTICE).exists():
+        print(f"synthetic: the files in {_RAW.value} were made up by ektf_jax.data.generators")
+    print(_summary(schema, _click_rate(out, schema), time.perf_counter() - start))
 
 
 def _stamp(out: Path) -> tuple[int, int] | None:
@@ -60,13 +101,28 @@ def _stamp(out: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
-def _click_rate(out: Path) -> float:
-    labels = [encoded.open_split(out, split).labels for split in SPLITS]
+def _distinct_splits(schema: Schema) -> list[str]:
+    """The splits, without valid if its rows are test's, as in iPinYou."""
+    both = any(file.get("splits") == ["valid", "test"] for file in _raw_files(schema))
+    return [split for split in SPLITS if not (both and split == "valid")]
+
+
+def _raw_files(schema: Schema) -> list[dict[str, Any]]:
+    files = schema.source.get("files")
+    return files if isinstance(files, list) else []
+
+
+def _click_rate(out: Path, schema: Schema) -> float:
+    labels = [encoded.open_split(out, split).labels for split in _distinct_splits(schema)]
     return float(sum(part.sum(dtype=np.float64) for part in labels) / sum(len(part) for part in labels))
 
 
 def _summary(schema: Schema, click_rate: float, seconds: float) -> str:
-    counts = (sum(schema.splits.values()), schema.num_fields, schema.num_features)
+    counts = (
+        sum(schema.splits[split] for split in _distinct_splits(schema)),
+        schema.num_fields,
+        schema.num_features,
+    )
     paper = tuple(f"{count:,}" for count in _PAPER.get(schema.dataset, ())) or ("-",) * 3
     rows = [
         (schema.dataset, "here", "paper, Table 1"),

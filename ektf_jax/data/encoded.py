@@ -6,12 +6,13 @@ It is written whole or not at all, and read memory-mapped after every id and lab
 import contextlib
 import errno
 import fcntl
+import io
 import json
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,10 +97,24 @@ def write(
     disagree.
     """
     _check_arrays(schema, splits)
+    with replacing(out) as new:
+        _write_files(new, schema, splits, vocabulary)
+
+
+@contextlib.contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """Yields a new directory beside `out`, which takes its place when the block ends without an error.
+
+    For writers that cannot hold a dataset in memory: see `appending` and `write_description`. Whatever ends
+    the block early, a kill included, `out` stays as it was. Raises InputError, also for an OSError in the
+    block, if `out` holds anything but an encoded dataset or cannot be written.
+    """
     out = out.resolve()  # so that a symbolic link keeps pointing at the dataset
     try:
         with _staging(out) as new:
-            _write_files(new, schema, splits, vocabulary)
+            yield new
+            for path in (*new.rglob("*"), new):
+                _sync(path)
             with _locked(out.parent):
                 _check_replaceable(out)
                 _swap(new, out)
@@ -107,6 +122,49 @@ def write(
         raise InputError(
             f"{out}: cannot write the encoded dataset ({error.strerror or error}); choose another --out"
         ) from error
+
+
+@contextlib.contextmanager
+def appending(
+    directory: Path, split: str, rows: int, slots: int
+) -> Iterator[Callable[[np.ndarray, np.ndarray], None]]:
+    """Creates a split of `rows` rows; yields append(ids int32 [n,S], labels float32 [n]), which fills it.
+
+    Plain sequential writes: through a memory map a full disk would kill the process. Raises ValueError at
+    the end unless exactly `rows` rows came.
+    """
+    (directory / split).mkdir()
+    left = rows
+    with (
+        (directory / split / "ids.npy").open("wb") as ids_file,
+        (directory / split / "labels.npy").open("wb") as labels_file,
+    ):
+        for file, dtype, shape in ((ids_file, np.int32, (rows, slots)), (labels_file, np.float32, (rows,))):
+            header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+
+        def append(ids: np.ndarray, labels: np.ndarray) -> None:
+            nonlocal left
+            if ids.dtype != np.int32 or ids.shape != (len(labels), slots) or labels.dtype != np.float32:
+                raise ValueError(f"{split}: ids are {ids.dtype} {ids.shape}, labels {labels.dtype}")
+            left -= len(labels)
+            ids_file.write(np.ascontiguousarray(ids).data)
+            labels_file.write(np.ascontiguousarray(labels).data)
+
+        yield append
+    if left:
+        raise ValueError(f"{split}: {rows - left} rows came, not {rows}")
+
+
+def write_description(directory: Path, schema: Schema, vocabulary: pl.DataFrame | None) -> None:
+    """Writes schema.json and, if given, vocabulary.parquet (columns field, value, id)."""
+    Schema.from_json(schema.to_json())  # what is written can be read
+    if vocabulary is not None:
+        # By way of memory: on a full disk polars raises no OSError.
+        buffer = io.BytesIO()
+        vocabulary.write_parquet(buffer)
+        (directory / "vocabulary.parquet").write_bytes(buffer.getbuffer())
+    (directory / _SCHEMA).write_text(schema.to_json(), encoding="utf-8")
 
 
 def _map(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
@@ -261,11 +319,7 @@ def _write_files(
         for kind, array in zip(("ids", "labels"), splits[name], strict=True):
             with (directory / name / f"{kind}.npy").open("wb") as file:
                 np.save(file, np.ascontiguousarray(array), allow_pickle=False)
-    if vocabulary is not None:
-        vocabulary.write_parquet(directory / "vocabulary.parquet")
-    (directory / _SCHEMA).write_text(schema.to_json(), encoding="utf-8")
-    for path in (*directory.rglob("*"), directory):
-        _sync(path)
+    write_description(directory, schema, vocabulary)
 
 
 def _sync(path: Path) -> None:

@@ -18,6 +18,13 @@ def build(
     field, value, id (fused): by count from the highest, then by value, so that ids are frequency ranks.
     """
     values = {name: _ranked(train, name, max_len, min_count) for name, max_len in max_lens.items()}
+    return lay_out(values, max_lens)
+
+
+def lay_out(
+    values: Mapping[str, pl.Series], max_lens: Mapping[str, int]
+) -> tuple[tuple[Field, ...], pl.DataFrame]:
+    """`build`'s result from the known values of each field (text, in the order of their ids)."""
     fields = make_fields((name, len(values[name]) + 2, max_len) for name, max_len in max_lens.items())
     tables = [
         pl.DataFrame(

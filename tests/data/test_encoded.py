@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import resource
 import subprocess
 import sys
 import textwrap
@@ -404,6 +405,41 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, what, nth, raised,
         with pytest.raises(seen):
             encoded.write(tmp_path / "set", schema, make_splits(schema), VOCABULARY)
     assert visible_and_hidden(tmp_path) == []
+
+
+def test_disk_full_at_the_vocabulary(tmp_path):
+    """The kernel refuses what goes past a limit of file size just as it does on a full disk."""
+    schema = make_schema()
+    words = [str(number) for number in np.random.default_rng(0).random(2000)]
+    vocabulary = pl.DataFrame({"field": "user", "value": words, "id": range(2000)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+    try:
+        with pytest.raises(InputError, match="cannot write the encoded dataset"):
+            encoded.write(tmp_path / "set", schema, make_splits(schema), vocabulary)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert visible_and_hidden(tmp_path) == []
+
+
+def test_appending_takes_exactly_the_rows_it_was_told(tmp_path):
+    ids, labels = np.zeros((2, 3), np.int32), np.zeros(2, np.float32)
+    with encoded.appending(tmp_path, "train", 4, 3) as append:
+        append(ids, labels)
+        append(ids[::-1], labels)
+    assert np.load(tmp_path / "train/ids.npy").shape == (4, 3)
+    with pytest.raises(ValueError, match="test: 2 rows came, not 3"):  # noqa: SIM117
+        with encoded.appending(tmp_path, "test", 3, 3) as append:
+            append(ids, labels)
+    with encoded.appending(tmp_path, "valid", 0, 3) as append:
+        for wrong in (
+            (ids.astype(np.int64), labels),
+            (ids[:, :2], labels),
+            (ids, labels[:1]),
+            (ids, ids[:, 0]),
+        ):
+            with pytest.raises(ValueError, match="valid: ids are"):
+                append(*wrong)
 
 
 @pytest.mark.parametrize(("what", "nth"), [*CRASHES, ("rename", 2), ("rename", 3)])

@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from ektf_jax.data import encoded, movielens
+from ektf_jax.data import encoded, generators, movielens
 from ektf_jax.errors import InputError
 from experiments import cli, prepare
 
@@ -106,6 +106,47 @@ def test_download_comes_first(raw, tmp_path, monkeypatch):
     assert asked == []
     call("ml1m", tmp_path / "b", raw=str(raw), download=True)
     assert asked == [raw]
+
+
+PAPER = {
+    "criteo": ["45,840,617", "39", "910,747"],
+    "ml1m": ["739,012", "7", "9,751"],
+    "kdd12": ["141,371,038", "13", "4,668,096"],
+    "ipinyou": ["19,495,974", "16", "665,765"],
+    "kkbox": ["7,377,418", "13", "91,756"],
+}
+
+
+@pytest.mark.parametrize("generated", generators.DATASETS)
+def test_every_dataset_beside_the_paper(tmp_path, capsys, generated):
+    name = generated.removesuffix("_x1").removesuffix("_x4")
+    generators.write(generated, tmp_path / "raw", 500)
+    call(name, tmp_path / "out", raw=str(tmp_path / "raw"))
+    printed = capsys.readouterr().out
+    lines = {line.split()[0]: line.split() for line in printed.splitlines()}
+    schema = encoded.open_schema(tmp_path / "out")
+    # ML-1M drops ratings of 3; iPinYou's valid rows are its test rows and count once.
+    instances = lines["instances"][1]
+    assert instances == ("500" if name != "ml1m" else str(sum(schema.splits.values())))
+    assert lines["fields"][1] == PAPER[name][1] == str(schema.num_fields)
+    assert [lines[label][2] for label in ("instances", "fields", "features")] == PAPER[name]
+    assert "synthetic: " in printed
+
+
+def test_custom(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("y,c\n" + "1,v\n0,w\n" * 10)
+    (tmp_path / "a.yaml").write_text("{dataset: mine, files: a.csv, label: y, fields: [c]}")
+    with pytest.raises(InputError, match="--schema is missing"):
+        call("custom", tmp_path / "out", raw=str(tmp_path))
+    for state in ("written", "up to date"):
+        call("custom", tmp_path / "out", raw=str(tmp_path), schema=str(tmp_path / "a.yaml"))
+        printed = capsys.readouterr().out
+        assert state in printed
+        assert "synthetic" not in printed
+    assert [line.split() for line in printed.splitlines()][1:3] == [
+        ["mine", "here", "paper,", "Table", "1"],
+        ["instances", "20", "-"],
+    ]
 
 
 # --- cli.run

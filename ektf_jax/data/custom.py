@@ -1,0 +1,162 @@
+"""One's own table, described by a YAML file: docs/datasets.md has the keys and an example."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ektf_jax.data import tables
+from ektf_jax.data.rawfiles import Layout
+from ektf_jax.data.schema import SPLITS, Schema
+from ektf_jax.data.tables import FieldSpec, TableSpec
+from ektf_jax.errors import InputError
+
+_TOP = {
+    "dataset": str,
+    "files": (str, list, dict),
+    "label": (str, dict),
+    "fields": list,
+    "missing": list,
+    "min_count": int,
+    "separator": str,
+    "columns": list,
+    "quoting": bool,
+}
+_LABEL = {"name": str, "above": (int, float)}
+_FIELD = {
+    "name": (str, list),
+    "kind": str,
+    "min_count": int,
+    "missing": list,
+    "fill": str,
+    "separator": str,
+    "max_len": int,
+    "paper_buckets": bool,
+}
+_KINDS = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "keys",
+}
+
+
+def prepare(schema: Path, raw: Path, out: Path, *, split_seed: int = 2024) -> Schema:
+    """Encodes the files in `raw` that the YAML file `schema` describes; see tables.prepare.
+
+    Raises InputError naming the file, the key and the value if the description is wrong.
+    """
+    spec, names = read(schema)
+    if isinstance(names, dict):
+        files = {split: _files(schema, raw, patterns) for split, patterns in names.items()}
+        return tables.prepare(spec, files, out)
+    return tables.prepare(spec, _files(schema, raw, names), out, split_seed=split_seed)
+
+
+def read(path: Path) -> tuple[TableSpec, list[str] | dict[str, list[str]]]:
+    """The table that a YAML file describes, and the patterns of its files, in all or by split."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check --schema") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: is not YAML ({error}); see docs/datasets.md") from None
+    top = _checked(document, _TOP, ("dataset", "files", "label", "fields"), str(path))
+    label = top["label"] if isinstance(top["label"], dict) else {"name": top["label"]}
+    label = _checked(label, _LABEL, ("name",), f"{path}: label")
+    try:
+        layout = Layout(
+            top.get("separator", ","),
+            _texts(top["columns"], f"{path}: columns") if "columns" in top else None,
+            top.get("quoting", True),
+        )
+        defaults: dict[str, Any] = {key: top[key] for key in ("missing", "min_count") if key in top}
+        fields = tuple(
+            one
+            for index, entry in enumerate(top["fields"])
+            for one in _fields(entry, defaults, f"{path}: fields[{index}]")
+        )
+        spec = TableSpec(top["dataset"], label["name"], fields, layout, label.get("above"))
+    except InputError as error:
+        raise InputError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
+    if layout.columns is not None:
+        unknown = [
+            name for name in (spec.label, *(field.name for field in fields)) if name not in layout.columns
+        ]
+        if unknown:
+            raise InputError(
+                f"{path}: columns lacks {', '.join(unknown)}; name every column of the file in order"
+            )
+    return spec, _patterns(top["files"], path)
+
+
+def _fields(entry: Any, defaults: Mapping[str, Any], where: str) -> Iterable[FieldSpec]:
+    """The fields of an entry: a name, or keys of which `name` may be a list of names."""
+    keys = _checked({"name": entry} if isinstance(entry, str) else entry, _FIELD, ("name",), where)
+    options = {**defaults, **keys}
+    names = options.pop("name")
+    if "missing" in options:
+        options["missing"] = _texts(options["missing"], f"{where}: missing")
+    if options.get("kind") == "multi" and "max_len" not in options:
+        raise InputError(f"{where}: max_len is missing; say how many values of the field count at most")
+    for name in _texts([names] if isinstance(names, str) else names, f"{where}: name"):
+        yield FieldSpec(name, **options)
+
+
+def _patterns(files: Any, path: Path) -> list[str] | dict[str, list[str]]:
+    if not isinstance(files, dict):
+        return list(_texts([files] if isinstance(files, str) else files, f"{path}: files"))
+    splits = _checked(files, dict.fromkeys(SPLITS, (str, list)), ("train", "test"), f"{path}: files")
+    return {
+        split: list(_texts([names] if isinstance(names, str) else names, f"{path}: files: {split}"))
+        for split, names in splits.items()
+    }
+
+
+def _files(schema: Path, raw: Path, patterns: list[str]) -> list[Path]:
+    """The files that the patterns match, pattern by pattern, each pattern's in order of their names."""
+    files = []
+    for pattern in patterns:
+        try:
+            found = sorted(path for path in raw.glob(pattern) if path.is_file())
+        except (ValueError, NotImplementedError) as error:
+            raise InputError(
+                f"{schema}: files: {pattern!r} is no pattern ({error}); it is relative to --raw"
+            ) from None
+        if not found:
+            raise InputError(
+                f"{schema}: files: {pattern!r} matches nothing in {raw}; check the name and --raw"
+            )
+        files += found
+    return files
+
+
+def _checked(found: Any, kinds: Mapping[str, Any], needed: tuple[str, ...], where: str) -> dict[str, Any]:
+    """`found` if it has only keys of `kinds`, of these kinds, and all that are needed."""
+    if not isinstance(found, dict):
+        raise InputError(f"{where}: is {found!r}; it must have the keys {', '.join(kinds)}")
+    for key, value in found.items():
+        if key not in kinds:
+            near = difflib.get_close_matches(str(key), kinds, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(kinds)}"
+            raise InputError(f"{where}: has no key {key!r}; {hint}")
+        allowed = kinds[key] if isinstance(kinds[key], tuple) else (kinds[key],)
+        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+            wanted = " or ".join(_KINDS[kind] for kind in allowed)
+            raise InputError(f"{where}: {key} is {value!r}; it must be {wanted}")
+    missing = [key for key in needed if key not in found]
+    if missing:
+        raise InputError(f"{where}: lacks {', '.join(missing)}; see docs/datasets.md")
+    return found
+
+
+def _texts(values: list[Any], where: str) -> tuple[str, ...]:
+    # YAML reads 0 or NO as something else than text: nobody should have to guess what.
+    for value in values:
+        if not isinstance(value, str):
+            raise InputError(f"{where}: has {value!r}, which YAML does not read as text; put it in quotes")
+    return tuple(values)

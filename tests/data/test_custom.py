@@ -1,0 +1,137 @@
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from ektf_jax.data import custom, encoded
+from ektf_jax.data.rawfiles import Layout
+from ektf_jax.data.tables import FieldSpec
+from ektf_jax.errors import InputError
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "datasets.md").read_text()
+EXAMPLE = dict(re.findall(r"```(?:yaml|csv)\n# (\S+)\n(.*?)```", PAGE, re.S))
+
+
+def words(out, field):
+    return pl.read_parquet(out / "vocabulary.parquet").filter(pl.col("field") == field)["value"].to_list()
+
+
+def test_the_example_of_the_docs(tmp_path):
+    for name, text in EXAMPLE.items():
+        (tmp_path / name).write_text(text)
+    assert "--dataset=custom --schema=clicks.yaml --raw=. --out=encoded" in PAGE
+    out = tmp_path / "encoded"
+    schema = custom.prepare(tmp_path / "clicks.yaml", tmp_path, out)
+    assert schema.dataset == "shop"
+    names = [field.name for field in schema.fields]
+    assert names == ["user", "item", "country", "device", "price", "tags"]
+    assert [field.max_len for field in schema.fields] == [1, 1, 1, 1, 1, 3]
+    assert schema.splits == {"train": 8, "valid": 1, "test": 1}
+    assert "NULL" not in words(out, "device")
+    labels = sum(encoded.open_split(out, split).labels.sum() for split in schema.splits)
+    assert labels == 6  # ratings above 3
+
+
+def test_every_key_is_documented():
+    for key in {**custom._TOP, **custom._FIELD}:
+        assert re.search(rf"^\|.*`{key}`", PAGE, re.M) or key == "name"
+
+
+def write(tmp_path, text):
+    (tmp_path / "t.yaml").write_text(text)
+    return tmp_path / "t.yaml"
+
+
+def test_defaults_and_own_settings(tmp_path):
+    text = """
+        dataset: t
+        files: [b.csv, a*.csv]
+        label: y
+        min_count: 3
+        missing: ["", "-"]
+        columns: [y, a, b, c, d]
+        separator: "::"
+        quoting: false
+        fields:
+          - a
+          - {name: [b, c], missing: [], fill: none, min_count: 5}
+          - {name: d, kind: multi, max_len: 2, separator: ";"}
+    """
+    spec, files = custom.read(write(tmp_path, text))
+    assert files == ["b.csv", "a*.csv"]
+    assert spec.layout == Layout("::", ("y", "a", "b", "c", "d"), quoting=False)
+    assert spec.fields == (
+        FieldSpec("a", min_count=3, missing=("", "-")),
+        FieldSpec("b", min_count=5, missing=(), fill="none"),
+        FieldSpec("c", min_count=5, missing=(), fill="none"),
+        FieldSpec("d", "multi", 3, ("", "-"), separator=";", max_len=2),
+    )
+
+
+def test_files_of_ready_splits(tmp_path):
+    for name in ("train/2", "train/1", "test"):
+        path = tmp_path / f"raw/{name}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"y,a\n1,{name}\n0,b\n")
+    text = "{dataset: t, files: {train: 'train/*.csv', test: test.csv}, label: y, fields: [a]}"
+    schema = custom.prepare(write(tmp_path, text), tmp_path / "raw", tmp_path / "out")
+    assert schema.splits == {"train": 4, "valid": 2, "test": 2}
+    assert [file["name"] for file in schema.source["files"]] == ["1.csv", "2.csv", "test.csv"]
+    assert words(tmp_path / "out", "a") == ["b", "train/1", "train/2"]
+
+
+GOOD = {"dataset": "t", "files": "a.csv", "label": "y", "fields": "[a]"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"files": None}, "t.yaml: lacks files"),
+        ({"lable": "y"}, "t.yaml: has no key 'lable'; did you mean label?"),
+        ({"fields": "a"}, "t.yaml: fields is 'a'; it must be a list"),
+        ({"fields": "[]"}, "t.yaml: t: has no fields"),
+        ({"fields": "[y]"}, "t.yaml: t: y is named twice"),
+        ({"fields": "[1]"}, "t.yaml: fields[0]: is 1; it must have the keys name, kind"),
+        ({"fields": "[{kind: numeric}]"}, "t.yaml: fields[0]: lacks name"),
+        (
+            {"fields": "[a, {name: b, kind: numbers}]"},
+            "t.yaml: field b: kind is 'numbers'; it must be one of",
+        ),
+        ({"fields": "[{name: a, kind: multi}]"}, "t.yaml: fields[0]: max_len is missing"),
+        (
+            {"fields": "[{name: a, min_count: many}]"},
+            "fields[0]: min_count is 'many'; it must be a whole number",
+        ),
+        (
+            {"fields": "[{name: a, min_count: true}]"},
+            "fields[0]: min_count is True; it must be a whole number",
+        ),
+        ({"fields": "[{name: a, fill: 0}]"}, "fields[0]: fill is 0; it must be text"),
+        ({"fields": "[{name: [a, NO]}]"}, "fields[0]: name: has False, which YAML does not read as text"),
+        ({"missing": "[0]"}, "t.yaml: fields[0]: missing: has 0, which YAML does not read as text"),
+        ({"label": "{name: y, over: 3}"}, "t.yaml: label: has no key 'over'"),
+        ({"columns": "[y, b]"}, "t.yaml: columns lacks a"),
+        ({"separator": "'::'"}, "t.yaml: separator is '::'"),
+        ({"files": "{train: a.csv}"}, "t.yaml: files: lacks test"),
+        ({"files": "{train: a.csv, dev: a.csv, test: a.csv}"}, "t.yaml: files: has no key 'dev'"),
+        ({"files": "b*.csv"}, "t.yaml: files: 'b*.csv' matches nothing in"),
+        ({"files": "/a.csv"}, "t.yaml: files: '/a.csv' is no pattern"),
+        ({"dataset": "[a"}, "t.yaml: is not YAML"),
+    ],
+)
+def test_refuses(tmp_path, change, said):
+    entries = {key: value for key, value in (GOOD | change).items() if value is not None}
+    schema = write(tmp_path, "\n".join(f"{key}: {value}" for key, value in entries.items()))
+    (tmp_path / "a.csv").write_text("y,a\n" + "1,v\n" * 10)
+    with pytest.raises(InputError) as error:
+        custom.prepare(schema, tmp_path, tmp_path / "out")
+    assert said in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_schema(tmp_path):
+    with pytest.raises(InputError, match=r"none\.yaml: cannot be read"):
+        custom.read(tmp_path / "none.yaml")
+    with pytest.raises(InputError, match=r"t\.yaml: is None; it must have the keys"):
+        custom.read(write(tmp_path, ""))
