@@ -8,13 +8,14 @@ from ektf_jax.report import page
 from experiments import cli
 
 _RESULTS = flags.DEFINE_string("results", None, "A directory with result.json files below it.", required=True)
-_OUT = flags.DEFINE_string("out", None, "Where report.md and the figures go.", required=True)
+_OUT = flags.DEFINE_string("out", None, "Where the pages and the figures go.", required=True)
+_TITLE = flags.DEFINE_string("title", "Ensemble knowledge transfer: results", "The page's title.")
 
 
 def main(argv: list[str]) -> None:
-    """Write report.md, students.png and students.svg; print the table."""
+    """Write report.md, report.html and the figures; print the table of all runs."""
     del argv
-    print(page.write(Path(_RESULTS.value), Path(_OUT.value), title="Students and their ensemble"))
+    print(page.write(Path(_RESULTS.value), Path(_OUT.value), title=_TITLE.value))
 
 
 if __name__ == "__main__":

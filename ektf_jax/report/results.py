@@ -1,183 +1,194 @@
-"""Runs read back from their result.json files, and grouped for tables and figures."""
+"""Runs read back from their result.json files. What a run is, its config says, never its path."""
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ektf_jax.errors import InputError
-from ektf_jax.report import published
+from ektf_jax.report import names
+from ektf_jax.report.published import Metrics
+from ektf_jax.training.build import student_labels
 
-# The paper's names of its own models; the others are called what the students are.
-TITLES = {
-    "ektf_mlp": "EKTF_MLP",
-    "ektf_mlp_best_student": "EKTF_MLP, best student",
-    "ektf_latest": "EKTF_Latest",
-}
-
-# Transfer methods as tables name them, in the order of the paper's Section 3.
-METHODS = {
-    "none": "plain {fusion}",
-    "kd": "KD",
-    "dml": "DML",
-    "online_kd": "online KD ({divergence})",
-    "kdcl": "KDCL-{variant} ({divergence})",
-    "ektf": "EKTF",
-}
+# At K = 1 there is nobody to learn from: with these methods, and with none, it is the model alone.
+_NEED_PEERS = ("ektf", "kd", "dml", "online_kd", "kdcl")
+# What decides neither the metrics nor what is compared.
+_NOT_SETTINGS = ("seed", "data.path", "ensemble.stack", "train.log_every", "train.checkpoint_every")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One result.json: what was trained (`label`, K) and the test metrics of ensemble and students.
+    """One finished run: what was trained, and its metrics on the test split.
 
-    `method` is the position of its transfer method in METHODS, `model` what the paper's tables have it as,
-    a key of `published.metrics`, or "".
+    `kinds` are the models of the K students in the order of their predictions, as `names.MODELS` has them;
+    `students` their metrics, () for a concat ensemble. `method` is "none" for a model alone. `settings` is
+    the config, flat, without what only decides where and how fast it runs. `curve` has the ensemble's
+    validation AUC after each epoch, () without a metrics.jsonl. `wall_seconds` may be nan.
     """
 
-    method: int
+    path: str
     dataset: str
-    model: str
-    label: str
-    num_students: int
+    rows: Mapping[str, int]
+    features: int | None
     seed: int
+    num_students: int
+    kinds: tuple[str, ...]
+    method: str
+    options: Mapping[str, Any]
+    fusion: str
+    settings: Mapping[str, Any]
+    ensemble: Metrics
+    students: tuple[Metrics, ...]
     parameters: int
-    auc: float
-    logloss: float
-    student_aucs: tuple[float, ...]
+    epochs: int
+    best_epoch: int
     samples_per_second: float
+    wall_seconds: float
+    device: str
+    versions: Mapping[str, str]
+    curve: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        """What it is, without K: "single MLP", "plain mean of MLP", "EKTF of PNN, FINAL(1B), ECN"."""
+        students = names.models(self.kinds)
+        if self.alone:
+            return f"single {students}"
+        return f"{names.method(self.method, self.options, self.fusion)} of {students}"
+
+    @property
+    def alone(self) -> bool:
+        return self.num_students == 1 and self.method == "none"
+
+    @property
+    def best_student(self) -> Metrics:
+        """The student with the best test AUC."""
+        return max(self.students, key=lambda student: student.auc)
+
+    @property
+    def worst_student(self) -> Metrics:
+        return min(self.students, key=lambda student: student.auc)
 
 
 def load(directory: Path) -> list[Run]:
-    """All runs below a directory: single models, then by method, K and seed.
+    """All runs below a directory: per dataset single models, then by method, students, K and seed.
 
-    Raises InputError where there is none or one is broken.
+    Raises InputError where there is none or a file is broken.
     """
     paths = sorted(directory.rglob("result.json"))
     if not paths:
         raise InputError(
             f"{directory}: no result.json below it; train with `python -m experiments.train` first"
         )
-    runs = [_read(path) for path in paths]
-    return sorted(
-        runs, key=lambda run: (run.num_students > 1, run.method, run.label, run.num_students, run.seed)
+    runs = [_read(path, str(path.parent.relative_to(directory))) for path in paths]
+    return sorted(runs, key=_order)
+
+
+def _order(run: Run) -> tuple[Any, ...]:
+    methods = list(names.METHODS)
+    position = methods.index(run.method) if run.method in methods else len(methods)
+    kinds = sorted(map(names.position, set(run.kinds)))
+    return (
+        run.dataset,
+        not run.alone,
+        position,
+        len(kinds),
+        kinds,
+        run.label,
+        run.num_students,
+        run.seed,
+        run.path,
     )
 
 
-def groups(runs: list[Run]) -> dict[tuple[str, int], list[Run]]:
-    """Runs that differ in seed only, under (label, K), in the order of `runs`."""
-    grouped: dict[tuple[str, int], list[Run]] = {}
-    for run in runs:
-        grouped.setdefault((run.label, run.num_students), []).append(run)
-    return grouped
-
-
-def table(runs: list[Run]) -> str:
-    """A Markdown table: a line per method and K, test metrics averaged over seeds.
-
-    Best and worst student, and the ensemble's lead over the best one, are per run, then averaged.
-    """
-    lines = [
-        "| model | K | seeds | parameters | ensemble AUC | logloss | best student | worst student | lead |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for (label, num_students), same in groups(runs).items():
-        best = _mean([max(run.student_aucs, default=np.nan) for run in same])
-        worst = _mean([min(run.student_aucs, default=np.nan) for run in same])
-        auc = _mean([run.auc for run in same])
-        spread = f" ± {np.std([run.auc for run in same], ddof=1):.4f}" if len(same) > 1 else ""
-        cells = [
-            label,
-            str(num_students),
-            str(len(same)),
-            f"{same[0].parameters:,}",
-            f"{auc:.4f}{spread}",
-            f"{_mean([run.logloss for run in same]):.4f}",
-            *(("-", "-", "-") if np.isnan(best) else (f"{best:.4f}", f"{worst:.4f}", f"{auc - best:+.4f}")),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def table_2(runs: list[Run], dataset: str) -> str:
-    """The rows of the paper's Table 2 that were run, as Markdown: ours beside the paper's.
-
-    Ours are means over seeds; "" without such runs. The paper does not say the K of its EKTF_MLP.
-    """
-    ours = groups([run for run in runs if run.dataset == dataset])
-    lines = [
-        "| model | K | seeds | AUC | paper's | difference | logloss | paper's |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for model, (paper_logloss, paper_auc) in published.metrics(2, dataset).items():
-        for (_, num_students), same in ours.items():
-            if same[0].model != model:
-                continue
-            logloss, auc = np.mean([(run.logloss, run.auc) for run in same], axis=0)
-            cells = [
-                TITLES.get(model, model),
-                str(num_students),
-                str(len(same)),
-                f"{auc:.4f}",
-                f"{paper_auc:.4f}",
-                f"{auc - paper_auc:+.4f}",
-                f"{logloss:.4f}",
-                f"{paper_logloss:.4f}",
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n" if len(lines) > 2 else ""
-
-
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values))
-
-
-def _read(path: Path) -> Run:
+def _read(path: Path, name: str) -> Run:
     try:
         result: dict[str, Any] = json.loads(path.read_text())
         config, test = result["config"], result["test"]
+        ensemble = config["ensemble"]
+        kinds = _kinds(config)
+        method = config["transfer"]["name"]
+        if ensemble["num_students"] == 1 and method in _NEED_PEERS:
+            method = "none"
+        options = config["transfer"].get(method, {})
+        students = tuple(_metrics(student) for student in test["students"])
+        if students and len(students) != len(kinds):
+            raise ValueError(f"metrics of {len(students)} students, not {len(kinds)}")
         return Run(
-            method=list(METHODS).index(config["transfer"]["name"]),
+            path=name,
             dataset=result["dataset"]["name"],
-            model=_model(config),
-            label=_label(config),
-            num_students=config["ensemble"]["num_students"],
-            seed=result["seed"],
-            parameters=result["params"],
-            auc=test["ensemble"]["auc"],
-            logloss=test["ensemble"]["logloss"],
-            student_aucs=tuple(student["auc"] for student in test["students"]),
-            samples_per_second=result["train_samples_per_second"],
+            rows=result["dataset"].get("rows", {}),
+            features=result["dataset"].get("features"),
+            seed=int(result["seed"]),
+            num_students=ensemble["num_students"],
+            kinds=kinds,
+            method=method,
+            options=options,
+            fusion=ensemble["fusion"],
+            settings=_settings(config | {"transfer": {"name": method, method: options}}),
+            ensemble=_metrics(test["ensemble"]),
+            students=students,
+            parameters=int(result["params"]),
+            epochs=int(result["epochs"]),
+            best_epoch=int(result["best_epoch"]),
+            samples_per_second=float(result["train_samples_per_second"]),
+            wall_seconds=float(result.get("wall_seconds", "nan")),
+            device=result.get("device", "unknown"),
+            versions=result["versions"],
+            curve=_curve(path.with_name("metrics.jsonl")),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path}: not a result of this project ({error!r}); remove or repair it") from None
 
 
-def _label(config: dict[str, Any]) -> str:
-    ensemble, method = config["ensemble"], config["transfer"]["name"]
-    kinds = sorted({kind.upper() for kind in _kinds(config)})
-    if ensemble["num_students"] == 1:
-        return f"single {kinds[0]}"
-    options = config["transfer"].get(method, {})
-    return f"{METHODS[method].format(**ensemble, **options)} of {', '.join(kinds)}"
+def _kinds(config: Mapping[str, Any]) -> tuple[str, ...]:
+    students = config["ensemble"]["students"]
+    return tuple(_kind(students[label]) for label in student_labels(config))
 
 
-def _model(config: dict[str, Any]) -> str:
-    """What the paper's tables have a run as: a model alone, or its own ensembles by their students."""
-    ensemble, method = config["ensemble"], config["transfer"]["name"]
-    kinds = _kinds(config)
-    if ensemble["num_students"] == 1:
-        return kinds[0]
-    if method == "ektf" and set(kinds) == {"mlp"}:
-        return "ektf_mlp"
-    if method == "ektf" and sorted(kinds) == ["ecn", "final1b", "pnn"]:
-        return "ektf_latest"
-    return ""
+def _kind(student: Mapping[str, Any]) -> str:
+    """The model that a student's settings name: FINAL by its blocks, one's own by its class."""
+    name = student["name"]
+    if name == "final":
+        return f"final{student.get('blocks', 1)}b"
+    return str(name.rpartition(":")[2])
 
 
-def _kinds(config: dict[str, Any]) -> list[str]:
-    return [
-        f"final{student.get('blocks', 1)}b" if student["name"] == "final" else student["name"]
-        for student in config["ensemble"]["students"].values()
-    ]
+def _settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in sorted(config.items()):
+        path = prefix + key
+        if isinstance(value, Mapping):
+            flat |= _settings(value, f"{path}.")
+        elif path not in _NOT_SETTINGS:
+            flat[path] = value
+    return flat
+
+
+def _metrics(values: Mapping[str, Any]) -> Metrics:
+    metrics = Metrics(logloss=float(values["logloss"]), auc=float(values["auc"]))
+    if not all(map(math.isfinite, metrics)):
+        raise ValueError(f"not finite: {values}")
+    return metrics
+
+
+def _curve(path: Path) -> tuple[float, ...]:
+    """Validation AUC of the ensemble after epoch 1, 2, ...; () without the file."""
+    if not path.exists():
+        return ()
+    curve = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            epoch = json.loads(line)
+            curve.append(float(epoch["valid"]["ensemble"]["auc"]))
+            if epoch["epoch"] != number:
+                raise ValueError(f"epoch {epoch['epoch']}, not {number}")
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}: line {number}: not an evaluation of this project ({error!r}); remove or repair it"
+            ) from None
+    return tuple(curve)

@@ -1,0 +1,87 @@
+"""What tables and figures call datasets, models and transfer methods: the paper's names, in its order."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+DATASETS = {
+    "criteo": "Criteo",
+    "ml1m": "MovieLens-1M",
+    "kdd12": "KDD12",
+    "ipinyou": "iPinYou",
+    "kkbox": "KKBox",
+}
+
+# The asterisk is the paper's: the model together with a deep network.
+MODELS = {
+    "lr": "LR",
+    "fm": "FM",
+    "pnn": "PNN",
+    "wide_deep": "Wide & Deep",
+    "deepfm": "DeepFM",
+    "dcn": "DCNv1",
+    "crossnetv2": "CrossNetv2",
+    "cin": "CIN",
+    "xdeepfm": "xDeepFM",
+    "autoint": "AutoInt*",
+    "afn": "AFN*",
+    "dcnv2": "DCNv2",
+    "edcn": "EDCN",
+    "masknet": "MaskNet",
+    "cl4ctr": "CL4CTR",
+    "eulernet": "EulerNet",
+    "finalmlp": "FinalMLP",
+    "final1b": "FINAL(1B)",
+    "final2b": "FINAL(2B)",
+    "ecn": "ECN",
+    "mlp": "MLP",
+}
+
+# In the order of the paper's Section 3, then of its Table 5; others come last.
+METHODS = {
+    "none": "plain",
+    "kd": "KD",
+    "dml": "DML",
+    "online_kd": "Online KD",
+    "kdcl": "KDCL",
+    "eckd": "ECKD",
+    "dagfm": "DAGFM",
+    "ektf": "EKTF",
+}
+
+_KDCL = {"naive": "Naive", "minlogit": "MinLogit", "linear": "Linear", "general": "General"}
+
+
+def model(kind: str) -> str:
+    """A model's name: "FINAL(1B)" for final1b, capitals for what the paper does not have."""
+    return MODELS.get(kind, kind.upper())
+
+
+def models(kinds: Sequence[str]) -> str:
+    """The names of the distinct kinds, in the paper's order."""
+    return ", ".join(model(kind) for kind in sorted(set(kinds), key=position))
+
+
+def position(kind: str) -> tuple[int, str]:
+    """To sort models by: the paper's order, then others by name."""
+    return (list(MODELS).index(kind) if kind in MODELS else len(MODELS), kind)
+
+
+def method(name: str, options: Mapping[str, Any], fusion: str) -> str:
+    """A method with the options that make it another one: "EKTF (only KD)", "KDCL-Naive (MSE)"."""
+    if name == "none":
+        return f"plain {fusion}"
+    title = METHODS.get(name, name)
+    if name == "kdcl":
+        title += f"-{_KDCL.get(str(options.get('variant')), options.get('variant'))}"
+    notes = _ablation(options) if name == "ektf" else []
+    if "divergence" in options:
+        notes.append(str(options["divergence"]).upper())
+    if fusion != "mean":
+        notes.append(fusion)
+    return f"{title} ({', '.join(notes)})" if notes else title
+
+
+def _ablation(options: Mapping[str, Any]) -> list[str]:
+    kd, dml, examination = (options.get(part, True) for part in ("kd", "dml", "examination"))
+    parts = [] if kd and dml else ["only KD" if kd else "only DML" if dml else "neither KD nor DML"]
+    return parts if examination else [*parts, "w/o EM"]

@@ -1,0 +1,157 @@
+"""The written pages."""
+
+import html.parser
+import re
+import subprocess
+import sys
+
+import pytest
+
+from ektf_jax.report import page, render
+from ektf_jax.report.tables import Cell, Table
+
+from .conftest import result
+
+
+class Checker(html.parser.HTMLParser):
+    """Collects what is not closed, ids, links, and every value of an attribute that names a resource."""
+
+    VOID = ("meta", "img")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.links, self.sources, self.tags = [], [], [], [], set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        attrs = dict(attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.ids += [attrs["id"]] if "id" in attrs else []
+        self.links += [attrs["href"]] if "href" in attrs else []
+        self.sources += [attrs["src"]] if "src" in attrs else []
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def write_report(directory, out):
+    page.write(directory, out, title="A title", ceiling=0.95)
+    return (out / "report.md").read_text(), (out / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def report(section_3, tmp_path_factory):
+    """The directory of a report with everything in it."""
+    out = tmp_path_factory.mktemp("report")
+    write_report(section_3, out)
+    return out
+
+
+def test_the_html_page_is_well_formed_and_needs_nothing_else(report):
+    text = (report / "report.html").read_text()
+    checker = Checker()
+    checker.feed(text)
+    assert checker.open == []
+    assert len(checker.ids) == len(set(checker.ids))
+    assert checker.links == [f"#{name}" for name in checker.ids]
+    assert len(checker.sources) == 8
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in checker.sources)
+    assert not {"script", "link", "iframe"} & checker.tags
+    assert not re.search(r"https?:|@import|url\(", text)
+
+
+def test_the_markdown_page_has_the_same_tables_and_names_pictures_that_are_there(report):
+    markdown, text = ((report / f"report.{kind}").read_text() for kind in ("md", "html"))
+    pictures = re.findall(r"!\[.*\]\((.*)\)", markdown)
+    assert pictures == [
+        "students.png",
+        *(f"figure_{number}.png" for number in (2, 3, 4, 5, 7, 8)),
+        "curves.png",
+    ]
+    assert all((report / picture).exists() for picture in pictures)
+    assert all((report / picture).with_suffix(".svg").exists() for picture in pictures)
+    rows = [line for line in markdown.splitlines() if line.startswith("|") and "---" not in line]
+    assert len(rows) == text.count("<tr>")
+    for heading in re.findall(r"^##+ (.*)$", markdown, re.M):
+        assert f">{heading.replace('EKTF_Latest', 'EKTF<sub>Latest</sub>')}</h" in text
+
+
+def test_the_same_runs_give_the_same_bytes(section_3, report, tmp_path):
+    write_report(section_3, tmp_path)
+    names = sorted(path.name for path in report.iterdir())
+    assert len(names) == 2 + 2 * 8
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (report / name).read_bytes()
+        assert (tmp_path / name).stat().st_size > 5_000
+
+
+def test_what_has_no_runs_is_left_out_with_a_line(write, tmp_path):
+    write(result("none", [0.8]))
+    directory = write(result("ektf", [0.8, 0.9]))
+    markdown, _ = write_report(directory, tmp_path / "out")
+    assert "### Table 2" in markdown
+    assert "### Table 3" not in markdown
+    assert (
+        "Not here, for want of runs on MovieLens-1M: Findings of Section 3; Table 3; Table 4; Table 5;"
+        " Figure 2; Figure 3; Figure 4; Figure 5; Figure 7; Figure 8; Training curves." in markdown
+    )
+
+
+def test_other_data_than_the_papers_has_no_tables_of_it(write, tmp_path):
+    directory = write(result("ektf", [0.8, 0.9], dataset="synthetic"))
+    markdown, _ = write_report(directory, tmp_path / "out")
+    assert "### Table" not in markdown
+    assert "Tables 2 to 5, which are about the paper's datasets;" in markdown
+
+
+def test_several_datasets_have_a_section_each(write, tmp_path):
+    write(result("ektf", [0.8, 0.9], dataset="criteo"))
+    directory = write(result("ektf", [0.8, 0.9], dataset="kkbox"))
+    markdown, _ = write_report(directory, tmp_path / "out")
+    assert re.findall(r"^## (.*)$", markdown, re.M) == ["How to read this", "Criteo", "KKBox"]
+    assert (tmp_path / "out" / "kkbox_students.png").exists()
+    assert "2 result.json files: 1 on Criteo, 1 on KKBox." in markdown
+
+
+def test_repetitions_and_variants_are_told(write, tmp_path):
+    write(result("ektf", [0.8, 0.9], learning_rate=0.1))
+    write(result("ektf", [0.8, 0.9], seed=1))
+    write(result("ektf", [0.8, 0.9], seed=1))
+    markdown, _ = write_report(write(result("ektf", [0.8, 0.9], seed=2)), tmp_path / "out")
+    assert "repeat those of another result: `002`." in markdown
+    assert (
+        "only the tables All runs and Cost also have: EKTF of MLP [train.learning_rate = 0.1], K = 2."
+        in markdown
+    )
+
+
+def test_markup_is_escaped(tmp_path):
+    table = Table("T", ("a|b",), ((Cell("AFN* <b>", 1),), (Cell("1 < 2"),)), ("x < 3 & `a*b`",))
+    assert render.markdown("t", [table]).splitlines()[2:] == [
+        r"| a\|b |",
+        "| --- |",
+        r"| **AFN\* \<b>** |",
+        "| 1 < 2 |",
+        "",
+        "x < 3 & `a*b`",
+    ]
+    text = render.page("t & u", [table], tmp_path)
+    assert "<b>AFN* &lt;b&gt;</b>" in text
+    assert "x &lt; 3 &amp; <code>a*b</code>" in text
+    assert "<title>t &amp; u</title>" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "message"), [(None, 0, "| EKTF of MLP |"), ("{", 2, "not a result of this project")]
+)
+def test_the_command_line(write, tmp_path, content, status, message):
+    directory = write(result("ektf", [0.8, 0.9]))
+    if content:
+        (directory / "000" / "result.json").write_text(content)
+    arguments = [f"--results={directory}", f"--out={tmp_path / 'out'}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.report", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == status
+    assert message in done.stdout + done.stderr

@@ -1,0 +1,114 @@
+"""Reading result.json and metrics.jsonl."""
+
+import json
+
+import pytest
+
+from ektf_jax.errors import InputError
+from ektf_jax.report import results
+
+from .conftest import LATEST, concat, result
+
+
+def test_a_run_is_what_its_config_says(write):
+    kinds = {"ecn": {"name": "ecn"}, "final": {"name": "final", "blocks": 2}, "own": {"name": "a.b:Mine"}}
+    directory = write(
+        result("kdcl", [0.7, 0.8, 0.9, 0.6], kinds=kinds, options={"variant": "naive"}), [0.5, 0.6]
+    )
+    (run,) = results.load(directory)
+    assert run.kinds == ("ecn", "ecn", "final2b", "Mine")
+    assert (run.num_students, run.method, run.options, run.path) == (4, "kdcl", {"variant": "naive"}, "000")
+    assert [student.auc for student in run.students] == [0.7, 0.8, 0.9, 0.6]
+    assert (run.best_student.auc, run.worst_student.auc, run.best_student.logloss) == (0.9, 0.6, 0.32)
+    assert run.ensemble.auc == pytest.approx(0.75)
+    assert (run.curve, run.best_epoch, run.wall_seconds) == ((0.5, 0.6), 2, 90.0)
+    assert run.settings["transfer.kdcl.variant"] == "naive"
+    assert not {"seed", "data.path", "train.log_every", "transfer.unused.weight"} & run.settings.keys()
+
+
+@pytest.mark.parametrize(
+    ("made", "label"),
+    [
+        (result("none", [0.8]), "single MLP"),
+        (result("ektf", [0.8]), "single MLP"),
+        (result("dagfm", [0.8]), "DAGFM of MLP"),
+        (result("none", [0.8, 0.9], fusion="sum"), "plain sum of MLP"),
+        (concat(2, 0.9), "plain concat of MLP"),
+        (result("ektf", [0.8, 0.9]), "EKTF of MLP"),
+        (result("ektf", [0.8] * 3, kinds=LATEST), "EKTF of PNN, FINAL(1B), ECN"),
+        (result("ektf", [0.8] * 2, options={"dml": False}), "EKTF (only KD) of MLP"),
+        (result("ektf", [0.8] * 2, options={"kd": False}), "EKTF (only DML) of MLP"),
+        (
+            result("ektf", [0.8] * 2, options={"examination": False}, fusion="sum"),
+            "EKTF (w/o EM, sum) of MLP",
+        ),
+        (
+            result("kdcl", [0.8] * 2, options={"variant": "naive", "divergence": "kl"}),
+            "KDCL-Naive (KL) of MLP",
+        ),
+        (result("mine", [0.8] * 2), "mine of MLP"),
+    ],
+)
+def test_labels(write, made, label):
+    assert results.load(write(made))[0].label == label
+
+
+def test_single_models_come_first_then_methods_in_the_papers_order(write):
+    for method in ("ektf", "dml", "kd", "none", "mine"):
+        write(result(method, [0.8, 0.9]))
+    write(result("none", [0.8], kinds={"ecn": {"name": "ecn"}}))
+    directory = write(result("none", [0.8], kinds={"afn": {"name": "afn"}}))
+    labels = [run.label.split(" of ")[0] for run in results.load(directory)]
+    assert labels == ["single AFN*", "single ECN", "plain mean", "KD", "DML", "EKTF", "mine"]
+
+
+def test_no_result_is_an_error(tmp_path):
+    with pytest.raises(InputError, match=r"no result\.json"):
+        results.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda made: made.pop("params"),
+        lambda made: made["test"]["ensemble"].update(auc=float("nan")),
+        lambda made: made["test"]["students"].pop(),
+        lambda made: made["config"]["transfer"].pop("name"),
+        lambda made: made.update(config=[1]),
+    ],
+)
+def test_a_broken_result_is_named(write, spoil):
+    made = result("ektf", [0.8, 0.9])
+    spoil(made)
+    with pytest.raises(InputError, match=r"000/result\.json: not a result"):
+        results.load(write(made))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"config": {}}'])
+def test_what_is_no_result_is_named(write, content):
+    directory = write({})
+    (directory / "000" / "result.json").write_text(content)
+    with pytest.raises(InputError, match=r"000/result\.json: not a result"):
+        results.load(directory)
+
+
+@pytest.mark.parametrize(
+    "line", ["{", '{"epoch": 2}', json.dumps({"epoch": 3, "valid": {"ensemble": {"auc": 1}}})]
+)
+def test_a_broken_line_of_metrics_is_named(write, line):
+    directory = write(result("ektf", [0.8, 0.9]), [0.7])
+    with (directory / "000" / "metrics.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(InputError, match=r"000/metrics\.jsonl: line 2"):
+        results.load(directory)
+
+
+def test_runs_that_this_project_left_can_be_read(tmp_path):
+    """Times, device and rows are not in the contract: without them a run is still one."""
+    made = result("ektf", [0.8, 0.9])
+    for key in ("wall_seconds", "device"):
+        del made[key]
+    made["dataset"] = {"name": "ml1m"}
+    (tmp_path / "result.json").write_text(json.dumps(made))
+    (run,) = results.load(tmp_path)
+    assert (run.device, run.rows, run.features, run.curve) == ("unknown", {}, None, ())

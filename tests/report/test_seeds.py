@@ -1,0 +1,62 @@
+"""Groups of runs that differ in seed, and statistics over them."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ektf_jax.report import results, seeds
+
+from .conftest import result
+
+
+def test_repetitions_of_config_and_seed_are_set_apart(write):
+    write(result("ektf", [0.8, 0.9], seed=1))
+    write(result("ektf", [0.8, 0.9], seed=2))
+    directory = write(result("ektf", [0.7, 0.7], seed=1))
+    kept, repeated = seeds.distinct(results.load(directory))
+    assert [run.path for run in kept] == ["000", "001"]
+    assert [run.path for run in repeated] == ["002"]
+
+
+def test_of_several_settings_the_one_of_most_seeds_is_the_main_one(write):
+    write(result("ektf", [0.8, 0.9], learning_rate=0.1))
+    write(result("ektf", [0.7, 0.8], seed=1))
+    write(result("ektf", [0.7, 0.8], seed=2))
+    directory = write(result("ektf", [0.7, 0.8, 0.9]))
+    runs = results.load(directory)
+    found = seeds.groups(runs)
+    assert [(group.label, group.num_students, len(group.runs)) for group in found] == [
+        ("EKTF of MLP", 2, 2),
+        ("EKTF of MLP [train.learning_rate = 0.1]", 2, 1),
+        ("EKTF of MLP", 3, 1),
+    ]
+    assert [run.path for run in seeds.main_runs(runs)] == ["001", "002", "003"]
+
+
+def test_statistics():
+    values, others = [0.81, 0.82, 0.84], [0.79, 0.80, 0.80, 0.78]
+    assert seeds.mean(values) == pytest.approx(np.mean(values))
+    assert seeds.deviation(values) == pytest.approx(np.std(values, ddof=1))
+    # Welch's t and its degrees of freedom, written out
+    a, b = np.var(values, ddof=1) / 3, np.var(others, ddof=1) / 4
+    t = (np.mean(values) - np.mean(others)) / np.sqrt(a + b)
+    freedom = (a + b) ** 2 / (a**2 / 2 + b**2 / 3)
+    assert seeds.p_value(values, others) == pytest.approx(2 * stats.t.sf(abs(t), freedom), rel=1e-9)
+    assert seeds.p_value(values, others) == pytest.approx(seeds.p_value(others, values))
+
+
+def test_too_few_values_have_no_statistics():
+    assert all(
+        map(
+            math.isnan,
+            (
+                seeds.mean([]),
+                seeds.deviation([0.8]),
+                seeds.p_value([0.8], [0.7, 0.6]),
+                seeds.p_value([0.8, 0.7], []),
+                seeds.p_value([0.8, 0.8], [0.7, 0.7]),
+            ),
+        )
+    )

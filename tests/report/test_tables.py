@@ -1,0 +1,202 @@
+"""Tables from made-up runs: values, marks, tests, missing cells."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ektf_jax.report import render, results, tables
+
+from .conftest import LATEST, concat, result
+
+MLP = {"mlp": {"name": "mlp"}}
+ECN = {"ecn": {"name": "ecn"}}
+
+
+def rows(table):
+    """The cells' texts by (first cell, second cell)."""
+    return {(row[0].text, row[1].text): [cell.text for cell in row[2:]] for row in table.rows}
+
+
+def test_the_summary_has_a_row_per_model_and_k_averaged_over_seeds(write):
+    write(result("ektf", [0.90, 0.91], 0.92, seed=1))
+    write(result("ektf", [0.92, 0.91], 0.94, seed=2))
+    write(result("none", [0.8, 0.7], 0.9))
+    write(concat(4, 0.88))
+    directory = write(result("none", [0.85]))
+    table = tables.summary(results.load(directory))
+    assert render.markdown_table(table).splitlines() == [
+        "| model | K | seeds | parameters | ensemble AUC | logloss | best student | worst student | lead |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| single MLP | 1 | 1 | 1,234 | 0.8500 | 0.3000 | 0.8500 | 0.8500 | +0.0000 |",
+        "| plain concat of MLP | 4 | 1 | 1,234 | 0.8800 | 0.3000 | - | - | - |",
+        "| plain mean of MLP | 2 | 1 | 1,234 | 0.9000 | 0.3000 | 0.8000 | 0.7000 | +0.1000 |",
+        "| EKTF of MLP | 2 | 2 | 1,234 | 0.9300 ± 0.0141 | 0.3000 | 0.9150 | 0.9050 | +0.0150 |",
+    ]
+
+
+BASELINE, OURS = [0.8000, 0.8001, 0.8003], [0.9000, 0.9002, 0.9003]
+
+
+@pytest.fixture
+def table_2(write):
+    for seed, (baseline, ours) in enumerate(zip(BASELINE, OURS, strict=True)):
+        write(result("none", [baseline], kinds=ECN, seed=seed))
+        write(result("ektf", [0.89 + 0.001 * seed, 0.88], ours, seed=seed, loss=0.29))
+    write(result("none", [0.95]))  # the best baseline, but of one seed: not one to test against
+    directory = write(result("ektf", [0.90, 0.91, 0.92], 0.93, kinds=LATEST, loss=0.28))
+    return tables.table_2(results.load(directory), "ml1m")
+
+
+def test_table_2_has_ours_beside_the_papers(table_2):
+    found = rows(table_2)
+    assert len(found) == 16 + 2 * 6 + 1
+    mean, deviation = np.mean(OURS), np.std(OURS, ddof=1)
+    p = stats.ttest_ind(OURS, BASELINE, equal_var=False).pvalue
+    assert p < 1e-3
+    assert found["EKTF_MLP", "2"][:5] == [
+        "3",
+        f"{mean:.4f} ± {deviation:.4f} ★",
+        "0.9062",
+        f"{mean - 0.9062:+.4f}",
+        f"{p:.1e}",
+    ]
+    assert found["ECN", "1"][:5] == ["3", "0.8001 ± 0.0002", "0.9059", "-0.1058", ""]
+    # The best student is that of the best AUC in each run, and brings its own logloss.
+    assert found["EKTF_MLP, best student", "2"][1:3] == ["0.8910 ± 0.0010 ★", "0.9061"]
+    assert found["EKTF_MLP, best student", "2"][5] == "0.2900 ± 0.0000"
+
+
+def test_table_2_leaves_missing_cells_and_counts_them(table_2):
+    found = rows(table_2)
+    assert found["DeepFM", "1"] == ["0", "—", "0.9051", "—", "", "—", "0.3073", "—", ""]
+    assert found["EKTF_MLP", "10"] == ["0", "—", "0.9062", "—", "—", "—", "0.3036", "—", "—"]
+    assert table_2.notes[-1].startswith("Runs for 5 of 29 rows are here; missing: PNN; Wide & Deep; DeepFM;")
+    assert "EKTF_MLP K = 3;" in table_2.notes[-1]
+
+
+def test_one_seed_is_no_test(table_2):
+    latest = rows(table_2)["EKTF_Latest", "3"]
+    assert latest[:2] == ["1", "0.9300"]
+    assert latest[4] == "—"
+    assert "by AUC ECN (3 seeds)" in table_2.notes[0]
+    assert "Better, but of one seed: by AUC MLP. " in table_2.notes[0]
+    assert table_2.notes[0].endswith("too few for a test: 1.")
+
+
+def test_worse_is_never_starred(write):
+    for seed, (theirs, ours) in enumerate(zip(OURS, BASELINE, strict=True)):
+        write(result("none", [theirs], seed=seed))
+        directory = write(result("ektf", [0.7, 0.7], ours, seed=seed))
+    found = rows(tables.table_2(results.load(directory), "ml1m"))["EKTF_MLP", "2"]
+    assert "★" not in "".join(found)
+    assert float(found[4]) < 1e-3
+
+
+def test_the_best_two_of_a_column_are_marked(table_2):
+    ranked = {
+        row[0].text: (row[3].rank, row[7].rank) for row in table_2.rows if any(cell.rank for cell in row)
+    }
+    assert ranked == {
+        "MLP": (1, 0),
+        "EKTF_Latest": (2, 1),
+        "EKTF_MLP": (0, 2),
+        "EKTF_MLP, best student": (0, 2),
+    }
+    text = render.markdown_table(table_2)
+    assert "| **0.9500** |" in text
+    assert "| *0.9300* |" in text
+
+
+def test_the_papers_k_is_named_by_the_log_that_has_its_numbers(table_2):
+    assert "`EKTF_ML_1M_010` with K = 5" in table_2.notes[1]
+
+
+def test_ipinyous_logloss_has_six_decimals(write):
+    directory = write(result("none", [0.78], loss=0.00554, dataset="ipinyou"))
+    found = rows(tables.table_2(results.load(directory), "ipinyou"))["MLP", "1"]
+    assert found[5:8] == ["0.005540", "0.005545", "-0.000005"]
+
+
+def test_ektf_is_tested_against_the_mlp_and_the_plain_mean(write):
+    for seed, (theirs, ours) in enumerate(zip(BASELINE, OURS, strict=True)):
+        write(result("none", [theirs], seed=seed, loss=0.3 + 0.001 * seed))
+        write(result("ektf", [0.7, 0.7], ours, seed=seed, loss=0.2 + 0.01 * seed))
+    directory = write(result("none", [0.7, 0.7], 0.9))
+    table = tables.claims(results.load(directory))
+    found = {(row[1].text, row[3].text): [cell.text for cell in row[4:]] for row in table.rows}
+    p = stats.ttest_ind(OURS, BASELINE, equal_var=False).pvalue
+    p_loss = stats.ttest_ind([0.2, 0.21, 0.22], [0.3, 0.301, 0.302], equal_var=False).pvalue
+    assert found["2", "MLP"] == ["3", "+0.1000 ★", f"{p:.1e}", "-0.0910", f"{p_loss:.3f}"]
+    assert found["2", "plain mean of the same"] == ["1", "+0.0002", "—", "-0.0900", "—"]
+    assert found["4", "MLP"] == ["3", "—", "—", "—", "—"]
+    assert table.notes[-1] == "Runs of both sides of 2 of 14 rows are here."
+
+
+def test_table_3_is_of_the_students_of_ektf_latest(write):
+    students = [0.7, 0.8, 0.9]
+    write(result("ektf", students, 0.93, kinds=LATEST))
+    write(result("ektf", students, 0.92, kinds=LATEST, options={"dml": False}))
+    write(result("ektf", students, 0.91, kinds=LATEST, options={"kd": False}))
+    write(result("ektf", [0.7, 0.8], 0.99, options={"examination": False}))  # of MLPs
+    directory = write(result("none", students, 0.90, kinds=LATEST))
+    table = tables.table_3(results.load(directory))
+    assert [[cell.text for cell in row[:5]] for row in table.rows] == [
+        ["EKTF_Latest", "1", "0.9300", "", "image"],
+        ["only KD", "1", "0.9200", "-0.0100", "image"],
+        ["only DML", "1", "0.9100", "-0.0200", "image"],
+        ["w/o EM", "0", "—", "—", "image"],
+        ["w/o all", "1", "0.9000", "-0.0300", "image"],
+    ]
+    assert table.notes[-1] == "Runs for 4 of 5 rows are here; missing: w/o EM."
+
+
+def test_table_4_has_the_student_inside_the_ensemble(write):
+    write(result("none", [0.80], kinds={"pnn": {"name": "pnn"}}))
+    write(result("ektf", [0.91, 0.92, 0.93], 0.95, kinds=LATEST))  # ECN, FINAL(1B), PNN
+    kinds = {"dcnv2": {"name": "dcnv2"}, **LATEST}
+    directory = write(result("ektf", [0.81, 0.82, 0.83, 0.84], 0.95, kinds=kinds))
+    found = rows(tables.table_4(results.load(directory), "ml1m"))
+    assert len(found) == 20
+    assert found["EKTF_PNN", "3"][:6] == ["1", "0.9300", "0.9067", "+0.0233", "+0.1300", "+0.0025"]
+    assert found["EKTF_ECN", "3"][:6] == ["1", "0.9100", "0.9065", "+0.0035", "—", "+0.0006"]
+    assert found["EKTF_DCNv2", "4"][:2] == ["1", "0.8100"]
+    assert found["EKTF_DCNv2", "4"][6] == "0.3000"
+    assert found["CIN", "1"][1] == "—"
+
+
+def test_table_4_of_a_dataset_that_the_papers_lacks(write):
+    directory = write(result("none", [0.80], kinds={"pnn": {"name": "pnn"}}, dataset="kdd12"))
+    assert rows(tables.table_4(results.load(directory), "kdd12"))["PNN", "1"][:4] == ["1", "0.8000", "—", "—"]
+
+
+def test_table_5_has_a_row_per_method_and_divergence(write):
+    students = [0.7, 0.8, 0.9]
+    write(result("ektf", students, 0.93, kinds=LATEST))
+    write(result("online_kd", students, 0.92, kinds=LATEST, options={"divergence": "mse"}))
+    options = {"variant": "general", "divergence": "kl"}
+    write(result("kdcl", students, 0.94, kinds=LATEST, options=options))
+    directory = write(result("dagfm", [0.91], kinds={"dagfm": {"name": "x:DAGFM"}}))
+    found = {
+        row[0].text: [cell.text for cell in row[1:4]] for row in tables.table_5(results.load(directory)).rows
+    }
+    assert len(found) == 2 + 8 + 2 + 1
+    assert found["Online KD (MSE)"] == ["1", "0.9200", "-0.0100"]
+    assert found["KDCL-General (KL)"] == ["1", "0.9400", "+0.0100"]
+    assert found["KDCL-Naive (MSE)"] == ["0", "—", "—"]
+    assert found["DAGFM"] == ["1", "0.9100", "-0.0200"]
+    assert found["EKTF"] == ["1", "0.9300", ""]
+
+
+def test_the_cost_is_averaged(write):
+    write(result("ektf", [0.7, 0.8], seed=1))
+    second = result("ektf", [0.7, 0.8], seed=2)
+    directory = write(second | {"epochs": 4, "wall_seconds": 30.0, "train_samples_per_second": 3000.0})
+    (row,) = tables.cost(results.load(directory)).rows
+    assert [cell.text for cell in row] == ["EKTF of MLP", "2", "2", "1,234", "1,505", "1.0", "3.5", "2"]
+
+
+def test_without_any_run_of_it_there_is_no_table(write):
+    runs = results.load(write(result("kd", [0.7, 0.8])))
+    made = (tables.table_2, tables.table_4)
+    assert [make(runs, "ml1m") for make in made] == [None, None]
+    assert [make(runs) for make in (tables.claims, tables.table_3, tables.table_5)] == [None] * 3
