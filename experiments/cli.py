@@ -18,7 +18,14 @@ def run(main: Callable[[list[str]], Any]) -> None:
         # absl's own parser prints a usage text and exits with 1; this one raises.
         app.run(_without_arguments(main), flags_parser=_parse)
     except (InputError, flags.Error) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        # ml_collections wraps what a config file raises in a traceback; its last line is the message.
+        text = str(error).strip()
+        text = (
+            text.splitlines()[-1].removeprefix("ektf_jax.errors.InputError: ")
+            if "Traceback" in text
+            else text
+        )
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -10,30 +10,22 @@ import sys
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
 from configs import base
 from ektf_jax.errors import InputError
 from ektf_jax.training import loop, sweep
-from experiments import cli
+from experiments import cli, config
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The sweep's config file.", lock_config=False, accept_new_attributes=True
-)
+_CONFIG = config.define()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the runs are, a directory each.", required=True)
 _LIST = flags.DEFINE_bool("list", False, "Show the plan and its estimated time; train nothing.")
 _ONLY = flags.DEFINE_string("only", None, "Train this run alone, in this process.")
-flags.mark_flag_as_required("config")
 
 
 def main(argv: list[str]) -> None:
     """Train what is not finished; exit with 1 if something failed."""
     del argv
-    try:
-        config = _CONFIG.value.to_dict()
-    except OSError as error:  # raised at the first look at a config file that is not there
-        raise InputError(str(error)) from None
-    runs, directory = config.get("runs", {}), Path(_WORKDIR.value)
+    runs, directory = config.read(_CONFIG).get("runs", {}), Path(_WORKDIR.value)
     sweep.check(runs, base.get_config().to_dict())
     if _LIST.value:
         print(_table(sweep.plan(runs, directory)))

@@ -99,3 +99,12 @@ def test_an_unknown_predictor_is_named(finished):
     process = run("evaluate", f"--workdir={finished[0]}", "--predictor=7")
     assert process.returncode == 2
     assert "--predictor '7' is unknown" in process.stderr
+
+
+def test_a_wrong_argument_of_a_config_file_is_one_line(tmp_path):
+    process = run("train", "--config=configs/table2.py:ml1m,deepfn", f"--workdir={tmp_path / 'run'}")
+    assert process.returncode == 2
+    assert process.stderr.splitlines()[-1].startswith(
+        "error: the config's argument 'deepfn' is unknown; did you mean 'deepfm'?"
+    )
+    assert not (tmp_path / "run").exists()
