@@ -1,13 +1,12 @@
 """What every experiment shares: the authors' settings (DESIGN of the paper's Section 4.1.5 and run logs)."""
 
-import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import ml_collections
 
 from configs import published
-from ektf_jax.errors import InputError
+from ektf_jax.errors import InputError, unknown
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -96,7 +95,5 @@ def arguments(text: str, *choices: Collection[str]) -> list[str]:
         raise InputError(f"the config's argument {text!r} has {len(values)} parts, not {len(choices)}")
     for value, valid in zip(values, choices, strict=True):
         if value not in valid:
-            near = difflib.get_close_matches(value, valid, n=1, cutoff=0.3)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"the config's argument {value!r} is unknown{hint} valid: {', '.join(valid)}")
+            raise unknown("the config's argument", value, valid)
     return values

@@ -1,5 +1,8 @@
 """The one exception a user can cause."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Bad input: a raw file, an encoded dataset, a config, or a working directory that cannot be used.
@@ -7,3 +10,11 @@ class InputError(ValueError):
     The message names the file, line, field and value, and says what to do. The command lines print it
     and exit with status 2; everything else that is raised is a bug of ours.
     """
+
+
+def unknown(kind: str, name: str, valid: Iterable[str]) -> InputError:
+    """The error for a name that is not among the valid ones, with the nearest of them."""
+    valid = sorted(valid)
+    near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.3)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return InputError(f"{kind} {name!r} is unknown; {hint}valid: {', '.join(valid)}")

@@ -25,11 +25,12 @@ def summarize(model: Ensemble, num_fields: int, *, depth: int = 2) -> str:
     FLOPs leave out the lookup in the embedding table and the fusion, which cost next to nothing.
     """
     rows, columns = model.embedding.table.shape
-    lines = []
+    lines, flops = [], 0
     for group in model.groups:
         student = _first_copy(group)
-        width = model.embedding_dim + group.own_dim + group.wide_dim
+        width = _width(model, group)
         each = _flops(student, num_fields, width)
+        flops += group.size * each
         lines += [
             f"{group.size} x {type(student).__name__}: {count_parameters(student):,} parameters and"
             f" {each:,} FLOPs per sample each",
@@ -42,8 +43,7 @@ def summarize(model: Ensemble, num_fields: int, *, depth: int = 2) -> str:
         [
             *lines,
             f"embedding table: {rows:,} features x {columns} columns{owned}: {rows * columns:,} parameters",
-            f"ensemble by {model.fusion}: {count_parameters(model):,} parameters,"
-            f" {flops_per_sample(model, num_fields):,} FLOPs per sample",
+            f"ensemble by {model.fusion}: {count_parameters(model):,} parameters, {flops:,} FLOPs per sample",
         ]
     )
 
@@ -51,10 +51,13 @@ def summarize(model: Ensemble, num_fields: int, *, depth: int = 2) -> str:
 def flops_per_sample(model: Ensemble, num_fields: int) -> int:
     """FLOPs of the students' forward passes, all copies, as in `summarize`."""
     return sum(
-        group.size
-        * _flops(_first_copy(group), num_fields, model.embedding_dim + group.own_dim + group.wide_dim)
-        for group in model.groups
+        group.size * _flops(_first_copy(group), num_fields, _width(model, group)) for group in model.groups
     )
+
+
+def _width(model: Ensemble, group: StudentGroup) -> int:
+    """Columns of the table that a student reads of each field."""
+    return model.embedding_dim + group.own_dim + group.wide_dim
 
 
 def _first_copy(group: StudentGroup) -> nnx.Module:

@@ -6,7 +6,8 @@ from pathlib import Path
 from absl import flags
 
 from ektf_jax.data.schema import SPLITS
-from ektf_jax.training import build, loop
+from ektf_jax.errors import unknown
+from ektf_jax.training import loop
 from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The working directory of a finished run.", required=True)
@@ -39,7 +40,7 @@ def _find(predictor: str, result: dict) -> int:
         return max(range(len(students)), key=lambda k: students[k]["auc"])
     names = [str(k) for k in range(len(students))]
     if predictor not in names:
-        raise build.unknown("--predictor", predictor, ["ensemble", *(["best"] if students else []), *names])
+        raise unknown("--predictor", predictor, ["ensemble", *(["best"] if students else []), *names])
     return int(predictor)
 
 

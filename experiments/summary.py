@@ -3,13 +3,9 @@
 Parameters per part, FLOPs per sample and shapes, for the prepared dataset that the config names.
 """
 
-from pathlib import Path
-
 import jax
 from absl import flags
 
-from ektf_jax.data import encoded, synthetic
-from ektf_jax.data.schema import Schema
 from ektf_jax.summary import summarize
 from ektf_jax.training import build
 from experiments import cli, config
@@ -23,10 +19,7 @@ def main(argv: list[str]) -> None:
     del argv
     settings = config.read_run(_CONFIG)
     build.check_values(settings)
-    if settings["data"]["path"]:
-        schema = encoded.open_schema(Path(settings["data"]["path"]))
-    else:
-        schema = Schema("synthetic", synthetic.fields(build.make_synthetic_spec(settings)), {}, {})
+    schema = build.open_schema(settings)
     model = build.make_model(settings, schema, jax.random.key(0))
     print(summarize(model, schema.num_fields, depth=_DEPTH.value))
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import jax
 from flax import nnx
 
-from ektf_jax.students.layers import HiddenLayers, linear
+from ektf_jax.students.layers import DNN, flatten
 
 
-class MLP(nnx.Module):
+class MLP(DNN):
     """MLP over the concatenated field embeddings. [B, F, D] -> logits [B].
 
     The paper's homogeneous student: FuxiCTR's MLP_Block with BatchNorm before the activation and dropout
@@ -25,19 +25,18 @@ class MLP(nnx.Module):
         batch_norm: bool = True,
         rngs: nnx.Rngs,
     ):
-        self.hidden_layers = HiddenLayers(
+        super().__init__(
             num_fields * embedding_dim, hidden_units, dropout=dropout, batch_norm=batch_norm, rngs=rngs
         )
         self.hidden_size = hidden_units[-1]
-        self.output = linear(hidden_units[-1], 1, rngs=rngs)
 
     def __call__(
         self, embeddings: jax.Array, *, train: bool = False, key: jax.Array | None = None
     ) -> jax.Array:
-        return self.output(self.hidden(embeddings, train=train, key=key))[:, 0]
+        return super().__call__(flatten(embeddings), train=train, key=key)
 
     def hidden(
         self, embeddings: jax.Array, *, train: bool = False, key: jax.Array | None = None
     ) -> jax.Array:
         """The last hidden state [B, hidden_size], for ensembles fused by concatenation."""
-        return self.hidden_layers(embeddings.reshape(embeddings.shape[0], -1), train=train, key=key)
+        return self.hidden_layers(flatten(embeddings), train=train, key=key)

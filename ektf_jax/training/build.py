@@ -1,12 +1,12 @@
 """From a config to the things it names, with errors that say which key to change."""
 
 import dataclasses
-import difflib
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,24 +14,17 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ektf_jax import transfer
+from ektf_jax.data import encoded, synthetic
 from ektf_jax.data.schema import Schema
 from ektf_jax.data.synthetic import SyntheticSpec
 from ektf_jax.ensemble import FUSIONS, STACKS, Ensemble, Prediction
-from ektf_jax.errors import InputError
+from ektf_jax.errors import InputError, unknown
 from ektf_jax.students import REGISTRY
 
 Config = Mapping[str, Any]
 
 # What these keys hold is described by the code that takes it, which checks its own arguments.
 _FREE_FORM = ("config.data.synthetic", "config.ensemble.students")
-
-
-def unknown(kind: str, name: str, valid: Iterable[str]) -> InputError:
-    """The error for a name that is not among the valid ones, with the nearest of them."""
-    valid = sorted(valid)
-    near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.3)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return InputError(f"{kind} {name!r} is unknown; {hint}valid: {', '.join(valid)}")
 
 
 def check_keys(config: Config, reference: Config, prefix: str = "config") -> None:
@@ -96,6 +89,14 @@ def check_values(config: Config) -> None:
             "config.ensemble.fusion = 'concat' leaves the students without predictions to transfer;"
             " use it with config.transfer.name = 'none'"
         )
+
+
+def open_schema(config: Config) -> Schema:
+    """The schema of config.data: of the prepared dataset, or of the one that a run would generate."""
+    if config["data"]["path"]:
+        return encoded.open_schema(Path(config["data"]["path"]))
+    spec = make_synthetic_spec(config)
+    return Schema("synthetic", synthetic.fields(spec), {"train": synthetic.training_rows(spec)}, {})
 
 
 def make_synthetic_spec(config: Config) -> SyntheticSpec:

@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ektf_jax.data import encoded, synthetic
-from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
 from ektf_jax.summary import flops_per_sample
 from ektf_jax.training import build
@@ -123,18 +121,11 @@ def _state(workdir: Path) -> str:
 def _work(config: build.Config) -> float:
     """What a run takes time in proportion to, FLOPs per sample times rows of an epoch; 0 if unknown."""
     try:
-        schema = _schema(config)
+        schema = build.open_schema(config)
     except InputError:  # the data is not there yet; training will say so
         return 0.0
     model = build.make_model(config, schema, jax.random.key(0))
     return flops_per_sample(model, schema.num_fields) * schema.splits["train"]
-
-
-def _schema(config: build.Config) -> Schema:
-    if config["data"]["path"]:
-        return encoded.open_schema(Path(config["data"]["path"]))
-    spec = build.make_synthetic_spec(config)
-    return Schema("synthetic", synthetic.fields(spec), {"train": synthetic.training_rows(spec)}, {})
 
 
 def check(runs: Mapping[str, Any], reference: build.Config) -> None:
