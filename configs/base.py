@@ -73,6 +73,12 @@ def get_config() -> ml_collections.ConfigDict:
                 "log_every": 20,  # steps
                 "checkpoint_every": 1000,  # steps; also after each epoch
             },
+            # Devices that share a run; a run may go on on another mesh. See docs/devices.md.
+            "mesh": {
+                "data": 1,  # batches by rows; -1: all devices that the others leave
+                "student": 1,  # stacks of students by copies
+                "table": 1,  # the embedding table and its optimiser state by rows
+            },
         }
     )
 

@@ -15,13 +15,15 @@ class Embedding(nnx.Module):
     Id 0 is padding in every field: it contributes nothing and gets no gradient, and a field without any
     value is the zero vector. Initialised N(0, 1e-4^2), padding rows zero, as in FuxiCTR. `table` has one
     row per feature, [V, D]. Its last `wide` columns are the weights of linear models over the ids, which
-    a multi-valued field sums over its slots instead.
+    a multi-valued field sums over its slots instead. `shards` rounds V up to a multiple of it, with rows
+    of zeros that no id names and that stay zero.
     """
 
-    def __init__(self, schema: Schema, dim: int, *, wide: int = 0, rngs: nnx.Rngs):
+    def __init__(self, schema: Schema, dim: int, *, wide: int = 0, shards: int = 1, rngs: nnx.Rngs):
         table = 1e-4 * jax.random.normal(rngs.params(), (schema.num_features, dim))
         padding = jnp.array([field.offset for field in schema.fields])
-        self.table = nnx.Param(table.at[padding].set(0))
+        table = table.at[padding].set(0)
+        self.table = nnx.Param(jnp.pad(table, ((0, -schema.num_features % shards), (0, 0))))
         self.wide = wide
         self.runs = _runs([field.max_len for field in schema.fields])
 

@@ -110,6 +110,7 @@ class Ensemble(nnx.Module):
       fusion: how students become the ensemble (Eq. 1): "mean" or "sum" of logits, or "concat", a linear
         layer over the students' last hidden states.
       stack: see `StudentGroup`.
+      table_shards: into how many equal parts the table can be split by rows; see `Embedding`.
       key: seed of all initialisation.
     """
 
@@ -121,6 +122,7 @@ class Ensemble(nnx.Module):
         embedding_dim: int,
         fusion: str = "mean",
         stack: str = "auto",
+        table_shards: int = 1,
         key: jax.Array,
     ):
         if fusion not in FUSIONS:
@@ -137,7 +139,11 @@ class Ensemble(nnx.Module):
         self.own_dim = sum(group.own_dim * group.size for group in self.groups)
         wide = sum(group.wide_dim * group.size for group in self.groups)
         self.embedding = Embedding(
-            schema, embedding_dim + self.own_dim + wide, wide=wide, rngs=nnx.Rngs(embedding_key)
+            schema,
+            embedding_dim + self.own_dim + wide,
+            wide=wide,
+            shards=table_shards,
+            rngs=nnx.Rngs(embedding_key),
         )
         self.fusion = fusion
         if fusion == "concat":

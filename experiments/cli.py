@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from absl import app, flags, logging
 
 from ektf_jax.errors import InputError
@@ -44,6 +45,26 @@ def keep_freed_memory() -> None:
     mallopt(trim_threshold, (1 << 31) - 1)
     mallopt(top_pad, 1 << 26)
     mallopt(arena_max, 1)  # other arenas cannot hold large blocks, and map them
+
+
+def join(job: str) -> None:
+    """Join a job of several processes: "auto", or HOST:PORT,PROCESSES,INDEX. InputError if it is neither."""
+    if job == "auto":
+        try:
+            jax.distributed.initialize()
+        except ValueError as error:
+            raise InputError(
+                f"--distributed=auto: {error} No cluster was recognised here; use --distributed=HOST:PORT,N,I"
+            ) from None
+        return
+    try:
+        address, processes, index = job.split(",")
+        count, number = int(processes), int(index)
+    except ValueError:
+        raise InputError(f"--distributed={job} must be auto or HOST:PORT,PROCESSES,INDEX") from None
+    if not 0 <= number < count:
+        raise InputError(f"--distributed={job}: the index must be in [0, {count})")
+    jax.distributed.initialize(address, count, number)
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -8,12 +8,20 @@ from ektf_jax.training import build, loop
 from experiments import cli, config
 
 _CONFIG = config.define()
+_DISTRIBUTED = flags.DEFINE_string(
+    "distributed",
+    None,
+    "Join the other processes of this job: `auto` on Slurm, Open MPI, Kubernetes and TPU pods, which say"
+    " where they are, or HOST:PORT,PROCESSES,INDEX with the address of process 0.",
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps its state and result.", required=True)
 
 
 def main(argv: list[str]) -> None:
     """Train, then print the test metrics."""
     del argv
+    if _DISTRIBUTED.value is not None:
+        cli.join(_DISTRIBUTED.value)
     settings = config.read_run(_CONFIG)
     result = loop.train(settings, Path(_WORKDIR.value))
     test = result["test"]

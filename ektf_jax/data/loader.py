@@ -1,11 +1,12 @@
 """Batches of a split: in order for evaluation; shuffled each epoch, by Grain, for training."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import grain
 import numpy as np
+from jax.typing import ArrayLike
 
 from ektf_jax.data.encoded import Split
 
@@ -13,8 +14,16 @@ from ektf_jax.data.encoded import Split
 class Batch(NamedTuple):
     """ids int32 [B, S] and labels float32 [B]."""
 
-    ids: np.ndarray
-    labels: np.ndarray
+    ids: ArrayLike
+    labels: ArrayLike
+
+
+Gather = Callable[[Split, np.ndarray], Batch]
+
+
+def gather(split: Split, rows: np.ndarray) -> Batch:
+    """The rows [B] of a split as numpy arrays."""
+    return Batch(split.ids[rows], split.labels[rows])
 
 
 class ShuffledBatches:
@@ -25,8 +34,9 @@ class ShuffledBatches:
     a single number, so that any iterator over this source resumes in the middle of an epoch.
     """
 
-    def __init__(self, split: Split, batch_size: int, *, seed: int, epochs: int):
+    def __init__(self, split: Split, batch_size: int, *, seed: int, epochs: int, gather: Gather = gather):
         self._split = split
+        self._gather = gather
         self._batch_size = batch_size
         self._epochs = epochs
         self.batches_per_epoch = -(-len(split.labels) // batch_size)
@@ -42,17 +52,18 @@ class ShuffledBatches:
         epoch, position = divmod(int(index), self.batches_per_epoch)
         start = position * self._batch_size
         rows = self._order(epoch)[start : start + self._batch_size]
-        return Batch(self._split.ids[rows], self._split.labels[rows])
+        return self._gather(self._split, rows)
 
 
 def training_batches(
-    split: Split, batch_size: int, *, seed: int, epochs: int
+    split: Split, batch_size: int, *, seed: int, epochs: int, gather: Gather = gather
 ) -> tuple[grain.DatasetIterator, int]:
     """An iterator over shuffled training batches of `epochs` epochs, and the batches in one epoch.
 
-    The iterator's `get_state()` and `set_state()` (JSON) hold its position.
+    The iterator's `get_state()` and `set_state()` (JSON) hold its position. `gather` takes the rows of a
+    batch, in a thread that runs ahead: `sharding.make_gather` puts them on the devices there.
     """
-    source = ShuffledBatches(split, batch_size, seed=seed, epochs=epochs)
+    source = ShuffledBatches(split, batch_size, seed=seed, epochs=epochs, gather=gather)
     # One reader keeps up: a batch is one gather (benchmarks/loader.py).
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
     batches = iter(grain.MapDataset.source(source).to_iter_dataset(options))

@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
-from ektf_jax import transfer
+from ektf_jax import sharding, transfer
 from ektf_jax.data import encoded, synthetic
 from ektf_jax.data.schema import Schema
 from ektf_jax.data.synthetic import SyntheticSpec
@@ -56,7 +57,7 @@ def _check_type(path: str, value: Any, example: Any) -> None:
 
 def check_values(config: Config) -> None:
     """Raise InputError for a value outside its range. Keys are those of configs/base.py."""
-    data, ensemble, train = config["data"], config["ensemble"], config["train"]
+    data, ensemble, train, mesh = (config[key] for key in ("data", "ensemble", "train", "mesh"))
     rules = {
         "seed": (config["seed"], lambda v: 0 <= v < 2**32, "in [0, 2^32)"),
         "data.batch_size": (data["batch_size"], lambda v: v >= 2, "at least 2 (BatchNorm needs two rows)"),
@@ -73,6 +74,9 @@ def check_values(config: Config) -> None:
         "train.min_delta": (train["min_delta"], lambda v: v >= 0, "at least 0"),
         "train.log_every": (train["log_every"], lambda v: v >= 1, "at least 1"),
         "train.checkpoint_every": (train["checkpoint_every"], lambda v: v >= 1, "at least 1"),
+        "mesh.data": (mesh["data"], lambda v: v == -1 or v >= 1, "at least 1, or -1 for all devices"),
+        "mesh.student": (mesh["student"], lambda v: v >= 1, "at least 1"),
+        "mesh.table": (mesh["table"], lambda v: v >= 1, "at least 1"),
     }
     for key, (value, holds, wanted) in rules.items():
         if not holds(value):
@@ -89,6 +93,19 @@ def check_values(config: Config) -> None:
             "config.ensemble.fusion = 'concat' leaves the students without predictions to transfer;"
             " use it with config.transfer.name = 'none'"
         )
+    if mesh["student"] > 1:
+        if ensemble["stack"] == "scan":
+            raise InputError(
+                f"config.mesh.student = {mesh['student']} splits a stack, which config.ensemble.stack ="
+                " 'scan' runs one copy after another; use 'vmap' or 'auto'"
+            )
+        labels = student_labels(config)
+        sizes = {label: labels.count(label) for label in labels}
+        if all(size % mesh["student"] for size in sizes.values()):
+            raise InputError(
+                f"config.mesh.student = {mesh['student']} divides the copies of no student in"
+                f" config.ensemble ({', '.join(f'{label}: {size}' for label, size in sizes.items())})"
+            )
 
 
 def open_schema(config: Config) -> Schema:
@@ -171,20 +188,31 @@ def _import_student(path: str, name: str) -> type[nnx.Module]:
     return student
 
 
-def make_model(config: Config, schema: Schema, key: jax.Array) -> Ensemble:
-    """The ensemble of a checked config, initialised from `key`."""
+def make_model(config: Config, schema: Schema, key: jax.Array, *, mesh: Mesh | None = None) -> Ensemble:
+    """The ensemble of a checked config, initialised from `key`; on a mesh, one that it can split."""
     ensemble = config["ensemble"]
+    shape = mesh.shape if mesh is not None else {sharding.STUDENT: 1, sharding.TABLE: 1}
     try:
         return Ensemble(
             schema,
             make_students(config),
             embedding_dim=config["embedding"]["dim"],
             fusion=ensemble["fusion"],
-            stack=ensemble["stack"],
+            # A scan runs the copies in turn, each over all devices.
+            stack="vmap" if shape[sharding.STUDENT] > 1 else ensemble["stack"],
+            table_shards=shape[sharding.TABLE],
             key=key,
         )
     except ValueError as error:  # a student that this number of fields does not suit
         raise InputError(f"config.ensemble.students: {error}") from None
+
+
+def make_mesh(config: Config) -> Mesh:
+    """The mesh of config.mesh over this job's devices."""
+    try:
+        return sharding.make_mesh(**config["mesh"])
+    except ValueError as error:
+        raise InputError(f"config.mesh: {error}") from None
 
 
 def make_loss(config: Config) -> transfer.LossFn:

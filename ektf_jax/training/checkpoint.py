@@ -38,14 +38,17 @@ def restore(manager: ocp.CheckpointManager, like: Tree, step: int | None = None)
     """The newest checkpoint that can be read (or exactly `step`), as (pytree like `like`, progress).
 
     Returns None where there is none. A damaged checkpoint is reported and passed over, and deleted once an
-    older one was read, so that the run can write it again.
+    older one was read, so that the run can write it again. The arrays come onto the devices of `like`,
+    whatever mesh they were saved from; a table's rows of zeros at its end are cut or filled up for that.
 
     Raises:
       InputError: there are checkpoints, and none of them can be read.
     """
     steps = sorted(manager.all_steps(), reverse=True) if step is None else [step]
     target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    args = ocp.args.Composite(tree=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore())
+    args = ocp.args.Composite(
+        tree=ocp.args.StandardRestore(target, strict=False), progress=ocp.args.JsonRestore()
+    )
     damaged: list[int] = []
     for candidate in steps:
         try:

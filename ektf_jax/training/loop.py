@@ -9,21 +9,33 @@ import os
 import platform
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from ektf_jax import sharding
 from ektf_jax.data import encoded, loader, synthetic
 from ektf_jax.data.schema import SPLITS, Schema
 from ektf_jax.ensemble import count_parameters
 from ektf_jax.errors import InputError
 from ektf_jax.training import build, checkpoint, schedule
 from ektf_jax.training.evaluate import evaluate_split
-from ektf_jax.training.step import StepMetrics, init_state, make_optimizer, make_predict, make_train_step
+from ektf_jax.training.step import (
+    StepMetrics,
+    init_state,
+    init_state_on,
+    make_optimizer,
+    make_predict,
+    make_train_step,
+)
 
 
 def train(config: build.Config, workdir: Path) -> dict[str, Any]:
@@ -46,34 +58,49 @@ def train(config: build.Config, workdir: Path) -> dict[str, Any]:
     else:
         spec = build.make_synthetic_spec(config)
         _check_batch_size(config, "the generated data", synthetic.training_rows(spec))
+    mesh = build.make_mesh(config)
     workdir.mkdir(parents=True, exist_ok=True)
-    with _exclusive(workdir):
-        _claim(workdir, "config.json", config)
+    # Of several processes the first one writes, and the others wait for it where they read that.
+    with _exclusive(workdir) if _writes() else contextlib.nullcontext():
+        if _writes():
+            # Where a run is computed is no part of what it is.
+            _claim(workdir, "config.json", {key: value for key, value in config.items() if key != "mesh"})
         result_file = workdir / "result.json"
         if result_file.exists():
             tqdm.write(f"{workdir}: finished; result.json stays as it is")
             return read_result(workdir)
+        if _writes():
+            dataset(config, workdir)
+        multihost_utils.sync_global_devices("dataset")
         schema, splits = opened or _open(config, dataset(config, workdir))
         fingerprint = hashlib.sha256(schema.to_json().encode()).hexdigest()
-        _claim(workdir, "dataset.json", {"schema_sha256": fingerprint})
-        result = _run(config, workdir, schema, splits)
-        _write_json(result_file, result)
+        if _writes():
+            _claim(workdir, "dataset.json", {"schema_sha256": fingerprint})
+        result = _run(config, workdir, mesh, schema, splits)
+        if _writes():
+            _write_json(result_file, result)
         return result
 
 
 def _run(
-    config: build.Config, workdir: Path, schema: Schema, splits: dict[str, encoded.Split]
+    config: build.Config, workdir: Path, mesh: Mesh, schema: Schema, splits: dict[str, encoded.Split]
 ) -> dict[str, Any]:
     settings, batch_size, seed = config["train"], config["data"]["batch_size"], config["seed"]
     model_key, dropout_key = jax.random.split(jax.random.key(seed))
-    model = build.make_model(config, schema, model_key)
-    parameters = count_parameters(model)
+    make_model = partial(build.make_model, config, schema, model_key)
+    parameters = count_parameters(nnx.eval_shape(make_model))
     optimizer = make_optimizer(settings["clip_norm"])
-    graphdef, state = init_state(model, optimizer, dropout_key)
-    train_step = make_train_step(graphdef, optimizer, build.make_loss(config), l2=config["embedding"]["l2"])
-    predict = make_predict(graphdef)
+    graphdef, state = init_state_on(mesh, partial(make_model, mesh=mesh), optimizer, dropout_key)
+    train_step = make_train_step(
+        graphdef, optimizer, build.make_loss(config), l2=config["embedding"]["l2"], mesh=mesh
+    )
+    predict = make_predict(graphdef, mesh=mesh)
     batches, steps_per_epoch = loader.training_batches(
-        splits["train"], batch_size, seed=seed, epochs=settings["max_epochs"]
+        splits["train"],
+        batch_size,
+        seed=seed,
+        epochs=settings["max_epochs"],
+        gather=sharding.make_gather(mesh),
     )
     train_rows = len(splits["train"].labels)
     plateau = schedule.Plateau(settings["learning_rate"])
@@ -105,9 +132,10 @@ def _run(
             batches.set_state(progress["batches"])
             tqdm.write(f"{workdir}: going on after step {step}")
         epoch = step // steps_per_epoch
-        _drop_lines_after(workdir / "metrics.jsonl", epoch)
+        if _writes():
+            _drop_lines_after(workdir / "metrics.jsonl", epoch)
 
-        with SummaryWriter(workdir / "tensorboard", purge_step=step + 1) as board:
+        with SummaryWriter(workdir / "tensorboard", purge_step=step + 1, write_to_disk=_writes()) as board:
             while epoch < settings["max_epochs"] and not plateau.stopped:
                 learning_rate = np.float32(plateau.learning_rate)
                 pending: list[tuple[int, StepMetrics]] = []
@@ -142,7 +170,10 @@ def _run(
                     min_delta=settings["min_delta"],
                 )
                 rate = epoch * train_rows / seconds
-                _report_epoch(workdir, board, epoch, step, float(learning_rate), latest_terms, valid, rate)
+                if _writes():
+                    _report_epoch(
+                        workdir, board, epoch, step, float(learning_rate), latest_terms, valid, rate
+                    )
                 if plateau.improved:
                     checkpoint.save(best, step, (state.parameters, state.statistics), {"epoch": epoch})
                 save()
@@ -170,6 +201,7 @@ def _run(
             "source": schema.source,
         },
         "device": jax.devices()[0].device_kind,
+        "mesh": dict(mesh.shape),
         "versions": versions(),
     }
 
@@ -322,6 +354,11 @@ def _drop_lines_after(path: Path, epoch: int) -> None:
             if json.loads(line)["epoch"] <= epoch:
                 kept.append(line + "\n")
     _write_text(path, "".join(kept))
+
+
+def _writes() -> bool:
+    """Whether this process writes the run's files; of several, one does."""
+    return jax.process_index() == 0
 
 
 def _claim(workdir: Path, name: str, content: Any) -> None:

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from ektf_jax import losses
+from ektf_jax import losses, sharding
 from ektf_jax.ensemble import Ensemble, Prediction
 from ektf_jax.transfer import LossFn
 
@@ -58,13 +59,35 @@ def init_state(
     return graphdef, jax.tree.map(jnp.copy, state)
 
 
+def init_state_on(
+    mesh: Mesh,
+    make_model: Callable[[], Ensemble],
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+) -> tuple[nnx.GraphDef, TrainState]:
+    """`init_state` of a model that is made on the mesh: no device ever holds more than its part."""
+    graphdef = nnx.graphdef(nnx.eval_shape(make_model))
+
+    def create() -> TrainState:
+        return init_state(make_model(), optimizer, key)[1]
+
+    shardings = sharding.state_shardings(jax.eval_shape(create), mesh)
+    return graphdef, jax.jit(create, out_shardings=shardings)()
+
+
 def make_train_step(
-    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, loss_fn: LossFn, *, l2: float
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    loss_fn: LossFn,
+    *,
+    l2: float,
+    mesh: Mesh | None = None,
 ) -> TrainStep:
     """The jitted step: (state, ids [B, S], labels [B], learning rate) -> (state, metrics). Donates `state`.
 
     `l2` weighs (l2 / 2) * sum(table^2) over the whole embedding table, as FuxiCTR does. A batch of another
-    size (the last of an epoch) compiles once more.
+    size (the last of an epoch) compiles once more. On a `mesh` the state stays where it lies and the
+    metrics are on every device.
     """
 
     def objective(
@@ -88,15 +111,26 @@ def make_train_step(
         updates, optimizer_state = optimizer.update(gradients, state.optimizer)
         parameters = jax.tree.map(lambda p, u: p - learning_rate * u, state.parameters, updates)
         metrics = StepMetrics(loss, terms, own, penalty, optax.tree.norm(gradients))
-        return TrainState(parameters, statistics, optimizer_state, state.step + 1, state.key), metrics
+        state = TrainState(parameters, statistics, optimizer_state, state.step + 1, state.key)
+        if mesh is not None:
+            constrain = jax.lax.with_sharding_constraint
+            state = constrain(state, sharding.state_shardings(state, mesh))
+            metrics = constrain(metrics, sharding.replicated(mesh))
+        return state, metrics
 
     return jax.jit(step, donate_argnums=0)
 
 
-def make_predict(graphdef: nnx.GraphDef) -> Predict:
-    """The jitted prediction in evaluation mode: (parameters, statistics, ids [B, S]) -> `Prediction`."""
+def make_predict(graphdef: nnx.GraphDef, *, mesh: Mesh | None = None) -> Predict:
+    """The jitted prediction in evaluation mode: (parameters, statistics, ids [B, S]) -> `Prediction`.
+
+    On a `mesh` it takes the ids as every process has them, and leaves the prediction on every device.
+    """
 
     def predict(parameters: nnx.State, statistics: nnx.State, ids: jax.Array) -> Prediction:
         return nnx.merge(graphdef, parameters, statistics, copy=True)(ids)
 
-    return jax.jit(predict)
+    if mesh is None:
+        return jax.jit(predict)
+    on_mesh = jax.jit(predict, out_shardings=sharding.replicated(mesh))
+    return lambda parameters, statistics, ids: on_mesh(parameters, statistics, sharding.put(mesh, ids))

@@ -1,0 +1,111 @@
+"""Run by test_sharding.py in processes of their own: the number of devices is fixed when JAX starts.
+
+    python tests/on_devices.py losses '[[2, 2, 2], ...]' [HOST:PORT,PROCESSES,INDEX]
+    python tests/on_devices.py train WORKDIR '[2, 2, 2]' [stop after this epoch]
+
+`losses` prints, per mesh, the first predictions and the training losses of 50 steps.
+"""
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from configs import quickstart
+from ektf_jax import sharding, transfer
+from ektf_jax.data import loader
+from ektf_jax.data.encoded import Split
+from ektf_jax.data.schema import Schema, make_fields
+from ektf_jax.ensemble import Ensemble
+from ektf_jax.students import MLP, PNN
+from ektf_jax.training import loop, step
+from experiments import cli
+
+STEPS, BATCH = 50, 64
+# 71 features: no axis divides them.
+SCHEMA = Schema("tiny", make_fields([("a", 40, 1), ("b", 31, 2)]), {}, {})
+
+
+def make_split() -> Split:
+    """Five epochs of 10 batches make 50 steps, and the last of each has 13 rows: no axis divides them."""
+    rng = np.random.default_rng(0)
+    rows = 9 * BATCH + 13
+    ids = np.stack([rng.integers(1, 40, rows), *rng.integers(41, 71, (2, rows))], axis=1).astype(np.int32)
+    ids[::7, 2] = 0
+    return Split(ids, rng.integers(0, 2, rows).astype(np.float32))
+
+
+def losses(shape: list[int]) -> dict[str, Any]:
+    """Train 4 MLPs and a PNN, dropout included, on one mesh."""
+    mesh, split = sharding.make_mesh(*shape), make_split()
+    make_model = partial(
+        Ensemble,
+        SCHEMA,
+        [(partial(MLP, hidden_units=(8,)), 4), (partial(PNN, hidden_units=(8,)), 1)],
+        embedding_dim=4,
+        stack="vmap" if shape[1] > 1 else "auto",
+        table_shards=shape[2],
+        key=jax.random.key(0),
+    )
+    optimizer = step.make_optimizer(10.0)
+    graphdef, state = step.init_state_on(mesh, make_model, optimizer, jax.random.key(1))
+    train_step = step.make_train_step(graphdef, optimizer, transfer.make("ektf"), l2=0.01, mesh=mesh)
+    gather = sharding.make_gather(mesh)
+    batches, _ = loader.training_batches(split, BATCH, seed=0, epochs=5, gather=gather)
+    ids, _ = next(loader.evaluation_batches(split, BATCH))
+    prediction = step.make_predict(graphdef, mesh=mesh)(state.parameters, state.statistics, ids)
+    logits = np.asarray(prediction.students).tolist()
+    history = []
+    for ids, labels in batches:
+        state, metrics = train_step(state, ids, labels, np.float32(1e-3))
+        history.append(float(metrics.loss))
+    assert len(history) == STEPS
+    table = state.parameters["embedding"]["table"][...]
+    weights = state.parameters["groups"][0]["students"]["output"]["kernel"][...]
+    return {
+        "losses": history,
+        "logits": logits,
+        "table_rows_per_device": table.addressable_shards[0].data.shape[0],
+        "students_per_device": weights.addressable_shards[0].data.shape[0],
+    }
+
+
+def train(workdir: Path, shape: list[int], stop_after: int | None) -> None:
+    """A tiny run of the whole loop, dying where a kill would hurt: before an epoch's checkpoint."""
+    config = quickstart.get_config().to_dict()
+    config["data"] |= {
+        "batch_size": 64,
+        "synthetic": {"rows": 2000, "values": (41, 20, 5), "max_lens": (1, 1, 3)},
+    }
+    config["embedding"]["dim"] = 4
+    config["ensemble"]["num_students"] = 4
+    # Rounding moves a bias before BatchNorm, whose gradient is 0, by a step in either direction: training
+    # does not see it, evaluation on running statistics does.
+    config["ensemble"]["students"]["mlp"] |= {"hidden_units": (8,), "batch_norm": False}
+    config["train"] |= {"max_epochs": 4, "patience": 100, "checkpoint_every": 10}
+    config["mesh"] = dict(zip(sharding.AXES, shape, strict=True))
+    if stop_after is not None:
+        report = loop._report_epoch
+
+        def report_then_die(*arguments: Any) -> None:
+            report(*arguments)
+            if arguments[2] == stop_after:
+                sys.exit(9)
+
+        loop._report_epoch = report_then_die
+    loop.train(config, workdir)
+
+
+if __name__ == "__main__":
+    command, *arguments = sys.argv[1:]
+    if command == "losses":
+        if arguments[1:]:
+            cli.join(arguments[1])
+        print(json.dumps([losses(shape) for shape in json.loads(arguments[0])]))
+    else:
+        stop = int(arguments[2]) if arguments[2:] else None
+        train(Path(arguments[0]), json.loads(arguments[1]), stop)
