@@ -8,6 +8,7 @@ import errno
 import fcntl
 import io
 import json
+import mmap
 import os
 import re
 import shutil
@@ -68,6 +69,21 @@ def open_split(directory: Path, split: str) -> Split:
     _check_ids(ids_path, ids, schema)
     _check_labels(labels_path, labels)
     return Split(ids, labels)
+
+
+def chunks(array: np.ndarray, rows: int) -> Iterator[tuple[int, np.ndarray]]:
+    """One pass over a split's array: the first row and the view of each `rows` rows.
+
+    A map's pages are let go once they are read, or all of them would count as memory of this process.
+    """
+    row_bytes = array.strides[0]
+    for start in range(0, len(array), rows):
+        chunk = array[start : start + rows]
+        yield start, chunk
+        if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap):
+            begin = array.offset + start * row_bytes
+            page = begin % mmap.PAGESIZE
+            array.base.madvise(mmap.MADV_DONTNEED, begin - page, page + len(chunk) * row_bytes)
 
 
 def current(directory: Path, source: Mapping[str, Any]) -> Schema | None:
@@ -188,17 +204,11 @@ def _map(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
     return array
 
 
-def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    step = max(1, _CHUNK_BYTES * len(array) // array.nbytes)
-    for start in range(0, len(array), step):
-        yield start, array[start : start + step]
-
-
 def _check_ids(path: Path, ids: np.ndarray, schema: Schema) -> None:
     fields = [field for field in schema.fields for _ in range(field.max_len)]
     first = np.array([field.offset + 1 for field in fields], np.int32)
     count = np.array([field.vocab_size - 1 for field in fields], np.uint32)
-    for start, chunk in _chunks(ids):
+    for start, chunk in chunks(ids, _CHUNK_BYTES // ids.strides[0] or 1):
         # One unsigned comparison tests both ends: an id below `first` wraps around to a large number.
         bad = ((chunk - first).view(np.uint32) >= count) & (chunk != 0)
         if bad.any():
@@ -211,7 +221,7 @@ def _check_ids(path: Path, ids: np.ndarray, schema: Schema) -> None:
 
 
 def _check_labels(path: Path, labels: np.ndarray) -> None:
-    for start, chunk in _chunks(labels):
+    for start, chunk in chunks(labels, _CHUNK_BYTES // labels.strides[0] or 1):
         bad = (chunk != 0) & (chunk != 1)
         if bad.any():
             row = int(np.argmax(bad))

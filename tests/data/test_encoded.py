@@ -254,6 +254,34 @@ def test_labels_that_are_no_labels(dataset, monkeypatch, value, row):
     named(error, f"train/labels.npy: row {row}, field label: value {value:g} ")
 
 
+def test_chunks_are_the_array(dataset):
+    for array in encoded.open_split(dataset, "train"):
+        for rows in (1, 7, 50, 51):
+            starts, parts = zip(*encoded.chunks(array, rows), strict=True)
+            assert list(starts) == list(range(0, 50, rows))
+            np.testing.assert_array_equal(np.concatenate(parts), array)
+
+
+def test_a_pass_over_a_map_keeps_little_in_memory(tmp_path):
+    """Neither opening a split nor reading it in chunks leaves its files' pages with the process."""
+
+    def mapped():
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("RssFile:")[2].split()[0]) << 10
+
+    rows = 1 << 24
+    schema = make_schema((Field("f", 4, 0),), {"train": rows, "valid": 1, "test": 1})
+    arrays = {name: (np.ones((n, 1), np.int32), np.ones(n, np.float32)) for name, n in schema.splits.items()}
+    encoded.write(tmp_path / "set", schema, arrays, None)
+    before = mapped()
+    ids, _ = encoded.open_split(tmp_path / "set", "train")
+    assert mapped() - before < 20 << 20
+    total = sum(int(chunk.sum()) for _, chunk in encoded.chunks(ids, 1 << 20))
+    assert (total, len(ids)) == (rows, rows)
+    assert mapped() - before < 20 << 20
+    assert ids.sum() == rows  # what was let go can be read again
+
+
 # --- current
 
 

@@ -1,0 +1,186 @@
+"""Raw text to encoded dataset: experiments.prepare beside FuxiCTR 2.3, on the same synthetic Criteo_x4 files.
+
+    python -m benchmarks.encode --peer_python=PYTHON       a Python that has FuxiCTR (the extra `peers`)
+    python -m benchmarks.encode --peer_python=none --rows=1000000,10000000      ours alone, at two sizes
+
+Each run is a process of its own, timed from its start to its end with all imports; ours and FuxiCTR's take
+turns. FuxiCTR is run at the first size only: its memory grows with the rows.
+
+Both read train.csv, valid.csv and test.csv (8:1:1), put numbers into the same buckets, count values in train
+alone, keep those of 10 rows or more and write all three splits with ids for values; missing values and the
+bucket 0 are OOV for both, and `features` is the same. FuxiCTR counts by polars's streaming engine, then looks
+each cell up in a Python dictionary, by way of Ray with half of the cores; its Parquet files hold a column of
+int64 for each field. Ours also checks every line, takes the files' sha256, syncs the result to disk and reads
+it once more.
+
+Peak memory: of the sums of proportional set sizes of the process and its descendants, sampled every 0.2 s, or
+the process's own maximum resident set size where that is larger. Prints JSON. `projected_minutes` is what the
+full files would take at the pace of the largest size, KDD12's with synthetic files of KDD12.
+"""
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import app, flags
+
+from ektf_jax.data import encoded, generators
+
+_ROWS = flags.DEFINE_list("rows", ["1000000"], "Rows of the synthetic files, one or more sizes, rising.")
+_REPEAT = flags.DEFINE_integer("repeat", 3, "Runs of each side and size.", lower_bound=1)
+_PEER = flags.DEFINE_string("peer_python", sys.executable, "A Python that has FuxiCTR; none leaves it out.")
+_SCRATCH = flags.DEFINE_string("scratch", None, "Where to put the files, 500 bytes a row; default: TMPDIR.")
+_OUT = flags.DEFINE_string("out", None, "A file for the JSON.")
+
+ROOT = Path(__file__).resolve().parents[1]
+FULL = {"criteo": 45_840_617, "kdd12": 149_639_105}  # rows of the official files
+_GENERATED = {"criteo": "criteo_x4", "kdd12": "kdd12"}
+
+
+class Run(NamedTuple):
+    """One process: its wall time, its peak memory in bytes, and what it wrote to stdout."""
+
+    seconds: float
+    peak: int
+    printed: str
+
+
+def run(command: Sequence[str]) -> Run:
+    """Runs a command in the repository's root; ends the benchmark with its output if it fails."""
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=errors)
+        peak = 0
+        while True:
+            peak = max(peak, _memory(process.pid))
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                break
+            time.sleep(0.2)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        errors.seek(0)
+        if process.returncode:
+            sys.exit(f"{' '.join(command)} failed:\n{errors.read()[-5000:]}")
+        return Run(seconds, max(peak, usage.ru_maxrss << 10), output.read())
+
+
+def _memory(root: int) -> int:
+    """The proportional set sizes of a process and its descendants, in bytes."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it has ended
+        children.setdefault(parent, []).append(int(path.parent.name))
+    total, family = 0, [root]
+    for pid in family:
+        family += children.get(pid, [])
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+    return total
+
+
+def ours(dataset: str, raw: Path, out: Path) -> tuple[Run, int]:
+    """Encodes with experiments.prepare; the second result is V."""
+    shutil.rmtree(out, ignore_errors=True)
+    arguments = [f"--dataset={dataset}", f"--raw={raw}", f"--out={out}"]
+    done = run([sys.executable, "-m", "experiments.prepare", *arguments])
+    return done, encoded.open_schema(out).num_features
+
+
+def fuxictr(raw: Path, out: Path) -> tuple[Run, int]:
+    """Encodes with FuxiCTR; the second result is V."""
+    shutil.rmtree(out, ignore_errors=True)
+    done = run([_PEER.value, "-m", "benchmarks.encode_fuxictr", str(raw), str(out)])
+    return done, int(done.printed.split()[-1])
+
+
+def measure(dataset: str, rows: int, beside: bool) -> dict[str, Any]:
+    """Repeats ours, and FuxiCTR's `beside` it, on one set of files."""
+    runs: dict[str, list[tuple[Run, int]]] = {side: [] for side in ("ours", "fuxictr")[: 1 + beside]}
+    with tempfile.TemporaryDirectory(dir=_SCRATCH.value, prefix="encode-") as scratch:
+        raw, out = Path(scratch, "raw"), Path(scratch, "out")
+        generators.write(_GENERATED[dataset], raw, rows)
+        for _ in range(_REPEAT.value):
+            runs["ours"].append(ours(dataset, raw, out))
+            if beside:
+                runs["fuxictr"].append(fuxictr(raw, out))
+    result: dict[str, Any] = {"dataset": dataset, "rows": rows}
+    for side, done in runs.items():
+        result[side] = {
+            "rows_per_second": _spread([rows / one.seconds for one, _ in done], 0),
+            "peak_gb": _spread([one.peak / 1e9 for one, _ in done], 2),
+            "features": done[0][1],
+        }
+    if beside:
+        pairs = zip(runs["fuxictr"], runs["ours"], strict=True)
+        result["times_as_fast"] = _spread([theirs[0].seconds / here[0].seconds for theirs, here in pairs], 1)
+    return result
+
+
+def _spread(values: Sequence[float], digits: int) -> dict[str, Any]:
+    median, *ends = (round(of(values), digits or None) for of in (statistics.median, min, max))
+    return {"median": median, "min": ends[0], "max": ends[1]}
+
+
+def _machine() -> dict[str, Any]:
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "cpu": names[0] if names else platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
+        "load_before": round(os.getloadavg()[0], 1),  # of what else was running
+    }
+
+
+def _versions(beside: bool) -> dict[str, str]:
+    found = {"python": platform.python_version(), "polars": version("polars"), "numpy": version("numpy")}
+    if beside:
+        code = "from importlib.metadata import version as v; print(v('fuxictr'), v('polars'))"
+        found["fuxictr"], found["polars_of_fuxictr"] = run([_PEER.value, "-c", code]).printed.split()
+    return found
+
+
+def main(argv: list[str]) -> None:
+    """Measure every size of --rows and print the JSON."""
+    del argv
+    beside = _PEER.value != "none"
+    sizes = [int(rows) for rows in _ROWS.value]
+    report: dict[str, Any] = {"machine": _machine(), "versions": _versions(beside), "runs": []}
+    for place, rows in enumerate(sizes):
+        for dataset in FULL:
+            one = measure(dataset, rows, beside and place == 0 and dataset == "criteo")
+            report["runs"].append(one)
+            print(json.dumps(one), file=sys.stderr, flush=True)
+    peaks = [one["ours"]["peak_gb"]["max"] for one in report["runs"] if one["dataset"] == "criteo"]
+    report["criteo_peak_grows_by"] = round(peaks[-1] / peaks[0] - 1, 3)
+    pace = {one["dataset"]: one["ours"]["rows_per_second"]["median"] for one in report["runs"]}  # the last's
+    report["projected_minutes"] = {name: round(rows / pace[name] / 60, 1) for name, rows in FULL.items()}
+    text = json.dumps(report, indent=2)
+    print(text)
+    if _OUT.value:
+        Path(_OUT.value).write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    app.run(main)
