@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from ektf_jax.data import criteo, custom, encoded, generators, ipinyou, kdd12, kkbox, movielens
+from ektf_jax.data import criteo, custom, encoded, ipinyou, kdd12, kkbox, movielens
 from ektf_jax.data.schema import SPLITS, Schema
 from ektf_jax.errors import InputError
 from experiments import cli
@@ -87,8 +87,8 @@ def main(argv: list[str]) -> None:
     schema = DATASETS[name](Path(_RAW.value), out)
     state = "up to date" if before == _stamp(out) else "written"
     print(f"{out}: {state}")
-    if (Path(_RAW.value) / generators.NOTICE).exists():
-        print(f"synthetic: the files in {_RAW.value} were made up by ektf_jax.data.generators")
+    if schema.source.get("synthetic"):
+        print("synthetic: the raw files were made up by ektf_jax.data.generators; schema.json says so")
     print(_summary(schema, _click_rate(out, schema), time.perf_counter() - start))
 
 

@@ -37,5 +37,6 @@ def test_raw_files_become_an_epoch_of_ektf_and_its_result(name, tmp_path):
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["dataset"]["name"] == schema.dataset == name.split("_")[0]
     assert result["dataset"]["features"] == encoded.open_schema(tmp_path / "encoded").num_features
+    assert result["dataset"]["source"]["synthetic"] is True
     assert len(result["test"]["students"]) == 3
     assert 0 < result["test"]["ensemble"]["auc"] < 1

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ektf_jax.data import encoded, vocabulary
+from ektf_jax.data import encoded, rawfiles, vocabulary
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
 
@@ -47,6 +47,7 @@ def prepare(raw: Path, out: Path, *, split_seed: int = 2024) -> Schema:
             for name, data in contents.items()
         },
         "split_seed": split_seed,
+        **rawfiles.synthetic(raw / name for name in _COLUMNS),
     }
     existing = encoded.current(out, source)
     if existing is not None:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -16,6 +16,7 @@ import polars as pl
 from ektf_jax.errors import InputError
 
 CHUNK_BYTES = 1 << 25
+SYNTHETIC = "SYNTHETIC.txt"  # lies beside raw files that ektf_jax.data.generators made
 SHOWN = 100  # characters of a bad value that a message quotes
 _MAX_RECORD = 1 << 26
 _UNIT = "\x1f"  # the separator of one byte that stands in for one of several
@@ -106,6 +107,11 @@ def find(raw: Path, *choices: tuple[str, ...]) -> list[tuple[Path, ...]]:
         there = sorted(path.name for path in raw.iterdir())[:20] if raw.is_dir() else "no directory"
         raise InputError(f"{raw}: the raw files are {wanted} (or with .gz), here is {there}; check --raw")
     return found
+
+
+def synthetic(paths: Iterable[Path]) -> dict[str, bool]:
+    """For a schema's source: {"synthetic": True} if the generators' notice lies beside any file, else {}."""
+    return {"synthetic": True} if any((path.parent / SYNTHETIC).exists() for path in paths) else {}
 
 
 class _Hashed:

@@ -223,7 +223,9 @@ def _source(
         "spec": description,
         "spec_sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
-    return source | ({} if split_seed is None else {"split_seed": split_seed}) | {"files": entries}
+    source |= {} if split_seed is None else {"split_seed": split_seed}
+    paths = [*(path for path, _ in listed), *(derivation.files if derivation else ())]
+    return source | rawfiles.synthetic(paths) | {"files": entries}
 
 
 def _with_digests(source: dict[str, Any], digests: Sequence[str]) -> dict[str, Any]:

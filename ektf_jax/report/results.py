@@ -118,7 +118,7 @@ def _read(path: Path, name: str) -> Run:
             raise ValueError(f"metrics of {len(students)} students, not {len(kinds)}")
         return Run(
             path=name,
-            dataset=result["dataset"]["name"],
+            dataset=_dataset(result["dataset"]),
             rows=result["dataset"].get("rows", {}),
             features=result["dataset"].get("features"),
             seed=int(result["seed"]),
@@ -143,6 +143,12 @@ def _read(path: Path, name: str) -> Run:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: not a result of this project ({error!r}); remove or repair it") from None
+
+
+def _dataset(dataset: Mapping[str, Any]) -> str:
+    """The name; of synthetic raw files another, so that nothing sets them beside the paper's numbers."""
+    synthetic = dataset.get("source", {}).get("synthetic")
+    return f"{dataset['name']}_synthetic" if synthetic else dataset["name"]
 
 
 def _kinds(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -356,6 +356,15 @@ def test_source(tmp_path):
     assert len(source["spec_sha256"]) == 64
 
 
+def test_source_says_when_raw_files_are_synthetic(tmp_path):
+    assert "synthetic" not in simple(tmp_path, GOOD).source
+    (tmp_path / "SYNTHETIC.txt").touch()
+    assert simple(tmp_path, GOOD).source["synthetic"] is True
+    assert simple(tmp_path, GOOD) == encoded.open_schema(tmp_path / "out")  # and stays up to date
+    (tmp_path / "SYNTHETIC.txt").unlink()
+    assert "synthetic" not in simple(tmp_path, GOOD).source
+
+
 def test_the_checksum_of_a_gzipped_file_is_that_of_its_bytes(tmp_path):
     data = (
         gzip.compress(GOOD.encode(), mtime=0) + gzip.compress(b"1,a,2\n", mtime=0) + bytes(7)
@@ -453,6 +462,62 @@ def test_a_quote_inside_an_unquoted_value_is_kept(tmp_path):
 )
 def test_refuses(tmp_path, data, said):
     refuses(tmp_path, data, said)
+
+
+def test_a_multi_valued_field_without_any_value(tmp_path):
+    (tmp_path / "a.csv").write_text("y,m\n" + "1,\n0,^-^\n" * 10)
+    spec = TableSpec("empty", "y", (FieldSpec("m", "multi", missing=("", "-"), max_len=2),))
+    with pytest.raises(InputError, match=r"a\.csv: m is '' or '-' in every row; leave the field out"):
+        tables.prepare(spec, [tmp_path / "a.csv"], tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+@pytest.mark.parametrize("empty", ["train", "test"])
+def test_a_field_without_any_value_in_one_split(tmp_path, empty):
+    rows = {
+        split: [
+            {"y": str(at % 2), "c": "", "m": ""} if split == empty else {"y": "1", "c": "a", "m": "x^y"}
+            for at in range(3)
+        ]
+        for split in ("train", "test")
+    }
+    spec = TableSpec("empty", "y", (FieldSpec("c"), FieldSpec("m", "multi", max_len=2)))
+    for split, part in rows.items():
+        (tmp_path / split).write_bytes(render(spec.layout, part))
+    tables.prepare(spec, {split: [tmp_path / split] for split in rows}, tmp_path / "out")
+    flat = [*rows["train"], *rows["test"], *rows["test"]]
+    assert_encodes(tmp_path / "out", spec, flat, ["train"] * 3 + ["valid"] * 3 + ["test"] * 3)
+
+
+@pytest.mark.parametrize(("label", "shown"), [(2, "2"), (None, ""), (0.5, "0.5")])
+def test_a_bad_label_in_parquet(tmp_path, label, shown):
+    pl.DataFrame({"y": [0, 1] * 6 + [label], "c": "a"}, strict=False).write_parquet(tmp_path / "a.parquet")
+    spec = TableSpec("parquet", "y", (FieldSpec("c"),))
+    with pytest.raises(InputError) as error:
+        tables.prepare(spec, [tmp_path / "a.parquet"], tmp_path / "out")
+    assert f"a.parquet: row 13: y is '{shown}'; the label must be 0 or 1" in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (gzip.compress(random.Random(0).randbytes(500).hex().encode(), mtime=0)[:200], "the gzip data end"),
+        (b"y,c,k\n1,a,2\n", "b.csv:1: the header lacks n; it has y, c, k"),
+        (bytes(random.Random(0).choices(range(1, 256), k=5000)), "is not UTF-8"),
+        (GOOD.encode() + b"1,a\n", "b.csv:18: has 2 columns"),
+    ],
+)
+def test_a_bad_second_file_leaves_the_dataset_that_was_there(tmp_path, data, said):
+    before = simple(tmp_path, GOOD)
+    (tmp_path / "b.csv").write_bytes(data)
+    files = {"train": [tmp_path / "a.csv"], "test": [tmp_path / "b.csv"]}
+    with pytest.raises(InputError) as error:
+        tables.prepare(TableSpec("simple", "y", FIELDS), files, tmp_path / "out", chunk_bytes=64)
+    assert "b.csv" in str(error.value)
+    assert said in str(error.value)
+    assert encoded.current(tmp_path / "out", before.source) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "b.csv", "out"]
 
 
 def test_label_above_a_threshold_is_a_number(tmp_path):

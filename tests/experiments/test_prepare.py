@@ -131,6 +131,7 @@ def test_every_dataset_beside_the_paper(tmp_path, capsys, generated):
     assert lines["fields"][1] == PAPER[name][1] == str(schema.num_fields)
     assert [lines[label][2] for label in ("instances", "fields", "features")] == PAPER[name]
     assert "synthetic: " in printed
+    assert schema.source["synthetic"] is True
 
 
 def test_custom(tmp_path, capsys):
@@ -143,6 +144,7 @@ def test_custom(tmp_path, capsys):
         printed = capsys.readouterr().out
         assert state in printed
         assert "synthetic" not in printed
+        assert "synthetic" not in encoded.open_schema(tmp_path / "out").source
     assert [line.split() for line in printed.splitlines()][1:3] == [
         ["mine", "here", "paper,", "Table", "1"],
         ["instances", "20", "-"],

@@ -53,6 +53,14 @@ def test_labels(write, made, label):
     assert results.load(write(made))[0].label == label
 
 
+def test_synthetic_raw_files_are_a_dataset_of_their_own(write):
+    made = result("none", [0.8], dataset="criteo")
+    made["dataset"]["source"] = {"synthetic": True}
+    write(made)
+    directory = write(result("none", [0.8], dataset="criteo"))
+    assert [run.dataset for run in results.load(directory)] == ["criteo", "criteo_synthetic"]
+
+
 def test_single_models_come_first_then_methods_in_the_papers_order(write):
     for method in ("ektf", "dml", "kd", "none", "mine"):
         write(result(method, [0.8, 0.9]))

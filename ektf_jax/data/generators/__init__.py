@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from ektf_jax.data import rawfiles
 from ektf_jax.data.generators import criteo, ipinyou, kdd12, kkbox, movielens
 from ektf_jax.data.generators.world import Recipe, World
 from ektf_jax.errors import InputError
@@ -23,7 +24,7 @@ DATASETS: dict[str, Recipe] = {
     "kkbox": kkbox.WSDM,
     "kkbox_x1": kkbox.X1,
 }
-NOTICE = "SYNTHETIC.txt"
+NOTICE = rawfiles.SYNTHETIC
 LEAST_ROWS = 10  # one for each tenth of a split
 
 
