@@ -1,4 +1,4 @@
-"""Tables and figures, made from result.json files only.
+"""Tables and figures, made from result.json files only, but for the last module.
 
 results     result.json -> Run
 names       what datasets, models and methods are called
@@ -11,4 +11,5 @@ figures     Figures 2, 3, 4, 5, 7, 8, training curves, and
 findings    Findings 1 to 6
 render      content -> Markdown, HTML
 page        all of it, written
+description a page about an encoded dataset
 """

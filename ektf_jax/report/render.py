@@ -13,7 +13,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ektf_jax.report import names
-from ektf_jax.report.tables import MISSING, Cell, Table
+from ektf_jax.report.tables import MISSING, Bar, Cell, Table
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,11 @@ def _inline(text: str) -> str:
 
 
 def _html_table(table: Table) -> str:
-    kinds = [_kind([row[i].text for row in table.rows]) for i in range(len(table.header))]
+    columns = [[row[i] for row in table.rows] for i in range(len(table.header))]
+    kinds = [
+        "spread" if any(cell.bar for cell in cells) else _kind([cell.text for cell in cells])
+        for cells in columns
+    ]
     head = "".join(
         f"<th{_class(kind)}>{_inline(name)}</th>" for name, kind in zip(table.header, kinds, strict=True)
     )
@@ -128,7 +132,17 @@ def _html_table(table: Table) -> str:
 
 
 def _html_cell(cell: Cell) -> str:
-    return {0: "{}", 1: "<b>{}</b>", 2: "<u>{}</u>"}[cell.rank].format(_inline(cell.text))
+    text = {0: "{}", 1: "<b>{}</b>", 2: "<u>{}</u>"}[cell.rank].format(_inline(cell.text))
+    return text if cell.bar is None else f"{text} {_html_bar(cell.bar)}"
+
+
+def _html_bar(bar: Bar) -> str:
+    # The text beside it says the same to who cannot see it.
+    return (
+        '<svg class="bar" viewBox="0 0 100 8" width="150" height="12" preserveAspectRatio="none"'
+        f' aria-hidden="true"><rect width="{100 * bar.length:.1f}" height="8" fill="#0a5ca8"/>'
+        f'<rect x="{100 * bar.mark:.1f}" width="0.7" height="8" fill="#1a1a1a"/></svg>'
+    )
 
 
 def _html_picture(picture: Picture, directory: Path) -> str:
@@ -182,6 +196,7 @@ th { font-weight: 600; border-bottom: 1px solid #1a1a1a; vertical-align: bottom;
 tbody tr + tr td { border-top: 1px solid #e6e6e6; }
 th.number, td.number { text-align: right; }
 td.number, td.spread { white-space: nowrap; }
+svg.bar { background: #f0f0f0; vertical-align: -1px; margin-left: 0.4rem; }
 sub { font-size: 0.75em; line-height: 0; white-space: nowrap; }
 .note { font-size: 0.8rem; color: #444; margin: 0.3rem 0; }
 figure { margin: 1.2rem 0 1.8rem; break-inside: avoid; }

@@ -19,11 +19,20 @@ SIGNIFICANT = 1e-3  # the paper's level: p below it gets a star
 
 
 @dataclass(frozen=True)
+class Bar:
+    """A length, and a mark to compare it with; both from 0 to 1."""
+
+    length: float
+    mark: float
+
+
+@dataclass(frozen=True)
 class Cell:
-    """Text, and 1 or 2 where it is the best or second best of its column."""
+    """Text, 1 or 2 where it is the best or second best of its column, and in HTML a bar beside it."""
 
     text: str
     rank: int = 0
+    bar: Bar | None = None
 
 
 @dataclass(frozen=True)
