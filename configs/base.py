@@ -44,8 +44,12 @@ def get_config() -> ml_collections.ConfigDict:
                 "stack": "auto",  # vmap | scan | auto: scan on a CPU, vmap elsewhere
             },
             "transfer": {
-                # ektf | kd | dml | online_kd | kdcl | none; each reads the options under its own name.
+                # ektf | kd | dml | online_kd | kdcl | eckd | dagfm | none; each reads the options under its
+                # own name.
                 "name": "ektf",
+                # eckd and dagfm learn from finished runs: their working directories, relative to this run's
+                # (in a sweep, their names).
+                "teachers": (),
                 "ektf": {
                     "teacher": "mean_logit",  # or mean_prob, as Eq. 2 is written
                     "stop_gradient": True,
@@ -59,6 +63,10 @@ def get_config() -> ml_collections.ConfigDict:
                 "online_kd": {"weight": 1.0, "temperature": 2.0, "divergence": "kl"},  # or mse
                 # naive | minlogit | linear | general
                 "kdcl": {"variant": "naive", "weight": 1.0, "temperature": 2.0, "divergence": "kl"},
+                # One student; hints need hidden states, which `mlp` and `pnn` have.
+                "eckd": {"soft_weight": 1.0, "hint_weight": 1.0, "temperature": 1.0},
+                # distillation (of the teacher) | finetuning (of the distilled run, the teacher then)
+                "dagfm": {"stage": "distillation", "ctr_weight": 0.1, "kd_weight": 921.6},
                 "none": {},
             },
             "train": {

@@ -22,8 +22,8 @@ class Embedding(nnx.Module):
     def __init__(self, schema: Schema, dim: int, *, wide: int = 0, shards: int = 1, rngs: nnx.Rngs):
         table = 1e-4 * jax.random.normal(rngs.params(), (schema.num_features, dim))
         padding = jnp.array([field.offset for field in schema.fields])
-        table = table.at[padding].set(0)
-        self.table = nnx.Param(jnp.pad(table, ((0, -schema.num_features % shards), (0, 0))))
+        table = jnp.pad(table.at[padding].set(0), ((0, -schema.num_features % shards), (0, 0)))
+        self.table: nnx.Variable[jax.Array] = nnx.Param(table)
         self.wide = wide
         self.runs = _runs([field.max_len for field in schema.fields])
 

@@ -152,13 +152,31 @@ class Ensemble(nnx.Module):
 
     def __call__(self, ids: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> Prediction:
         """Predict. In training BatchNorm uses and updates batch statistics, and `key` seeds dropout."""
+        method = "hidden" if self.fusion == "concat" else "__call__"
+        outputs, own_losses = self._run(ids, method, train=train, key=key)
+        own_loss = jnp.concatenate(own_losses) if train else None
+        if self.fusion == "concat":
+            hidden = jnp.concatenate([h for output in outputs for h in output], axis=-1)
+            return Prediction(jnp.zeros((0, ids.shape[0])), self.head(hidden)[:, 0], own_loss)
+        logits = jnp.concatenate(outputs)
+        return Prediction(logits, losses.fuse(logits, self.fusion), own_loss)
+
+    def hidden(
+        self, ids: jax.Array, *, train: bool = False, key: jax.Array | None = None
+    ) -> tuple[jax.Array, ...]:
+        """The last hidden states behind `__call__`'s logits for the same key, [size, B, H] of each group."""
+        return self._run(ids, "hidden", train=train, key=key)[0]
+
+    def _run(
+        self, ids: jax.Array, method: str, *, train: bool, key: jax.Array | None
+    ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+        """Per group the outputs of its copies' `method`, and their own losses."""
         if key is None:
             if train:
                 raise ValueError("training needs a key for dropout")
             key = jax.random.key(0)  # evaluation draws nothing from it
         embeddings, owns = self._split(self.embedding(ids))
         keys = jax.random.split(key, len(self.groups))
-        method = "hidden" if self.fusion == "concat" else "__call__"
         outputs, own_losses = zip(
             *(
                 group(embeddings, own, train=train, key=key, method=method)
@@ -166,12 +184,7 @@ class Ensemble(nnx.Module):
             ),
             strict=True,
         )
-        own_loss = jnp.concatenate(own_losses) if train else None
-        if self.fusion == "concat":
-            hidden = jnp.concatenate([h for output in outputs for h in output], axis=-1)
-            return Prediction(jnp.zeros((0, ids.shape[0])), self.head(hidden)[:, 0], own_loss)
-        logits = jnp.concatenate(outputs)
-        return Prediction(logits, losses.fuse(logits, self.fusion), own_loss)
+        return outputs, own_losses
 
     def _split(self, columns: jax.Array) -> tuple[jax.Array, list[jax.Array | None]]:
         """Columns of the table as [B, F, D] and what each group has to itself, [size, B, F, ...] or None."""

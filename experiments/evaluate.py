@@ -7,7 +7,7 @@ from absl import flags
 
 from ektf_jax.data.schema import SPLITS
 from ektf_jax.errors import unknown
-from ektf_jax.training import loop
+from ektf_jax.training import loop, teachers
 from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The working directory of a finished run.", required=True)
@@ -21,7 +21,7 @@ def main(argv: list[str]) -> None:
     """Print one JSON line per predictor: {"predictor", "split", "auc", "logloss"}."""
     del argv
     workdir = Path(_WORKDIR.value)
-    result = loop.read_result(workdir)
+    result = teachers.read_result(workdir)
     num_students = len(result["valid"]["students"])
     wanted = None if _PREDICTOR.value is None else _find(_PREDICTOR.value, result)
     metrics = loop.evaluate(workdir, _SPLIT.value)

@@ -1,7 +1,8 @@
 """Trains every run of a sweep: python -m experiments.sweep --config=FILE[:ARG] --workdir=DIR [--list].
 
 The config's `runs` maps a name to the config of a run, which is trained in DIR/NAME. Finished runs are
-skipped, interrupted ones go on, failures are recorded and reported at the end. Started again, or started
+skipped, interrupted ones go on, failures are recorded and reported at the end. The teachers of a run are
+names of others, which are trained before it; where one fails, the run is blocked. Started again, or started
 several times at once on the same DIR, the sweep does no run twice.
 """
 
@@ -33,7 +34,7 @@ def main(argv: list[str]) -> None:
     if _ONLY.value is not None:
         if _ONLY.value not in runs:
             raise InputError(f"--only is {_ONLY.value!r}; the sweep has {', '.join(runs)}")
-        loop.train(runs[_ONLY.value], directory / _ONLY.value)
+        loop.train(sweep.located(runs, _ONLY.value), directory / _ONLY.value)
         return
     failed = sweep.work(runs, directory, _train)
     plan = sweep.plan(runs, directory)

@@ -19,7 +19,7 @@ def test_the_example_is_short_and_trains(tmp_path):
     assert sum(len(text.split("\n")) for text in FILES.values()) < 40
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
-    command = re.search(r"python (-m experiments\.train .*)", PAGE).group(1)
+    command = re.search(r"python (-m experiments\.train --config=nfm.*)", PAGE).group(1)
     small = [
         "--config.data.synthetic.rows=4000",
         "--config.train.max_epochs=1",

@@ -1,5 +1,6 @@
 """What an encoded dataset holds: its fields, their ids, its splits and where it came from."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -78,6 +79,11 @@ class Schema:
             "source": self.source,
         }
         return json.dumps(document, indent=2) + "\n"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of `to_json`."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @classmethod
     def from_json(cls, text: str, file: str = "schema.json") -> "Schema":

@@ -34,6 +34,9 @@ MODELS = {
     "final2b": "FINAL(2B)",
     "ecn": "ECN",
     "mlp": "MLP",
+    "dagfm_inner": "DAGFM-inner",
+    "dagfm_outer": "DAGFM-outer",
+    "dagfm_kernel": "DAGFM-kernel",
 }
 
 # In the order of the paper's Section 3, then of its Table 5; others come last.
@@ -67,13 +70,15 @@ def position(kind: str) -> tuple[int, str]:
 
 
 def method(name: str, options: Mapping[str, Any], fusion: str) -> str:
-    """A method with the options that make it another one: "EKTF (only KD)", "KDCL-Naive (MSE)"."""
+    """A method with the options that make it another one: "EKTF (only KD)", "DAGFM (finetuning)"."""
     if name == "none":
         return f"plain {fusion}"
     title = METHODS.get(name, name)
     if name == "kdcl":
         title += f"-{_KDCL.get(str(options.get('variant')), options.get('variant'))}"
     notes = _ablation(options) if name == "ektf" else []
+    if "stage" in options:
+        notes.append(str(options["stage"]))
     if "divergence" in options:
         notes.append(str(options["divergence"]).upper())
     if fusion != "mean":

@@ -157,10 +157,13 @@ def _kinds(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _kind(student: Mapping[str, Any]) -> str:
-    """The model that a student's settings name: FINAL by its blocks, one's own by its class."""
+    """The model that a student's settings name: FINAL by its blocks, DAGFM by its interaction, one's own by
+    its class."""
     name = student["name"]
     if name == "final":
         return f"final{student.get('blocks', 1)}b"
+    if name == "dagfm":
+        return f"dagfm_{student.get('interaction', 'outer')}"
     return str(name.rpartition(":")[2])
 
 

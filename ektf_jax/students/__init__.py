@@ -7,7 +7,8 @@ A student is an NNX module `Student(num_fields, embedding_dim, *, ..., rngs)`, c
   the shared ones, then `wide_dim` (0 or 1) weights of a linear model over the ids. Its input is
   [B, F, D + own_dim + wide_dim] then.
 - A student with a loss of its own returns (logits [B], loss) in training.
-- A student with a method `hidden`, its last hidden state [B, hidden_size], can be fused by "concat".
+- A student with a method `hidden`, its last hidden state [B, hidden_size], can be fused by "concat" and
+  gives or takes hints in ECKD.
 """
 
 from flax import nnx
@@ -17,6 +18,7 @@ from ektf_jax.students.autoint import AutoInt
 from ektf_jax.students.cin import CIN
 from ektf_jax.students.cl4ctr import CL4CTR
 from ektf_jax.students.crossnetv2 import CrossNetV2
+from ektf_jax.students.dagfm import DAGFM
 from ektf_jax.students.dcn import DCN
 from ektf_jax.students.dcnv2 import DCNv2
 from ektf_jax.students.deepfm import DeepFM
@@ -54,4 +56,5 @@ REGISTRY: dict[str, type[nnx.Module]] = {
     "finalmlp": FinalMLP,
     "final": FINAL,
     "ecn": ECN,
+    "dagfm": DAGFM,
 }

@@ -28,11 +28,22 @@ class PNN(nnx.Module):
     ):
         inputs = num_fields * embedding_dim + num_fields * (num_fields - 1) // 2
         self.dnn = DNN(inputs, hidden_units, dropout=dropout, batch_norm=batch_norm, rngs=rngs)
+        self.hidden_size = hidden_units[-1]
 
     def __call__(
         self, embeddings: jax.Array, *, train: bool = False, key: jax.Array | None = None
     ) -> jax.Array:
-        products = embeddings @ embeddings.swapaxes(1, 2)
-        first, second = np.triu_indices(embeddings.shape[1], k=1)
-        inputs = jnp.concatenate([flatten(embeddings), products[:, first, second]], axis=1)
-        return self.dnn(inputs, train=train, key=key)
+        return self.dnn(_with_products(embeddings), train=train, key=key)
+
+    def hidden(
+        self, embeddings: jax.Array, *, train: bool = False, key: jax.Array | None = None
+    ) -> jax.Array:
+        """The MLP's last hidden state [B, hidden_size]."""
+        return self.dnn.hidden_layers(_with_products(embeddings), train=train, key=key)
+
+
+def _with_products(embeddings: jax.Array) -> jax.Array:
+    """[B, F, D] -> [B, F * D + F * (F - 1) / 2]."""
+    products = embeddings @ embeddings.swapaxes(1, 2)
+    first, second = np.triu_indices(embeddings.shape[1], k=1)
+    return jnp.concatenate([flatten(embeddings), products[:, first, second]], axis=1)

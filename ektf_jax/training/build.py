@@ -21,6 +21,8 @@ from ektf_jax.data.synthetic import SyntheticSpec
 from ektf_jax.ensemble import FUSIONS, STACKS, Ensemble, Prediction
 from ektf_jax.errors import InputError, unknown
 from ektf_jax.students import REGISTRY
+from ektf_jax.transfer.eckd import Guided
+from ektf_jax.transfer.lesson import Lesson
 
 Config = Mapping[str, Any]
 
@@ -105,6 +107,31 @@ def check_values(config: Config) -> None:
             raise InputError(
                 f"config.mesh.student = {mesh['student']} divides the copies of no student in"
                 f" config.ensemble ({', '.join(f'{label}: {size}' for label, size in sizes.items())})"
+            )
+    _check_teachers(config)
+
+
+def _check_teachers(config: Config) -> None:
+    name, teachers = config["transfer"]["name"], config["transfer"]["teachers"]
+    if not all(isinstance(teacher, str) and teacher for teacher in teachers):
+        raise InputError(f"config.transfer.teachers = {teachers!r} must be names of directories")
+    if name not in transfer.TAUGHT and teachers:
+        raise InputError(
+            f"config.transfer.teachers = {teachers!r}, but config.transfer.name = {name!r} has no teachers;"
+            f" leave it empty, or use one of {', '.join(transfer.TAUGHT)}"
+        )
+    if name in transfer.TAUGHT and not teachers:
+        raise InputError(
+            f"config.transfer.teachers is empty, but config.transfer.name = {name!r} learns from finished"
+            " runs; name their working directories, relative to this run's"
+        )
+    if name == "dagfm" and len(teachers) != 1:
+        raise InputError(f"config.transfer.teachers = {teachers!r} must be one directory for 'dagfm'")
+    for axis in (sharding.STUDENT, sharding.TABLE):
+        if teachers and config["mesh"][axis] > 1:
+            raise InputError(
+                f"config.mesh.{axis} = {config['mesh'][axis]}, but a run with teachers can be split over data"
+                " only"
             )
 
 
@@ -221,7 +248,13 @@ def make_loss(config: Config) -> transfer.LossFn:
     loss_fn = transfer.make(name, **config["transfer"][name])
     logits, rows = jnp.zeros((config["ensemble"]["num_students"], 2)), jnp.zeros(2)
     try:
-        jax.eval_shape(loss_fn, Prediction(logits, rows), rows)
+        if name in transfer.TAUGHT:
+            teachers = jnp.zeros((len(config["transfer"]["teachers"]), 2))
+            none = (None,) * len(teachers)
+            prediction = Guided(logits, rows, None, teachers[:, 0], teachers[:, 0], none)
+            jax.eval_shape(loss_fn, prediction, rows, Lesson(teachers, none))
+        else:
+            jax.eval_shape(loss_fn, Prediction(logits, rows), rows)
     except (ValueError, TypeError) as error:
         raise InputError(f"config.transfer.{name}: {error}") from None
     return loss_fn

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -26,7 +25,7 @@ from ektf_jax.data import encoded, loader, synthetic
 from ektf_jax.data.schema import SPLITS, Schema
 from ektf_jax.ensemble import count_parameters
 from ektf_jax.errors import InputError
-from ektf_jax.training import build, checkpoint, schedule
+from ektf_jax.training import build, checkpoint, schedule, teachers
 from ektf_jax.training.evaluate import evaluate_split
 from ektf_jax.training.step import (
     StepMetrics,
@@ -59,23 +58,23 @@ def train(config: build.Config, workdir: Path) -> dict[str, Any]:
         spec = build.make_synthetic_spec(config)
         _check_batch_size(config, "the generated data", synthetic.training_rows(spec))
     mesh = build.make_mesh(config)
+    teachers.check(config, workdir, opened[0] if opened else None)
     workdir.mkdir(parents=True, exist_ok=True)
     # Of several processes the first one writes, and the others wait for it where they read that.
     with _exclusive(workdir) if _writes() else contextlib.nullcontext():
         if _writes():
-            # Where a run is computed is no part of what it is.
-            _claim(workdir, "config.json", {key: value for key, value in config.items() if key != "mesh"})
+            _claim(workdir, "config.json", config)
         result_file = workdir / "result.json"
         if result_file.exists():
             tqdm.write(f"{workdir}: finished; result.json stays as it is")
-            return read_result(workdir)
+            return teachers.read_result(workdir)
         if _writes():
             dataset(config, workdir)
         multihost_utils.sync_global_devices("dataset")
         schema, splits = opened or _open(config, dataset(config, workdir))
-        fingerprint = hashlib.sha256(schema.to_json().encode()).hexdigest()
         if _writes():
-            _claim(workdir, "dataset.json", {"schema_sha256": fingerprint})
+            _claim(workdir, "dataset.json", {"schema_sha256": schema.fingerprint})
+        teachers.check(config, workdir, schema)
         result = _run(config, workdir, mesh, schema, splits)
         if _writes():
             _write_json(result_file, result)
@@ -90,7 +89,13 @@ def _run(
     make_model = partial(build.make_model, config, schema, model_key)
     parameters = count_parameters(nnx.eval_shape(make_model))
     optimizer = make_optimizer(settings["clip_norm"])
-    graphdef, state = init_state_on(mesh, partial(make_model, mesh=mesh), optimizer, dropout_key)
+    teach = None
+    if teachers.directories(config, workdir):
+        model, teach = teachers.make_model(config, workdir, schema, model_key, mesh)
+        graphdef, state = init_state(model, optimizer, dropout_key)
+        state = jax.device_put(state, sharding.state_shardings(state, mesh))
+    else:
+        graphdef, state = init_state_on(mesh, partial(make_model, mesh=mesh), optimizer, dropout_key)
     train_step = make_train_step(
         graphdef, optimizer, build.make_loss(config), l2=config["embedding"]["l2"], mesh=mesh
     )
@@ -109,6 +114,22 @@ def _run(
 
     def evaluate_on(split: str) -> dict[str, Any]:
         return evaluate_split(predict, state.parameters, state.statistics, splits[split], batch_size)
+
+    def monitored(valid: dict[str, Any]) -> float:
+        """What has to rise: the AUC, or less of the distillation loss, which ECKD stops early by."""
+        if config["transfer"]["name"] != "eckd":
+            return valid["ensemble"]["auc"]
+        assert teach is not None
+        valid["distillation_loss"] = teachers.distillation_loss(
+            predict,
+            teach,
+            state.parameters,
+            state.statistics,
+            splits["valid"],
+            batch_size,
+            config["transfer"]["eckd"]["temperature"],
+        )
+        return -valid["distillation_loss"]
 
     def save() -> None:
         wall = earlier + time.perf_counter() - began
@@ -143,7 +164,8 @@ def _run(
                     started = time.perf_counter()
                     while step < (epoch + 1) * steps_per_epoch:
                         ids, labels = next(batches)
-                        state, metrics = train_step(state, ids, labels, learning_rate)
+                        lesson = () if teach is None else (teach(ids),)
+                        state, metrics = train_step(state, ids, labels, learning_rate, *lesson)
                         step += 1
                         pending.append((step, metrics))
                         end_of_epoch = step == (epoch + 1) * steps_per_epoch
@@ -162,7 +184,7 @@ def _run(
                 valid = evaluate_on("valid")
                 plateau = schedule.update(
                     plateau,
-                    valid["ensemble"]["auc"],
+                    monitored(valid),
                     epoch,
                     patience=settings["patience"],
                     decay=settings["learning_rate_decay"],
@@ -206,30 +228,14 @@ def _run(
     }
 
 
-def read_result(workdir: Path) -> dict[str, Any]:
-    """The result.json of a finished run; InputError where there is none."""
-    path = workdir / "result.json"
-    if not path.exists():
-        raise InputError(
-            f"{path}: missing; train with `python -m experiments.train --workdir={workdir}` first"
-        )
-    return json.loads(path.read_text())
-
-
 def evaluate(workdir: Path, split: str) -> dict[str, Any]:
     """AUC and logloss of a finished run's best epoch on a split, as result.json has them."""
-    result = read_result(workdir)
+    result = teachers.read_result(workdir)
     config = result["config"]
     data = dataset(config, workdir)
-    model = build.make_model(config, encoded.open_schema(data), jax.random.key(0))
-    graphdef, state = init_state(model, make_optimizer(config["train"]["clip_norm"]), jax.random.key(0))
-    with checkpoint.open_checkpoints(workdir / "checkpoints" / "best") as best:
-        restored = checkpoint.restore(best, (state.parameters, state.statistics))
-    if restored is None:
-        raise InputError(
-            f"{workdir / 'checkpoints' / 'best'}: no checkpoint; train again in another --workdir"
-        )
-    (parameters, statistics), _ = restored
+    model = teachers.load(workdir, encoded.open_schema(data))
+    graphdef, parameters, *rest = nnx.split(model, nnx.Param, ...)
+    (statistics,) = rest
     rows = encoded.open_split(data, split)
     return evaluate_split(make_predict(graphdef), parameters, statistics, rows, config["data"]["batch_size"])
 
@@ -367,7 +373,9 @@ def _claim(workdir: Path, name: str, content: Any) -> None:
     if not path.exists():
         _write_json(path, content)
         return
-    changed = sorted(_differences(json.loads(path.read_text()), json.loads(json.dumps(content))))
+    found = _differences(json.loads(path.read_text()), json.loads(json.dumps(content)))
+    # Where a run is computed is no part of what it is.
+    changed = sorted(difference for difference in found if not difference.startswith("mesh"))
     if changed:
         raise InputError(
             f"{workdir} holds a run of another {path.stem} ({'; '.join(changed)}); choose another --workdir"

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from ektf_jax import losses, sharding
 from ektf_jax.ensemble import Ensemble, Prediction
 from ektf_jax.transfer import LossFn
+from ektf_jax.transfer.lesson import Lesson
 
 
 class TrainState(NamedTuple):
@@ -38,7 +39,7 @@ class StepMetrics(NamedTuple):
     gradient_norm: jax.Array
 
 
-TrainStep = Callable[[TrainState, ArrayLike, ArrayLike, ArrayLike], tuple[TrainState, StepMetrics]]
+TrainStep = Callable[..., tuple[TrainState, StepMetrics]]
 Predict = Callable[[nnx.State, nnx.State, ArrayLike], Prediction]
 
 
@@ -48,7 +49,7 @@ def make_optimizer(clip_norm: float) -> optax.GradientTransformation:
 
 
 def init_state(
-    model: Ensemble, optimizer: optax.GradientTransformation, key: jax.Array
+    model: nnx.Module, optimizer: optax.GradientTransformation, key: jax.Array
 ) -> tuple[nnx.GraphDef, TrainState]:
     """Split a model into its static description and the initial training state, which shares no buffers."""
     graphdef, parameters, *rest = nnx.split(model, nnx.Param, ...)
@@ -86,27 +87,27 @@ def make_train_step(
     """The jitted step: (state, ids [B, S], labels [B], learning rate) -> (state, metrics). Donates `state`.
 
     `l2` weighs (l2 / 2) * sum(table^2) over the whole embedding table, as FuxiCTR does. A batch of another
-    size (the last of an epoch) compiles once more. On a `mesh` the state stays where it lies and the
-    metrics are on every device.
+    size (the last of an epoch) compiles once more. Where teachers give lessons, theirs on the batch is a
+    fifth argument. On a `mesh` the state stays where it lies and the metrics are on every device.
     """
 
     def objective(
-        parameters: nnx.State, state: TrainState, ids: jax.Array, labels: jax.Array
+        parameters: nnx.State, state: TrainState, ids: jax.Array, labels: jax.Array, *lesson: Lesson
     ) -> tuple[jax.Array, tuple[nnx.State, losses.Terms, jax.Array, jax.Array]]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         model = nnx.merge(graphdef, parameters, state.statistics, copy=True)
         prediction = model(ids, train=True, key=key)
-        loss, terms = loss_fn(prediction, labels)
+        loss, terms = loss_fn(prediction, labels, *lesson)
         own = jnp.mean(prediction.own_losses)
         penalty = l2 / 2 * jnp.sum(model.embedding.table[...] ** 2)
         _, statistics = nnx.state(model, nnx.Param, ...)
         return loss + own + penalty, (statistics, terms, own, penalty)
 
     def step(
-        state: TrainState, ids: jax.Array, labels: jax.Array, learning_rate: jax.Array
+        state: TrainState, ids: jax.Array, labels: jax.Array, learning_rate: jax.Array, *lesson: Lesson
     ) -> tuple[TrainState, StepMetrics]:
         (loss, (statistics, terms, own, penalty)), gradients = jax.value_and_grad(objective, has_aux=True)(
-            state.parameters, state, ids, labels
+            state.parameters, state, ids, labels, *lesson
         )
         updates, optimizer_state = optimizer.update(gradients, state.optimizer)
         parameters = jax.tree.map(lambda p, u: p - learning_rate * u, state.parameters, updates)

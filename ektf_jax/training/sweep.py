@@ -2,16 +2,18 @@
 
 import contextlib
 import fcntl
+import graphlib
 import json
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from ektf_jax.errors import InputError
+from ektf_jax.errors import InputError, unknown
 from ektf_jax.summary import flops_per_sample
 from ektf_jax.training import build
 
@@ -19,9 +21,10 @@ Runs = Mapping[str, build.Config]
 
 
 class Planned(NamedTuple):
-    """A run of a sweep: "done", "running", "failed", "interrupted" or "to do", and its time in seconds.
+    """A run of a sweep: "done", "running", "failed", "blocked", "interrupted" or "to do", and its seconds.
 
-    `seconds` is what a finished run took, and for another an estimate from the finished ones, or None.
+    A run is blocked while one of its teachers has failed or is blocked. `seconds` is what a finished run
+    took, and for another an estimate from the finished ones, or None.
     """
 
     name: str
@@ -36,11 +39,12 @@ def work(
     *,
     report: Callable[[str], None] = print,
 ) -> list[str]:
-    """Train every run that is not finished, in order; returns the names of those that failed here.
+    """Train every run that is not finished, in order, teachers first; returns those that failed here.
 
     `train(name)` trains DIRECTORY/name in a process of its own, resuming what is there, and returns what
     went wrong, or None. A run that another worker is at is left to it. A failure is recorded in the run's
-    failure.json and does not stop the others; it is tried again by the next call.
+    failure.json and does not stop the others, but for those that it was to teach; it is tried again by the
+    next call.
     """
     failed: list[str] = []
     left = list(runs)
@@ -51,6 +55,16 @@ def work(
             workdir = directory / name
             if (workdir / "result.json").exists():
                 left.remove(name)
+                continue
+            missing = [
+                teacher
+                for teacher in _teachers(runs[name])
+                if not (directory / teacher / "result.json").exists()
+            ]
+            if blocking := [teacher for teacher in missing if teacher not in left]:
+                left.remove(name)
+                report(f"{name}: blocked: {blocking[0]} has no result")
+            if missing:
                 continue
             with claimed(workdir) as mine:
                 if not mine or (workdir / "result.json").exists():
@@ -75,6 +89,10 @@ def work(
 def plan(runs: Runs, directory: Path) -> list[Planned]:
     """State and time of every run, in order. Looks at DIRECTORY and writes nothing."""
     states = {name: _state(directory / name) for name in runs}
+    for name in _teachers_first(runs):
+        blocked = any(states[teacher] in ("failed", "blocked") for teacher in _teachers(runs[name]))
+        if blocked and states[name] != "done":
+            states[name] = "blocked"
     taken = {
         name: json.loads((directory / name / "result.json").read_text())["wall_seconds"]
         for name, state in states.items()
@@ -90,6 +108,13 @@ def plan(runs: Runs, directory: Path) -> list[Planned]:
         return rate * work[name]
 
     return [Planned(name, state, seconds(name)) for name, state in states.items()]
+
+
+def located(runs: Runs, name: str) -> build.Config:
+    """The config of a run with its teachers' working directories, relative to its own, for their names."""
+    config = dict(runs[name])
+    paths = tuple(os.path.relpath(teacher, name) for teacher in _teachers(config))
+    return config | {"transfer": config["transfer"] | {"teachers": paths}}
 
 
 @contextlib.contextmanager
@@ -140,3 +165,22 @@ def check(runs: Mapping[str, Any], reference: build.Config) -> None:
             build.make_loss(config)
         except InputError as error:
             raise InputError(f"run {name}: {error}") from None
+        for teacher in _teachers(config):
+            if teacher not in runs:
+                raise unknown(f"run {name}: config.transfer.teachers", teacher, runs)
+    _teachers_first(runs)
+
+
+def _teachers(config: build.Config) -> Sequence[str]:
+    """The runs of the sweep that a run learns from."""
+    return config.get("transfer", {}).get("teachers", ())
+
+
+def _teachers_first(runs: Runs) -> list[str]:
+    """The names of the runs, each after those of its teachers."""
+    teachers = {name: _teachers(run) for name, run in runs.items()}
+    try:
+        return list(graphlib.TopologicalSorter(teachers).static_order())
+    except graphlib.CycleError as error:
+        circle = " <- ".join(error.args[1])
+        raise InputError(f"config.transfer.teachers: these runs teach each other: {circle}") from None

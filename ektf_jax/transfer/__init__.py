@@ -9,6 +9,8 @@ import jax.numpy as jnp
 
 from ektf_jax import losses
 from ektf_jax.ensemble import Prediction
+from ektf_jax.transfer.dagfm import dagfm
+from ektf_jax.transfer.eckd import eckd
 from ektf_jax.transfer.kdcl import kdcl
 from ektf_jax.transfer.online_kd import online_kd
 
@@ -45,12 +47,17 @@ METHODS: dict[str, LossFn] = {
     "dml": dml,
     "online_kd": online_kd,
     "kdcl": kdcl,
+    "eckd": eckd,
+    "dagfm": dagfm,
     "none": none,
 }
 
+# Methods that learn from finished runs: their loss takes a `Lesson`, too.
+TAUGHT = ("eckd", "dagfm")
+
 
 def make(name: str, **options: Any) -> LossFn:
-    """The loss of a method: (prediction, labels) -> (scalar, Terms)."""
+    """The loss of a method: (prediction, labels) -> (scalar, Terms); of those in TAUGHT, with a `Lesson`."""
     if name not in METHODS:
         raise ValueError(f"transfer method {name!r} is unknown: use one of {', '.join(METHODS)}")
     return partial(METHODS[name], **options)

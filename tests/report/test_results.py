@@ -31,7 +31,11 @@ def test_a_run_is_what_its_config_says(write):
     [
         (result("none", [0.8]), "single MLP"),
         (result("ektf", [0.8]), "single MLP"),
-        (result("dagfm", [0.8]), "DAGFM of MLP"),
+        (result("eckd", [0.8]), "ECKD of MLP"),
+        (
+            result("dagfm", [0.8], kinds={"a": {"name": "dagfm"}}, options={"stage": "finetuning"}),
+            "DAGFM (finetuning) of DAGFM-outer",
+        ),
         (result("none", [0.8, 0.9], fusion="sum"), "plain sum of MLP"),
         (concat(2, 0.9), "plain concat of MLP"),
         (result("ektf", [0.8, 0.9]), "EKTF of MLP"),

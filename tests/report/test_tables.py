@@ -175,15 +175,20 @@ def test_table_5_has_a_row_per_method_and_divergence(write):
     write(result("online_kd", students, 0.92, kinds=LATEST, options={"divergence": "mse"}))
     options = {"variant": "general", "divergence": "kl"}
     write(result("kdcl", students, 0.94, kinds=LATEST, options=options))
-    directory = write(result("dagfm", [0.91], kinds={"dagfm": {"name": "x:DAGFM"}}))
+    write(result("eckd", [0.95]))
+    kinds = {"dagfm": {"name": "dagfm", "interaction": "inner"}}
+    write(result("dagfm", [0.5], kinds=kinds, options={"stage": "distillation"}))
+    directory = write(result("dagfm", [0.91], kinds=kinds, options={"stage": "finetuning"}))
     found = {
         row[0].text: [cell.text for cell in row[1:4]] for row in tables.table_5(results.load(directory)).rows
     }
-    assert len(found) == 2 + 8 + 2 + 1
+    assert len(found) == 2 + 8 + 1 + 3 + 1
     assert found["Online KD (MSE)"] == ["1", "0.9200", "-0.0100"]
     assert found["KDCL-General (KL)"] == ["1", "0.9400", "+0.0100"]
     assert found["KDCL-Naive (MSE)"] == ["0", "—", "—"]
-    assert found["DAGFM"] == ["1", "0.9100", "-0.0200"]
+    assert found["ECKD"] == ["1", "0.9500", "+0.0200"]
+    assert found["DAGFM-inner"] == ["1", "0.9100", "-0.0200"]
+    assert found["DAGFM-kernel"] == ["0", "—", "—"]
     assert found["EKTF"] == ["1", "0.9300", ""]
 
 

@@ -459,4 +459,5 @@ def test_student_equals_its_original_run_beside_it(case_and_record):
 
 
 def test_every_student_has_an_original():
-    assert {case.student for case in CASES.values()} == set(REGISTRY)
+    # DAGFM's is in none of these projects; test_dagfm.py has its formula.
+    assert {case.student for case in CASES.values()} == set(REGISTRY) - {"dagfm"}

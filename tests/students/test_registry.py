@@ -53,6 +53,9 @@ STUDENTS = {
     "final": ("final", TOWER),
     "final with two blocks": ("final", TOWER | {"hidden_units2": (4,), "blocks": 2}),
     "ecn": ("ecn", {"dropout": 0.2}),
+    "dagfm inner": ("dagfm", {"interaction": "inner"}),
+    "dagfm outer": ("dagfm", {"interaction": "outer"}),
+    "dagfm kernel": ("dagfm", {"interaction": "kernel", "depth": 1}),
 }
 
 

@@ -145,7 +145,8 @@ def test_an_unknown_choice_is_refused_with_the_nearest_valid_one(key, value, nea
 
 def test_a_name_near_to_nothing_lists_the_valid_ones():
     message = message_of(build.check_values, make_config(transfer__name="qqq"))
-    assert message == "config.transfer.name 'qqq' is unknown; valid: dml, ektf, kd, kdcl, none, online_kd"
+    names = "dagfm, dml, eckd, ektf, kd, kdcl, none, online_kd"
+    assert message == f"config.transfer.name 'qqq' is unknown; valid: {names}"
 
 
 @pytest.mark.parametrize("name", ["ektf", "kd", "dml"])

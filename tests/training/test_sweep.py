@@ -108,12 +108,122 @@ def test_every_config_is_checked_before_anything_is_trained(tiny_config):
 
 def test_section_4_has_its_tables_and_figures():
     runs = section4.get_config("ml1m").to_dict()["runs"]
-    assert len(runs) == 97
+    assert len(runs) == 104
     assert {run["data"]["path"] for run in runs.values()} == {"data/ml1m"}
     assert runs["ektf_without_em/latest_k3_s2024"]["transfer"]["ektf"]["examination"] is False
     assert runs["ektf/latest_k3_s2026"]["seed"] == 2026
     configs = [json.dumps(run, sort_keys=True) for run in runs.values()]
     assert len(set(configs)) == len(configs)
+
+
+@pytest.mark.parametrize("dataset", ["ml1m", "criteo", "kdd12", "ipinyou", "kkbox"])
+def test_section_4s_teachers_are_runs_of_it_and_of_the_students_seed(dataset):
+    runs = section4.get_config(dataset).to_dict()["runs"]
+    taught = {name: run for name, run in runs.items() if run["transfer"]["teachers"]}
+    assert len(taught) == 7
+    for run in taught.values():
+        for teacher in run["transfer"]["teachers"]:
+            assert runs[teacher]["seed"] == run["seed"]
+            assert runs[teacher]["data"]["path"] == run["data"]["path"]
+            assert runs[teacher]["embedding"]["dim"] == run["embedding"]["dim"]
+    teacher = runs["dagfm_finetuning/outer_k1_s2024"]["transfer"]["teachers"]
+    assert teacher == ("dagfm_distillation/outer_k1_s2024",)
+    students = [runs[f"dagfm_{stage}/outer_k1_s2024"]["ensemble"] for stage in ("distillation", "finetuning")]
+    assert students[0] == students[1]
+
+
+NO_DATA = {"data": {"path": "nowhere"}}  # without which there is no estimate of time
+
+
+def taught_by(*teachers):
+    return NO_DATA | {"transfer": {"teachers": teachers}}
+
+
+# In the order of a config: by name.
+CHAIN = {"a/student": taught_by("b"), "b": taught_by("c", "d"), "c": NO_DATA, "d": NO_DATA}
+
+
+def test_teachers_are_trained_first(tmp_path, reports):
+    trained = []
+
+    def train(name):
+        trained.append(name)
+        finish(tmp_path, name)
+
+    assert sweep.work(CHAIN, tmp_path, train, report=reports.append) == []
+    assert trained == ["c", "d", "b", "a/student"]
+
+
+def test_a_failing_teacher_blocks_its_students_and_nothing_else(tmp_path, reports):
+    trained = []
+
+    def train(name):
+        trained.append(name)
+        if name == "c":
+            return "exit status 1"
+        return finish(tmp_path, name)
+
+    assert sweep.work(CHAIN, tmp_path, train, report=reports.append) == ["c"]
+    assert trained == ["c", "d"]
+    assert "b: blocked: c has no result" in reports
+    assert "a/student: blocked: b has no result" in reports
+    assert not (tmp_path / "b" / "failure.json").exists()
+    states = {run.name: run.state for run in sweep.plan(CHAIN, tmp_path)}
+    assert states == {"a/student": "blocked", "b": "blocked", "c": "failed", "d": "done"}
+
+    # It is tried again by the next call, and then its students are trained.
+    assert sweep.work(CHAIN, tmp_path, lambda name: finish(tmp_path, name), report=reports.append) == []
+    assert {run.state for run in sweep.plan(CHAIN, tmp_path)} == {"done"}
+
+
+def test_a_student_waits_for_a_teacher_that_another_worker_trains(tmp_path, reports):
+    with sweep.claimed(tmp_path / "c"):
+        trained = []
+        sweep.work(CHAIN, tmp_path, lambda name: trained.append(name) or finish(tmp_path, name), report=print)
+    assert trained == ["d"]
+    assert sweep.plan(CHAIN, tmp_path)[0].state == "to do"
+
+
+def test_workers_that_share_teachers_and_students_do_each_run_once(tmp_path, reports):
+    runs = {f"a{i}": taught_by(f"b{i % 2}") for i in range(6)} | {f"b{i}": {} for i in range(2)}
+    trained, lock = [], threading.Lock()
+
+    def train(name):
+        with lock:
+            trained.append(name)
+        assert all((tmp_path / teacher / "result.json").exists() for teacher in sweep._teachers(runs[name]))
+        time.sleep(0.02)
+        finish(tmp_path, name)
+
+    options = {"args": (runs, tmp_path, train), "kwargs": {"report": reports.append}}
+    workers = [threading.Thread(target=sweep.work, **options) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(trained) == sorted(runs)
+    assert not any("blocked" in line for line in reports)
+
+
+def test_teachers_become_paths_from_the_students_directory():
+    found = sweep.located(
+        {"a/b/student": taught_by("a/teacher", "c"), "a/teacher": {}, "c": {}}, "a/b/student"
+    )
+    assert found["transfer"]["teachers"] == ("../../teacher", "../../../c")
+
+
+def test_teachers_that_are_no_runs_and_circles_are_refused(tiny_config):
+    def taught(teacher):
+        config = tiny_config()
+        config["ensemble"]["num_students"] = 1
+        config["transfer"] |= {"name": "eckd", "teachers": (teacher,)}
+        return config
+
+    reference = base.get_config().to_dict()
+    with pytest.raises(InputError, match=r"run two: config.transfer.teachers 'on' .*did you mean 'one'"):
+        sweep.check({"one": tiny_config(), "two": taught("on")}, reference)
+    with pytest.raises(InputError, match=r"these runs teach each other: \w+ <- \w+ <- \w+"):
+        sweep.check({"one": taught("two"), "two": taught("one")}, reference)
 
 
 CONFIG = """
@@ -131,9 +241,16 @@ def get_config():
     run.embedding.dim = 4
     run.ensemble.students.mlp.hidden_units = (8,)
     run.train.max_epochs = 1
+    run.ensemble.num_students = 1
     missing = copy.deepcopy(run)
     missing.data.path = "nowhere"
-    return ml_collections.ConfigDict({"runs": {"group/good": run, "group/missing": missing}})
+    student = copy.deepcopy(run)
+    student.transfer.name = "eckd"
+    student.transfer.teachers = ("group/good",)
+    blocked = copy.deepcopy(student)
+    blocked.transfer.teachers = ("group/missing",)
+    runs = {"group/good": run, "group/missing": missing, "a": student, "blocked": blocked}
+    return ml_collections.ConfigDict({"runs": runs})
 """
 
 
@@ -149,6 +266,9 @@ def test_the_command_line_trains_reports_failures_and_lists(tmp_path):
     first = run()
     assert first.returncode == 1, first.stderr
     assert (tmp_path / "out/group/good/result.json").exists()
+    taught = json.loads((tmp_path / "out/a/result.json").read_text())
+    assert taught["config"]["transfer"]["teachers"] == ["../group/good"]
+    assert not (tmp_path / "out/blocked").exists()
     failure = json.loads((tmp_path / "out/group/missing/failure.json").read_text())
     assert "exit status 2: error: nowhere: no such directory" in failure["reason"]
     assert "failed here: group/missing" in first.stdout
@@ -156,4 +276,5 @@ def test_the_command_line_trains_reports_failures_and_lists(tmp_path):
     listed = run("--list")
     assert listed.returncode == 0
     assert "group/good" in listed.stdout
-    assert "1 of 2 done" in listed.stdout
+    assert "2 of 4 done" in listed.stdout
+    assert "blocked        blocked" in listed.stdout

@@ -1,0 +1,71 @@
+"""Directed acyclic graph factorization machine, the student of KD-DAGFM (Tian et al., 2023)."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ektf_jax.students.layers import check_choice, check_count, linear
+
+INTERACTIONS = ("inner", "outer", "kernel")
+
+
+class DAGFM(nnx.Module):
+    """Fields are nodes that pass messages to themselves and later fields: [B, F, D] -> logits [B].
+
+    With h_1 a linear mixture of the embeddings over fields, layer t makes
+    h_{t+1, j} = h_{1, j} * sum_{i <= j} W_tij h_{t, i}: interactions of order t + 1. The D x D matrix W_tij
+    is diagonal ("inner"), of rank one ("outer") or full ("kernel"). The logit is linear in the sums over D
+    of all states. The authors' DAGFM, whose code has "inner" and "outer"; the mixture starts as the
+    identity, the other weights Xavier normal with gain sqrt(2).
+    """
+
+    def __init__(
+        self,
+        num_fields: int,
+        embedding_dim: int,
+        *,
+        interaction: str = "outer",
+        depth: int = 3,
+        rngs: nnx.Rngs,
+    ):
+        check_choice("interaction", interaction, INTERACTIONS)
+        check_count("depth", depth)
+        self.interaction = interaction
+        self.mixture = nnx.Param(jnp.eye(num_fields))
+        self.output = linear(num_fields * (depth + 1), 1, rngs=rngs)
+        if embedding_dim < 1:
+            raise ValueError("interactions need an embedding dimension of at least 1")
+        deviation = math.sqrt(2 / (num_fields * embedding_dim))
+
+        def weights(*shape: int) -> nnx.List:
+            return nnx.List(
+                nnx.Param(deviation * jax.random.normal(rngs.params(), shape)) for _ in range(depth)
+            )
+
+        pairs = (num_fields, num_fields, embedding_dim)
+        self.weights = weights(*pairs, embedding_dim) if interaction == "kernel" else weights(*pairs)
+        if interaction == "outer":
+            self.directions = weights(*pairs)
+
+    def __call__(
+        self, embeddings: jax.Array, *, train: bool = False, key: jax.Array | None = None
+    ) -> jax.Array:
+        first = jnp.einsum("gf,bfd->bgd", self.mixture[...], embeddings)
+        edges = jnp.triu(jnp.ones(self.mixture.shape, embeddings.dtype))  # from field i to field j >= i
+        state, sums = first, [jnp.sum(first, axis=-1)]
+        for layer in range(len(self.weights)):
+            state = first * self._messages(state, edges, layer)
+            sums.append(jnp.sum(state, axis=-1))
+        return self.output(jnp.concatenate(sums, axis=1))[:, 0]
+
+    def _messages(self, state: jax.Array, edges: jax.Array, layer: int) -> jax.Array:
+        """Sum over i <= j of W_ij state_i for every field j. [B, F, D] -> [B, F, D]."""
+        weights = self.weights[layer][...]
+        if self.interaction == "kernel":
+            return jnp.einsum("bid,ijde,ij->bje", state, weights, edges)
+        if self.interaction == "inner":
+            return jnp.einsum("bid,ijd,ij->bjd", state, weights, edges)
+        scales = jnp.einsum("bid,ijd,ij->bij", state, weights, edges)
+        return jnp.einsum("bij,ijd->bjd", scales, self.directions[layer][...])

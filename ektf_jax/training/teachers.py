@@ -1,0 +1,190 @@
+"""Finished runs, and learning from them: their models, what they say of a batch, what their pupils need."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from jax.typing import ArrayLike
+
+from ektf_jax import sharding, transfer
+from ektf_jax.data.encoded import Split
+from ektf_jax.data.loader import evaluation_batches
+from ektf_jax.data.schema import Schema
+from ektf_jax.ensemble import Ensemble
+from ektf_jax.errors import InputError
+from ektf_jax.training import build, checkpoint
+from ektf_jax.training.step import Predict
+from ektf_jax.transfer.eckd import Pupil, distillation
+from ektf_jax.transfer.lesson import Lesson
+
+Teach = Callable[[ArrayLike], Lesson]
+
+
+class Fixed(nnx.Variable):
+    """A value that is saved with the model and not trained."""
+
+
+def read_result(workdir: Path) -> dict[str, Any]:
+    """The result.json of a finished run; InputError where there is none."""
+    path = workdir / "result.json"
+    if not path.exists():
+        raise InputError(
+            f"{path}: missing; train with `python -m experiments.train --workdir={workdir}` first"
+        )
+    return json.loads(path.read_text())
+
+
+def directories(config: build.Config, workdir: Path) -> list[Path]:
+    """Where the teachers of a run are: config.transfer.teachers, relative to its working directory."""
+    if config["transfer"]["name"] not in transfer.TAUGHT:
+        return []
+    return [Path(os.path.normpath(workdir / teacher)) for teacher in config["transfer"]["teachers"]]
+
+
+def check(config: build.Config, workdir: Path, schema: Schema | None = None) -> None:
+    """Raise InputError for a teacher that is not finished or, with a schema, had data of another one."""
+    for directory in directories(config, workdir):
+        read_result(directory)
+        if schema is None:
+            continue
+        theirs = json.loads((directory / "dataset.json").read_text())["schema_sha256"]
+        if theirs != schema.fingerprint:
+            raise InputError(
+                f"{directory / 'dataset.json'}: schema_sha256 = {theirs!r} is not that of this run's data,"
+                f" {schema.fingerprint!r}; train the teacher on config.data.path ="
+                f" {config['data']['path']!r}, or name another in config.transfer.teachers"
+            )
+
+
+def load(workdir: Path, schema: Schema) -> Ensemble | Pupil:
+    """The model of a finished run, with the weights of its best epoch."""
+    config = read_result(workdir)["config"]
+    model = _untrained(config, workdir, schema, jax.random.key(0))
+    graphdef, parameters, *rest = nnx.split(model, nnx.Param, ...)
+    (statistics,) = rest
+    with checkpoint.open_checkpoints(workdir / "checkpoints" / "best") as best:
+        restored = checkpoint.restore(best, (parameters, statistics))
+    if restored is None:
+        raise InputError(
+            f"{workdir / 'checkpoints' / 'best'}: no checkpoint; train again in another --workdir"
+        )
+    (parameters, statistics), _ = restored
+    return nnx.merge(graphdef, parameters, statistics)
+
+
+def make_model(
+    config: build.Config, workdir: Path, schema: Schema, key: jax.Array, mesh: Mesh
+) -> tuple[Ensemble | Pupil, Teach | None]:
+    """The initial model of a run with teachers, and what gives it lessons on the mesh if they do.
+
+    Raises InputError for teachers that do not suit the run.
+    """
+    model = _untrained(config, workdir, schema, key)
+    found = [(directory, student(load(directory, schema))) for directory in directories(config, workdir)]
+    teachers = [teacher for _, teacher in found]
+    if isinstance(model, Pupil):
+        if config["transfer"]["eckd"]["hint_weight"] and not model.maps:
+            raise InputError(
+                f"config.transfer.eckd.hint_weight = {config['transfer']['eckd']['hint_weight']!r}, but hints"
+                " need a hidden state of the student and of a teacher; set it to 0"
+            )
+        return model, _make_teach(teachers, model.hint_sizes, mesh)
+    ((directory, teacher),) = found
+    if config["transfer"]["dagfm"]["stage"] == "finetuning":
+        _start_from(model, teacher, directory)
+        return model, None
+    _take_embeddings(model, teacher, directory)
+    return model, _make_teach(teachers, [0], mesh)
+
+
+def distillation_loss(
+    predict: Predict,
+    teach: Teach,
+    parameters: nnx.State,
+    statistics: nnx.State,
+    split: Split,
+    batch_size: int,
+    temperature: float,
+) -> float:
+    """ECKD's criterion of early stopping: the mean of `distillation` over a split."""
+    total = 0.0
+    for ids, rows in evaluation_batches(split, batch_size):
+        prediction: Any = predict(parameters, statistics, ids)  # a Guided
+        losses = distillation(prediction, teach(ids), temperature=temperature)
+        total += float(np.sum(np.asarray(losses, np.float64)[:rows]))
+    return total / len(split.labels)
+
+
+def _untrained(config: build.Config, workdir: Path, schema: Schema, key: jax.Array) -> Ensemble | Pupil:
+    """A run's model as it is saved: ECKD's has a gate and maps, a DAGFM in distillation a fixed table."""
+    model = build.make_model(config, schema, key)
+    method = config["transfer"]["name"]
+    if method == "eckd":
+        hints = config["transfer"]["eckd"]["hint_weight"] > 0 and _hidden_size(model) > 0
+        sizes = [_size_of(directory, schema) if hints else 0 for directory in directories(config, workdir)]
+        return Pupil(model, sizes, key=jax.random.fold_in(key, 1))
+    if method == "dagfm" and config["transfer"]["dagfm"]["stage"] == "distillation":
+        model.embedding.table = Fixed(model.embedding.table[...])
+    return model
+
+
+def student(model: Ensemble | Pupil) -> Ensemble:
+    """What predicts, without what only learning from teachers needs."""
+    return model.ensemble if isinstance(model, Pupil) else model
+
+
+def _hidden_size(model: Ensemble) -> int:
+    """Units of the last hidden layer of a model that is a single student with one, else 0."""
+    return model.groups[0].hidden_size if sum(group.size for group in model.groups) == 1 else 0
+
+
+def _size_of(directory: Path, schema: Schema) -> int:
+    config = read_result(directory)["config"]
+    return _hidden_size(nnx.eval_shape(lambda: build.make_model(config, schema, jax.random.key(0))))
+
+
+def _make_teach(teachers: list[Ensemble], hint_sizes: tuple[int, ...] | list[int], mesh: Mesh) -> Teach:
+    """Jitted: ids [B, S] -> `Lesson` of the teachers, with the hidden states of those that have a size."""
+    graphdefs, states = zip(*map(nnx.split, teachers), strict=True)
+    states = jax.device_put(states, sharding.replicated(mesh))
+
+    @jax.jit
+    def teach(states: tuple[nnx.State, ...], ids: jax.Array) -> Lesson:
+        models = [nnx.merge(*parts, copy=True) for parts in zip(graphdefs, states, strict=True)]
+        hidden = (
+            model.hidden(ids)[0][0] if size else None for model, size in zip(models, hint_sizes, strict=True)
+        )
+        return Lesson(jnp.stack([model(ids).ensemble for model in models]), tuple(hidden))
+
+    return lambda ids: teach(states, ids)
+
+
+def _start_from(model: Ensemble, trained: Ensemble, directory: Path) -> None:
+    """Give an untrained model the weights of a trained one of the same shape."""
+    trained.embedding.table = nnx.Param(trained.embedding.table[...])  # fixed where it was distilled
+    ours, theirs = nnx.state(model), nnx.state(trained)
+    if jax.tree.map(jnp.shape, nnx.to_pure_dict(ours)) != jax.tree.map(jnp.shape, nnx.to_pure_dict(theirs)):
+        raise InputError(
+            f"{directory}: not a model of this run's shape, as config.transfer.dagfm.stage = 'finetuning'"
+            " goes on from; give it the same config.ensemble and config.embedding.dim"
+        )
+    nnx.update(model, theirs)
+
+
+def _take_embeddings(model: Ensemble, teacher: Ensemble, directory: Path) -> None:
+    """Give the student the teacher's shared embeddings."""
+    columns = model.embedding.table.shape[1]
+    if columns != model.embedding_dim or model.embedding_dim != teacher.embedding_dim:
+        raise InputError(
+            f"config.embedding.dim = {model.embedding_dim}, with {columns - model.embedding_dim} columns of"
+            f" the students' own, must be {teacher.embedding_dim} with none: a DAGFM is distilled over the"
+            f" embeddings of its teacher, {directory}"
+        )
+    model.embedding.table[...] = teacher.embedding.table[:, : model.embedding_dim]

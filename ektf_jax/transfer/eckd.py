@@ -1,0 +1,110 @@
+"""ECKD: "Ensembled CTR Prediction via Knowledge Distillation" (Zhu et al., 2020), pre-trained teachers."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from ektf_jax import losses
+from ektf_jax.embedding import Embedding
+from ektf_jax.ensemble import Ensemble
+from ektf_jax.students.layers import linear
+from ektf_jax.transfer.lesson import Lesson
+from ektf_jax.transfer.online_kd import student_losses
+
+
+class Guided(NamedTuple):
+    """A `Prediction` with what its student makes of M teachers: the gate [M], and hints.
+
+    A hint is the student's hidden state mapped to the size of a teacher's, [B, H]; None where there is none.
+    """
+
+    students: jax.Array
+    ensemble: jax.Array
+    own_losses: jax.Array | None
+    gate_scale: jax.Array
+    gate_bias: jax.Array
+    hints: tuple[jax.Array | None, ...]
+
+
+class Pupil(nnx.Module):
+    """A student with what it learns beside itself in ECKD: ids [B, S] -> `Guided`.
+
+    A gate over the teachers, which starts uniform, and for each teacher with a hidden state (size above 0
+    in `hint_sizes`) a linear map of the student's to it. Hints are there in training only.
+    """
+
+    def __init__(self, ensemble: Ensemble, hint_sizes: Sequence[int], *, key: jax.Array):
+        self.ensemble = ensemble
+        self.hint_sizes = tuple(hint_sizes)
+        self.gate_scale = nnx.Param(jnp.zeros(len(hint_sizes)))
+        self.gate_bias = nnx.Param(jnp.zeros(len(hint_sizes)))
+        rngs = nnx.Rngs(key)
+        width = ensemble.groups[0].hidden_size
+        self.maps = nnx.List(linear(width, size, use_bias=False, rngs=rngs) for size in hint_sizes if size)
+
+    @property
+    def embedding(self) -> Embedding:
+        return self.ensemble.embedding
+
+    def __call__(self, ids: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> Guided:
+        hints: list[jax.Array | None] = [None] * len(self.hint_sizes)
+        if train and self.maps:
+            # On a copy: the student's BatchNorm statistics shall move once.
+            hidden = nnx.clone(self.ensemble).hidden(ids, train=True, key=key)[0][0]
+            hinted = [i for i, size in enumerate(self.hint_sizes) if size]
+            for i, layer in zip(hinted, self.maps, strict=True):
+                hints[i] = layer(hidden)
+        prediction = self.ensemble(ids, train=train, key=key)
+        return Guided(*prediction, self.gate_scale[...], self.gate_bias[...], tuple(hints))
+
+
+def gate(prediction: Guided, lesson: Lesson) -> jax.Array:
+    """Weights of the teachers per sample: softmax over them of scale_i * logit_i + bias_i. -> [M, B]."""
+    scores = prediction.gate_scale[:, None] * lesson.logits + prediction.gate_bias[:, None]
+    return jax.nn.softmax(scores, axis=0)
+
+
+def distillation(prediction: Guided, lesson: Lesson, *, temperature: float) -> jax.Array:
+    """Gated cross-entropy with the teachers' soft labels, of every sample: no label is needed. -> [B].
+
+    sum_i gate_i CE(sigmoid(z_i / T), sigmoid(z / T)). On validation data it is ECKD's criterion of early
+    stopping.
+    """
+    teachers = jax.lax.stop_gradient(lesson.logits) / temperature
+    student = prediction.students[0] / temperature
+    soft = optax.sigmoid_binary_cross_entropy(
+        jnp.broadcast_to(student, teachers.shape), nnx.sigmoid(teachers)
+    )
+    return jnp.sum(gate(prediction, lesson) * soft, axis=0)
+
+
+def eckd(
+    prediction: Guided,
+    labels: jax.Array,
+    lesson: Lesson,
+    *,
+    soft_weight: float = 1.0,
+    hint_weight: float = 1.0,
+    temperature: float = 1.0,
+) -> tuple[jax.Array, losses.Terms]:
+    """L = L_CTR(p) + mean_b sum_i gate_i (soft_weight * CE_i + hint_weight * |v_i - W_i v|^2 / H_i).
+
+    One student learns from labels, and from the soft labels (see `distillation`) and hidden states v_i of
+    M teachers, weighed per sample by a gate that is learned with it. The paper's hint is the squared
+    distance; divided by its H_i dimensions here, its weight does not depend on the teacher's width. A
+    teacher without a hidden state gives no hint.
+    """
+    if prediction.students.shape[0] != 1:
+        raise ValueError(f"it is for one student, not {prediction.students.shape[0]}")
+    if not temperature > 0:
+        raise ValueError(f"temperature = {temperature} must be above 0")
+    lesson = jax.lax.stop_gradient(lesson)
+    distilled = soft_weight * distillation(prediction, lesson, temperature=temperature)
+    for weight, hint, hidden in zip(gate(prediction, lesson), prediction.hints, lesson.hidden, strict=True):
+        if hint is not None and hidden is not None:
+            distilled += hint_weight * weight * jnp.mean((hidden - hint) ** 2, axis=1)
+    return student_losses(prediction.students, labels, jnp.mean(distilled)[None])
