@@ -1,0 +1,26 @@
+"""Command lines.
+
+`python -m experiments.X` and `python -m benchmarks.X` start anew at once with the allocator's settings below,
+before anything is imported, unless GLIBC_TUNABLES says otherwise. A compiled step on a CPU takes its
+temporaries, hundreds of megabytes, anew at every call. By default each of them is mapped, zeroed page by page
+and unmapped again; kept, and in huge pages, they cost a quarter less processor time (benchmarks/step.py).
+glibc reads these settings when a process starts and at no other time.
+"""
+
+import os
+import sys
+
+KEEP_FREED_MEMORY = ":".join(
+    (
+        "glibc.malloc.hugetlb=1",
+        f"glibc.malloc.mmap_threshold={1 << 30}",
+        f"glibc.malloc.trim_threshold={1 << 40}",
+        f"glibc.malloc.top_pad={1 << 26}",
+        "glibc.malloc.arena_max=1",  # other arenas cannot hold large blocks, and map them
+    )
+)
+
+# While `python -m` imports the package of its module, this is the first argument.
+if sys.platform == "linux" and sys.argv[0] == "-m" and "GLIBC_TUNABLES" not in os.environ:
+    os.environ["GLIBC_TUNABLES"] = KEEP_FREED_MEMORY
+    os.execv(sys.executable, sys.orig_argv)

@@ -1,6 +1,5 @@
 """What every command line does the same way: user errors are one line and exit status 2."""
 
-import ctypes
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +13,6 @@ from ektf_jax.errors import InputError
 def run(main: Callable[[list[str]], Any]) -> None:
     """Runs main(argv) under absl; an InputError or a bad flag prints `error: ...` and exits with 2."""
     logging.set_verbosity(logging.WARNING)
-    keep_freed_memory()
     try:
         # absl's own parser prints a usage text and exits with 1; this one raises.
         app.run(_without_arguments(main), flags_parser=_parse)
@@ -28,23 +26,6 @@ def run(main: Callable[[list[str]], Any]) -> None:
         )
         print(f"error: {' '.join(text.split())}", file=sys.stderr)
         sys.exit(2)
-
-
-def keep_freed_memory() -> None:
-    """Make glibc reuse freed memory instead of returning it to the kernel.
-
-    A compiled step allocates its temporaries anew at every call. By default each of them is mapped, zeroed
-    page by page, and unmapped again, which costs a fifth of an ML-1M step on a CPU (benchmarks/step.py).
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # not glibc
-        return
-    mmap_threshold, trim_threshold, top_pad, arena_max = -3, -1, -2, -8
-    mallopt(mmap_threshold, 1 << 30)
-    mallopt(trim_threshold, (1 << 31) - 1)
-    mallopt(top_pad, 1 << 26)
-    mallopt(arena_max, 1)  # other arenas cannot hold large blocks, and map them
 
 
 def join(job: str) -> None:

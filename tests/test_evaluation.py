@@ -35,6 +35,25 @@ def test_auc_agrees_with_scikit_learn(seed, rows, distinct, scale, dtype):
     assert evaluation.auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
 
 
+def plain_twice_wins(labels, scores):
+    """Twice the pairs that a positive wins, ties once: each positive searched among the sorted negatives."""
+    positive = labels == 1
+    below = np.sort(scores[~positive])
+    return sum(int(np.searchsorted(below, scores[positive], side).sum()) for side in ("left", "right"))
+
+
+@given(scale=st.sampled_from([1e-45, 1e-30, 1.0, 1e30]), zeros=st.booleans(), **samples)
+@settings(deadline=None)
+def test_auc_is_the_plain_count_to_the_last_pair(seed, rows, distinct, scale, dtype, zeros):
+    labels, scores = sample(seed, rows, distinct, scale, dtype)
+    if zeros:
+        special = np.array([0.0, -0.0, np.inf, -np.inf, np.finfo(dtype).tiny, -np.finfo(dtype).max], dtype)
+        rng = np.random.default_rng(seed)
+        scores = np.where(rng.random(rows) < 0.5, rng.choice(special, rows), scores)
+    pairs = int((labels == 1).sum()) * int((labels == 0).sum())
+    assert evaluation.auc(labels, scores) == plain_twice_wins(labels, scores) / (2 * pairs)
+
+
 @given(**samples)
 @settings(deadline=None)
 def test_logloss_agrees_with_scikit_learn(seed, rows, distinct, dtype):

@@ -1,0 +1,151 @@
+"""What the benchmarks share: the shapes they run, the machine they run on, child processes, result files."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs import ektf_latest, ektf_mlp
+from ektf_jax.data.schema import Schema, make_fields
+from experiments import KEEP_FREED_MEMORY
+
+RESULTS = Path("results/benchmarks")
+LOAD_BEFORE = os.getloadavg()[0]  # of what else was running when a benchmark started
+
+# Vocabulary (with padding and out-of-vocabulary) of every field, as published; Genres has 5 slots.
+_ML1M = {
+    "UserID": 6042,
+    "Gender": 4,
+    "Age": 9,
+    "Occupation": 23,
+    "MovieID": 3643,
+    "Release": 10,
+    "Genres": 20,
+}
+_CRITEO_COUNTS = (44, 99, 122, 41, 220, 112, 80, 69, 92, 6, 27, 37, 72)
+_CRITEO_CATEGORIES = (
+    *(1446, 554, 157339, 117822, 306, 18, 11882, 630, 5, 39530, 5131, 156656, 3176),
+    *(28, 11043, 148913, 12, 4560, 2003, 5, 154564, 18, 17, 53031, 82, 40955),
+)
+_CRITEO = {f"I{i}": size for i, size in enumerate(_CRITEO_COUNTS, start=1)} | {
+    f"C{i}": size for i, size in enumerate(_CRITEO_CATEGORIES, start=1)
+}
+_KDD12 = {
+    **{"Depth": 4, "Position": 4, "Impression": 91, "DisplayURL": 22592, "AdID": 280098},
+    **{"AdvertiserID": 14417, "QueryID": 997506, "KeywordID": 358327, "TitleID": 762416},
+    **{"DescriptionID": 614456, "UserID": 1618171, "Gender": 5, "Age": 9},
+}
+_VOCABULARIES = {"ml1m": _ML1M, "criteo": _CRITEO, "kdd12": _KDD12}
+
+# What can be trained: EKTF over K MLPs on the published schema and settings of a dataset; ml1m_latest is
+# EKTF_Latest (PNN, FINAL(1B), ECN).
+SHAPES = ("ml1m", "criteo", "kdd12", "ml1m_latest")
+
+
+def config(shape: str, num_students: int) -> dict[str, Any]:
+    """The config of a shape, as experiments.train reads it."""
+    dataset, _, latest = shape.partition("_")
+    settings = (ektf_latest if latest else ektf_mlp).get_config(dataset)
+    settings.ensemble.num_students = num_students
+    return settings.to_dict()
+
+
+def schema(shape: str, rows: int = 1, held_out: int = 1) -> Schema:
+    """The published schema of a shape, with `rows` rows to train on and `held_out` in valid and in test."""
+    dataset = shape.partition("_")[0]
+    entries = [(name, size, 5 if name == "Genres" else 1) for name, size in _VOCABULARIES[dataset].items()]
+    return Schema(dataset, make_fields(entries), {"train": rows, "valid": held_out, "test": held_out}, {})
+
+
+def random_rows(schema: Schema, rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """ids int32 [rows, S] and labels float32 [rows], uniform: the most distinct features a batch can have."""
+    rng = np.random.default_rng(seed)
+    slots = [field for field in schema.fields for _ in range(field.max_len)]
+    columns = [rng.integers(field.offset + 1, field.oov + 1, rows, dtype=np.int32) for field in slots]
+    return np.stack(columns, axis=1), rng.integers(0, 2, rows).astype(np.float32)
+
+
+def spread(values: Sequence[float], digits: int = 3) -> dict[str, float]:
+    """Median, smallest and largest."""
+    ordered = {"median": np.median(values), "min": min(values), "max": max(values)}
+    return {name: round(float(value), digits) for name, value in ordered.items()} | {"count": len(values)}
+
+
+def machine() -> dict[str, Any]:
+    """The processor, its cores and memory, and how busy it was."""
+    model = platform.processor() or platform.machine()
+    if (cpuinfo := Path("/proc/cpuinfo")).exists():
+        facts = dict(line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line)
+        named = {key.strip(): value.strip() for key, value in facts.items()}
+        model = (
+            f"{named.get('model name', model)} (family {named.get('cpu family')}, model {named.get('model')})"
+        )
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "load_before": round(LOAD_BEFORE, 1),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+    }
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of Python and of packages."""
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in packages
+    }
+
+
+def child(command: Sequence[str], *, python: str = sys.executable, **options: Any) -> str:
+    """What `python command...` prints; its errors stay visible. Options are those of `subprocess.run`."""
+    finished = subprocess.run([python, *command], check=True, stdout=subprocess.PIPE, text=True, **options)
+    return finished.stdout
+
+
+def child_json(command: Sequence[str], *, python: str = sys.executable, **options: Any) -> Any:
+    """The last line that `python command...` prints, as JSON."""
+    return json.loads(child(command, python=python, **options).splitlines()[-1])
+
+
+def peer(
+    settings: dict[str, Any], schema: Schema, python: str, *, keep_freed_memory: bool = False, **task: Any
+) -> dict[str, Any]:
+    """Run benchmarks/peer.py, in an interpreter that may know nothing of ours, on a config and a schema.
+
+    `keep_freed_memory` gives it the allocator's settings that ours has.
+    """
+    ensemble, train = settings["ensemble"], settings["train"]
+    labels = list(ensemble["students"])
+    description = {
+        "fields": [(field.name, field.vocab_size, field.max_len) for field in schema.fields],
+        # Each kind's copies one after another, as in ours.
+        "students": [
+            ensemble["students"][label]
+            for turn, label in enumerate(labels)
+            for _ in range(turn, ensemble["num_students"], len(labels))
+        ],
+        "dim": settings["embedding"]["dim"],
+        "l2": settings["embedding"]["l2"],
+        "batch_size": settings["data"]["batch_size"],
+        "learning_rate": train["learning_rate"],
+        "clip_norm": train["clip_norm"],
+    }
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    if keep_freed_memory:
+        environment["GLIBC_TUNABLES"] = KEEP_FREED_MEMORY
+    text = json.dumps(description | task)
+    return child_json(["benchmarks/peer.py"], python=python, input=text, env=environment)
+
+
+def write(name: str, content: Mapping[str, Any]) -> None:
+    """Write results/benchmarks/NAME.json: the machine, the command line, and `content`."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    command = " ".join([f"python -m benchmarks.{name}", *(a for a in sys.argv[1:] if "python=" not in a)])
+    document = {"benchmark": name, "command": command, "machine": machine(), **content}
+    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")

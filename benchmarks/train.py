@@ -1,0 +1,133 @@
+"""Training steps and whole epochs, ours beside EKTF in PyTorch with FuxiCTR: results/benchmarks/train.json.
+
+    python -m benchmarks.train --peer_python=PYTHON [--cases=ml1m:1,ml1m:3,...] [--repeat=3] [--steps=15]
+
+A case is SHAPE:K. Everything runs in child processes, ours and the peer's in turn, `repeat` times each.
+Steps are on one batch in memory; epochs are `experiments.train` on an encoded dataset of random rows, without
+its evaluations, and the peer's training loop with FuxiCTR's loader on the same number of rows.
+"""
+
+import itertools
+import json
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+from benchmarks import common
+from ektf_jax.data import encoded
+
+_PEER = flags.DEFINE_string("peer_python", None, "An interpreter with torch and fuxictr.", required=True)
+_CASES = flags.DEFINE_list(
+    "cases",
+    ["ml1m:1", "ml1m:3", "ml1m:10", "ml1m_latest:3", "criteo:2", "criteo:10"],
+    "SHAPE:K, one or more.",
+)
+_REPEAT = flags.DEFINE_integer("repeat", 3, "Child processes of each side per case.")
+_STEPS = flags.DEFINE_integer("steps", 15, "Timed steps per child process.")
+_EPOCH_STEPS = flags.DEFINE_integer("epoch_steps", 40, "Steps of an epoch; 0 leaves epochs out.")
+_EPOCHS = flags.DEFINE_integer("epochs", 2, "Timed epochs per child process.")
+_WORKERS = flags.DEFINE_integer(
+    "workers", 1, "Worker processes of the peer's loader (FuxiCTR's default is 1)."
+)
+
+_MALLOC = flags.DEFINE_enum(
+    "peer_malloc", "default", ["default", "kept"], "The peer's allocator: its default, or set as ours."
+)
+
+_RATE = re.compile(r"([\d,]+) samples/s")
+
+
+def our_epochs(shape: str, num_students: int, data: Path, rows: int) -> list[float]:
+    """Seconds of each epoch but the first, which compiles, as experiments.train reports them."""
+    dataset, _, latest = shape.partition("_")
+    epochs = 1 + _EPOCHS.value
+    with tempfile.TemporaryDirectory() as workdir:
+        printed = common.child(
+            [
+                *("-m", "experiments.train", f"--workdir={workdir}"),
+                f"--config=configs/{'ektf_latest' if latest else 'ektf_mlp'}.py:{dataset}",
+                f"--config.data.path={data}",
+                f"--config.ensemble.num_students={num_students}",
+                f"--config.train.max_epochs={epochs}",
+                f"--config.train.patience={epochs}",
+            ]
+        )
+    # The rate that an epoch's line ends in is that of all epochs so far.
+    rates = [float(rate.replace(",", "")) for rate in _RATE.findall(printed)]
+    if len(rates) != epochs:
+        raise SystemExit(f"experiments.train printed {len(rates)} epochs, not {epochs}:\n{printed}")
+    totals = [epoch * rows / rate for epoch, rate in enumerate(rates, start=1)]
+    return [after - before for before, after in itertools.pairwise(totals)]
+
+
+def compare(ours: Callable[[], list[float]], peer: Callable[[], list[float]]) -> dict[str, Any]:
+    """Run both in turn; seconds of each, and how many times as fast ours is, per turn."""
+    turns = [(ours(), peer()) for _ in range(_REPEAT.value)]
+    ratios = [np.median(theirs) / np.median(mine) for mine, theirs in turns]
+    return {
+        "ours_seconds": common.spread([t for mine, _ in turns for t in mine], 4),
+        "peer_seconds": common.spread([t for _, theirs in turns for t in theirs], 4),
+        "speedup": common.spread(ratios, 2),
+    }
+
+
+def measure(shape: str, num_students: int) -> dict[str, Any]:
+    """One case: steps, and epochs if wanted."""
+    config = common.config(shape, num_students)
+    batch_size = config["data"]["batch_size"]
+    rows = _EPOCH_STEPS.value * batch_size
+    schema = common.schema(shape, rows, 2 * batch_size)
+    seen: dict[str, Any] = {}
+
+    def our_steps() -> list[float]:
+        command = ["-m", "benchmarks.step", f"--shape={shape}", f"--students={num_students}"]
+        seen["ours"] = common.child_json([*command, f"--steps={_STEPS.value}"])
+        return seen["ours"]["seconds"]
+
+    def peer(**task: Any) -> list[float]:
+        kept = _MALLOC.value == "kept"
+        seen["peer"] = common.peer(config, schema, _PEER.value, keep_freed_memory=kept, **task)
+        return seen["peer"]["seconds"]
+
+    result = {"step": compare(our_steps, lambda: peer(task="step", steps=_STEPS.value))}
+    ours, theirs = seen["ours"], seen["peer"]
+    if ours["params"] != theirs["params"]:
+        raise SystemExit(f"{shape}: {ours['params']} parameters in ours, {theirs['params']} in the peer")
+    if rows:
+        with tempfile.TemporaryDirectory() as directory:
+            data = Path(directory) / "data"
+            splits = {name: common.random_rows(schema, n) for name, n in schema.splits.items()}
+            encoded.write(data, schema, splits, None)
+            result["epoch"] = compare(
+                lambda: our_epochs(shape, num_students, data, rows),
+                lambda: peer(task="epoch", rows=rows, epochs=_EPOCHS.value, workers=_WORKERS.value),
+            )
+    return {
+        "shape": shape,
+        "students": num_students,
+        "batch_size": batch_size,
+        "epoch_rows": rows,
+        "params": ours["params"],
+        "versions": {"ours": ours["versions"], "peer": theirs["versions"]},
+        **result,
+    }
+
+
+def main(argv: list[str]) -> None:
+    """Measure every case; the file is written anew after each."""
+    del argv
+    cases = []
+    for case in _CASES.value:
+        shape, _, num_students = case.partition(":")
+        cases.append(measure(shape, int(num_students)))
+        common.write("train", {"peer_malloc": _MALLOC.value, "cases": cases})
+        print(json.dumps(cases[-1]), flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,61 @@
+"""The page says what the JSON files say."""
+
+import json
+
+from benchmarks import common, page
+
+MACHINE = {"cpu": "toy", "cores": 2, "memory_gib": 8.0, "load_before": 0.1}
+
+
+def spread(median, low, high):
+    return {"median": median, "min": low, "max": high, "count": 3}
+
+
+def write(directory, name, content):
+    document = {"benchmark": name, "command": f"python -m benchmarks.{name}", "machine": MACHINE, **content}
+    (directory / f"{name}.json").write_text(json.dumps(document))
+
+
+def test_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    case = {
+        "shape": "ml1m",
+        "students": 3,
+        "batch_size": 4096,
+        "epoch_rows": 40_960,
+        "params": 1,
+        "versions": {"ours": {"jax": "1"}, "peer": {"torch": "2"}},
+        "step": {
+            "ours_seconds": spread(0.1, 0.09, 0.12),
+            "peer_seconds": spread(0.2, 0.19, 0.22),
+            "speedup": spread(2.0, 1.9, 2.1),
+        },
+        "epoch": {
+            "ours_seconds": spread(1.25, 1.2, 1.3),
+            "peer_seconds": spread(2.0, 1.9, 2.2),
+            "speedup": spread(1.6, 1.5, 1.7),
+        },
+    }
+    write(tmp_path, "train", {"peer_malloc": "default", "cases": [case]})
+    growth = {"constant": 1.0, "per_student": 2.0, "r_squared": 0.99, "exponent": 1.0}
+    cases = [
+        {
+            "students": k,
+            "params": k,
+            "step_seconds": spread(0.1 * k, 0.1 * k, 0.1 * k),
+            "compile_seconds": 2.0 if k == 2 else 2.5,
+            "peak_mib": 100 * k,
+        }
+        for k in (2, 8, 64)
+    ]
+    fits = dict.fromkeys(("step_seconds", "compile_seconds", "peak_mib"), growth)
+    write(tmp_path, "scale_k", {"shape": "ml1m", "versions": {}, "cases": cases, "growth": fits})
+    page.main([])
+    text = (tmp_path / "README.md").read_text()
+    assert "| ML-1M, K=3 | step | 100.0 (90.0 to 120.0) | 200.0 (190.0 to 220.0) | 40,960 |" in text
+    assert "| 32,768 | 1.60 (1.50 to 1.70) | 80.0% |" in text  # ten steps in 1.25 s rather than 1.0
+    assert "| 8 | 8 | 800.0 (800.0 to 800.0) | 100.0 | 2.5 | 800 |" in text
+    assert "1.25 times as long as at K=2, and a step takes 1.00 times as long per student" in text
+    assert "Evaluation" not in text
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"train.png", "train.svg", "scale_k.png", "scale_k.svg"} <= names
