@@ -3,7 +3,8 @@
     python -m benchmarks.step --students=2,10                      what experiments.train runs, ML-1M
     python -m benchmarks.step --shape=criteo --students=2,10       on Criteo's schema and settings
     python -m benchmarks.step --students=2,10 --stack=vmap         the other stack axis
-    python -m benchmarks.step --students=2,10 --unroll=1           a scan of one copy at a time
+    python -m benchmarks.step --students=2,10 --unroll=1           a loop over copies, however few
+    python -m benchmarks.step --students=2,10 --activation=plain   BatchNorm, ReLU and dropout one by one
     python -m benchmarks.step --students=2,10 --dropout=threefry   jax.random's bits instead of hashed ones
     GLIBC_TUNABLES= python -m benchmarks.step --students=2,10      temporaries mapped anew at every step
 
@@ -22,7 +23,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from benchmarks import common
-from ektf_jax import ensemble
+from ektf_jax import activation, dropout, ensemble
 from ektf_jax.students import layers
 from ektf_jax.training import build
 from ektf_jax.training.step import init_state, make_optimizer, make_train_step
@@ -32,7 +33,8 @@ IMPORTED_AT = time.time()
 _SHAPE = flags.DEFINE_enum("shape", "ml1m", common.SHAPES, "Schema and settings.")
 _STUDENTS = flags.DEFINE_list("students", ["2", "10"], "K, one or more.")
 _STACK = flags.DEFINE_enum("stack", "auto", ensemble.STACKS, "How a group is run.")
-_UNROLL = flags.DEFINE_integer("unroll", ensemble.SCAN_UNROLL, "Copies in the body of a scan.")
+_UNROLL = flags.DEFINE_integer("unroll", ensemble.UNROLL_UP_TO, "Copies up to which no loop is made.")
+_ACTIVATION = flags.DEFINE_enum("activation", "fused", ["fused", "plain"], "How BatchNorm to dropout is run.")
 _DROPOUT = flags.DEFINE_enum("dropout", "hashed", ["hashed", "threefry"], "Where the bits come from.")
 _STEPS = flags.DEFINE_integer("steps", 15, "Timed steps.")
 
@@ -40,6 +42,15 @@ _STEPS = flags.DEFINE_integer("steps", 15, "Timed steps.")
 def threefry_dropout(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     """The textbook dropout that `ektf_jax.dropout` replaces."""
     return jax.numpy.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
+
+
+def plain_activation(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, rate: float, key: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The textbook functions that `ektf_jax.activation` replaces."""
+    mean, variance = x.mean(axis=0), x.var(axis=0)
+    z = (x - mean) * jax.lax.rsqrt(variance + activation.EPSILON) * scale + bias
+    return dropout.dropout(jax.nn.relu(z), rate, key), mean, variance
 
 
 def measure(shape: str, num_students: int, steps: int, stack: str = "auto") -> dict[str, Any]:
@@ -84,13 +95,16 @@ def main(argv: list[str]) -> None:
     """Measure every K of --students."""
     del argv
     logging.set_verbosity(logging.WARNING)
-    ensemble.SCAN_UNROLL = _UNROLL.value
+    ensemble.UNROLL_UP_TO = _UNROLL.value
+    if _ACTIVATION.value == "plain" or _DROPOUT.value == "threefry":
+        layers.norm_relu_dropout = plain_activation  # type: ignore[assignment]
     if _DROPOUT.value == "threefry":
-        layers.dropout = threefry_dropout
+        layers.dropout = dropout.dropout = threefry_dropout
     variant = {
         "stack": _STACK.value,
         "unroll": _UNROLL.value,
         "dropout": _DROPOUT.value,
+        "activation": _ACTIVATION.value,
         "glibc_tunables": os.environ.get("GLIBC_TUNABLES"),
         "device": jax.devices()[0].device_kind,
         "cores": os.cpu_count(),

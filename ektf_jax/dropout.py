@@ -18,8 +18,12 @@ def dropout(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
         return x
     if not 0 < rate < 1:
         raise ValueError(f"dropout rate {rate} is outside [0, 1)")
-    keep = hashed_bits(key, x.shape) >= jnp.uint32(round(rate * 2**32))
-    return jnp.where(keep, x / (1 - rate), 0)
+    return jnp.where(kept(key, x.shape, rate), x / (1 - rate), 0)
+
+
+def kept(key: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
+    """Which elements of an array of `shape` dropout keeps."""
+    return hashed_bits(key, shape) >= jnp.uint32(round(rate * 2**32))
 
 
 def hashed_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

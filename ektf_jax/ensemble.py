@@ -16,9 +16,9 @@ from ektf_jax.students.layers import linear
 FUSIONS = ("mean", "sum", "concat")
 STACKS = ("auto", "vmap", "scan")
 
-# Copies in the body of a scan: 4 run a quarter faster than 1 on a CPU (benchmarks/step.py --unroll=1), and
-# compile time still does not grow with K.
-SCAN_UNROLL = 4
+# Up to so many copies run one after another without a loop, which is a fifth faster on a CPU for few of them
+# (benchmarks/step.py --unroll=1); of more the scan is one loop, whose compile time does not grow with K.
+UNROLL_UP_TO = 10
 
 
 class Prediction(NamedTuple):
@@ -38,8 +38,8 @@ class StudentGroup(nnx.Module):
 
     The copies are one module whose parameters and statistics carry a leading axis of `size`. `stack` says
     how that axis is run: "vmap" makes every layer one batched product, which accelerators want; "scan"
-    runs the copies in turn, whose plain products are faster on a CPU, at a compile time that does not grow
-    with `size`; "auto" is scan on the CPU and vmap elsewhere.
+    runs the copies in turn, whose plain products are faster on a CPU; "auto" is scan on the CPU and vmap
+    elsewhere.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class StudentGroup(nnx.Module):
         if self.stack == "vmap":
             outputs, own_losses, statistics = jax.vmap(run_one)(copies)
         else:
-            unroll = min(self.size, SCAN_UNROLL)
+            unroll = self.size if self.size <= UNROLL_UP_TO else 1
             _, (outputs, own_losses, statistics) = jax.lax.scan(
                 lambda _, copy: (None, run_one(copy)), None, copies, unroll=unroll
             )

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from ektf_jax.activation import EPSILON, norm_relu_dropout
 from ektf_jax.dropout import dropout
 
 XAVIER_NORMAL = nnx.initializers.variance_scaling(1.0, "fan_avg", "normal")  # not truncated
@@ -24,7 +25,7 @@ def batch_norm_layer(width: int, *, rngs: nnx.Rngs) -> nnx.BatchNorm:
 
     Its running variance is the batch's biased one, a factor of 1 - 1/B from PyTorch's.
     """
-    return nnx.BatchNorm(width, momentum=0.9, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
+    return nnx.BatchNorm(width, momentum=0.9, epsilon=EPSILON, use_fast_variance=False, rngs=rngs)
 
 
 def layer_norm_layer(width: int, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
@@ -43,6 +44,30 @@ def drop(x: jax.Array, rate: float, *, train: bool, key: jax.Array | None) -> ja
         return x
     assert key is not None, "training needs a key for dropout"
     return dropout(x, rate, key)
+
+
+def hidden_layer(
+    x: jax.Array,
+    layer: nnx.Linear,
+    norm: nnx.BatchNorm | None,
+    rate: float,
+    *,
+    train: bool,
+    key: jax.Array | None,
+) -> jax.Array:
+    """Linear, BatchNorm if there is one, ReLU, dropout: [B, inputs] -> [B, width]."""
+    if norm is None or not train:
+        x = layer(x) if norm is None else norm(layer(x), use_running_average=True)
+        return drop(nnx.relu(x), rate, train=train, key=key)
+    assert key is not None or rate == 0, "training needs a key for dropout"
+    # BatchNorm takes the bias out again: it reaches the running mean alone, and its gradient is 0. Left to
+    # rounding, Adam would move it by whole steps.
+    x, bias = x @ layer.kernel[...], 0 if layer.bias is None else layer.bias[...]
+    assert norm.scale is not None and norm.bias is not None
+    y, mean, variance = norm_relu_dropout(x, norm.scale[...], norm.bias[...], rate, key)
+    for running, batch in ((norm.mean, mean + bias), (norm.var, variance)):
+        running[...] = norm.momentum * running[...] + (1 - norm.momentum) * batch
+    return y
 
 
 def check_rate(name: str, rate: float) -> None:
@@ -94,10 +119,8 @@ class HiddenLayers(nnx.Module):
 
     def __call__(self, x: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
         for i, layer in enumerate(self.linears):
-            x = layer(x)
-            if self.norms:
-                x = self.norms[i](x, use_running_average=not train)
-            x = drop(nnx.relu(x), self.dropout, train=train, key=_layer_key(key, i))
+            norm = self.norms[i] if self.norms else None
+            x = hidden_layer(x, layer, norm, self.dropout, train=train, key=_layer_key(key, i))
         return x
 
 

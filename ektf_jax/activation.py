@@ -1,0 +1,55 @@
+"""BatchNorm, ReLU and dropout as one function with a backward pass of its own."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from ektf_jax.dropout import kept
+
+EPSILON = 1e-5
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def norm_relu_dropout(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, rate: float, key: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """dropout(relu(BatchNorm(x))) on batch statistics: x [B, H] -> (result [B, H], mean [H], variance [H]).
+
+    Equal to the three in a row (tests). The backward pass needs x and the statistics alone, and computes the
+    rest again where it is used: less is stored for each of K students, which is what a step of a large
+    ensemble on a CPU spends its time on beside matrix products (`benchmarks/step.py --activation=plain`).
+    Mean and (biased) variance are for running statistics and carry no gradient.
+    """
+    return _forward(x, scale, bias, rate, key)[0]
+
+
+def _forward(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, rate: float, key: jax.Array
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]:
+    mean = jnp.mean(x, axis=0)
+    variance = jnp.mean((x - mean) ** 2, axis=0)
+    inverse = jax.lax.rsqrt(variance + EPSILON)
+    z = (x - mean) * (inverse * scale) + bias
+    y = jnp.where(_passes(z, rate, key), z / (1 - rate), 0)
+    return (y, mean, variance), (x, scale, bias, mean, inverse, key)
+
+
+def _backward(
+    rate: float, residuals: tuple[jax.Array, ...], cotangents: tuple[jax.Array, jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array, jax.Array, None]:
+    x, scale, bias, mean, inverse, key = residuals
+    z = (x - mean) * (inverse * scale) + bias
+    dz = jnp.where(_passes(z, rate, key), cotangents[0] / (1 - rate), 0)
+    dbias = jnp.sum(dz, axis=0)
+    dscale = inverse * jnp.sum(dz * (x - mean), axis=0)
+    centred = dz - dbias / x.shape[0] - (x - mean) * (inverse * dscale / x.shape[0])
+    return centred * (inverse * scale), dscale, dbias, None
+
+
+def _passes(z: jax.Array, rate: float, key: jax.Array) -> jax.Array:
+    positive = z > 0
+    return positive & kept(key, z.shape, rate) if rate else positive
+
+
+norm_relu_dropout.defvjp(_forward, _backward)
