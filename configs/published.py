@@ -10,7 +10,9 @@ Sources, the first that has the setting:
    belongs to the dataset are the authors'.
 3. The model's default, which is its reference implementation's.
 
-Nothing here was tuned.
+Nothing here was tuned but one thing: with its defaults (over FM, alpha = 1) CL4CTR's contrastive loss drowns the
+cross-entropy on MovieLens-1M, a validation AUC of 0.648 after two epochs; over DeepFM with alpha = 0.01, the
+only other setting that was tried, it has 0.870 after one.
 """
 
 from typing import Any
@@ -127,7 +129,7 @@ MODELS: dict[str, Options] = {
         },
         "ml1m": {"variant": "serial", "reduction_ratio": 4.0, "dropout": 0.5, "embedding_layer_norm": False},
     },
-    "cl4ctr": {"name": "cl4ctr", "_alone": {"wide": "ids"}},
+    "cl4ctr": {"name": "cl4ctr", "_alone": {"wide": "ids"}, "ml1m": {"base": "deepfm", "alpha": 0.01}},
     "eulernet": {"name": "eulernet", "shape": (20,), "layer_norm": True},
     "finalmlp": {
         "name": "finalmlp",

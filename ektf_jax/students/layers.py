@@ -63,7 +63,8 @@ def hidden_layer(
     # BatchNorm takes the bias out again: it reaches the running mean alone, and its gradient is 0. Left to
     # rounding, Adam would move it by whole steps.
     x, bias = x @ layer.kernel[...], 0 if layer.bias is None else layer.bias[...]
-    assert norm.scale is not None and norm.bias is not None
+    assert norm.scale is not None
+    assert norm.bias is not None
     y, mean, variance = norm_relu_dropout(x, norm.scale[...], norm.bias[...], rate, key)
     for running, batch in ((norm.mean, mean + bias), (norm.var, variance)):
         running[...] = norm.momentum * running[...] + (1 - norm.momentum) * batch

@@ -162,7 +162,8 @@ BEFORE_BATCH_NORM = "linears/0/bias"
 def named(tree):
     """Every leaf with its path."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
+    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    return [(path.removesuffix("/value"), leaf) for path, (_, leaf) in zip(paths, leaves, strict=True)]
 
 
 RATE, STILL = np.float32(1e-3), np.float32(0)
