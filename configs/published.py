@@ -10,9 +10,9 @@ Sources, the first that has the setting:
    belongs to the dataset are the authors'.
 3. The model's default, which is its reference implementation's.
 
-Nothing here was tuned but one thing: with its defaults (over FM, alpha = 1) CL4CTR's contrastive loss drowns the
-cross-entropy on MovieLens-1M, a validation AUC of 0.648 after two epochs; over DeepFM with alpha = 0.01, the
-only other setting that was tried, it has 0.870 after one.
+Nothing here was tuned but one thing: with its defaults (over FM, alpha = 1) CL4CTR's contrastive loss drowns
+the cross-entropy on MovieLens-1M, a validation AUC of 0.648 after two epochs; over DeepFM with alpha = 0.01,
+the only other setting that was tried, it has 0.870 after one.
 """
 
 from typing import Any
