@@ -109,7 +109,7 @@ def _run(
     )
     train_rows = len(splits["train"].labels)
     plateau = schedule.Plateau(settings["learning_rate"])
-    step, seconds, earlier = 0, 0.0, 0.0
+    step, seconds, waited, earlier = 0, 0.0, 0.0, 0.0
     began = time.perf_counter()
 
     def evaluate_on(split: str) -> dict[str, Any]:
@@ -137,6 +137,7 @@ def _run(
             "plateau": plateau._asdict(),
             "batches": batches.get_state(),
             "seconds": seconds,
+            "waited_seconds": waited,
             "wall_seconds": wall,
         }
         checkpoint.save(latest, step, state, progress)
@@ -148,7 +149,8 @@ def _run(
         if (restored := checkpoint.restore(latest, state)) is not None:
             state, progress = restored
             step = int(state.step)
-            seconds, earlier = progress["seconds"], progress["wall_seconds"]
+            seconds, waited = progress["seconds"], progress["waited_seconds"]
+            earlier = progress["wall_seconds"]
             plateau = schedule.Plateau(**progress["plateau"])
             batches.set_state(progress["batches"])
             tqdm.write(f"{workdir}: going on after step {step}")
@@ -163,7 +165,9 @@ def _run(
                 with _bar(epoch + 1, steps_per_epoch, step % steps_per_epoch) as bar:
                     started = time.perf_counter()
                     while step < (epoch + 1) * steps_per_epoch:
+                        asked = time.perf_counter()
                         ids, labels = next(batches)
+                        waited += time.perf_counter() - asked
                         lesson = () if teach is None else (teach(ids),)
                         state, metrics = train_step(state, ids, labels, learning_rate, *lesson)
                         step += 1
@@ -214,6 +218,8 @@ def _run(
         "valid": evaluate_on("valid"),
         "test": evaluate_on("test"),
         "train_samples_per_second": epoch * train_rows / seconds,
+        # The share of training time in which the loop asked for a batch that was not there yet.
+        "input_wait": waited / seconds,
         "wall_seconds": earlier + time.perf_counter() - began,
         "seed": seed,
         "dataset": {

@@ -12,7 +12,7 @@ from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.errors import InputError
 from ektf_jax.training import loop
 
-TIMINGS = ("train_samples_per_second", "wall_seconds")
+TIMINGS = ("train_samples_per_second", "input_wait", "wall_seconds")
 
 
 def without_timings(result):
