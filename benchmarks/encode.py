@@ -20,20 +20,18 @@ full files would take at the pace of the largest size, KDD12's with synthetic fi
 
 import json
 import os
-import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import app, flags
 
+from benchmarks import common
 from ektf_jax.data import encoded, generators
 
 _ROWS = flags.DEFINE_list("rows", ["1000000"], "Rows of the synthetic files, one or more sizes, rising.")
@@ -124,37 +122,20 @@ def measure(dataset: str, rows: int, beside: bool) -> dict[str, Any]:
     result: dict[str, Any] = {"dataset": dataset, "rows": rows}
     for side, done in runs.items():
         result[side] = {
-            "rows_per_second": _spread([rows / one.seconds for one, _ in done], 0),
-            "peak_gb": _spread([one.peak / 1e9 for one, _ in done], 2),
+            "rows_per_second": common.spread([rows / one.seconds for one, _ in done], 0),
+            "peak_gb": common.spread([one.peak / 1e9 for one, _ in done], 2),
             "features": done[0][1],
         }
     if beside:
         pairs = zip(runs["fuxictr"], runs["ours"], strict=True)
-        result["times_as_fast"] = _spread([theirs[0].seconds / here[0].seconds for theirs, here in pairs], 1)
+        result["times_as_fast"] = common.spread(
+            [theirs[0].seconds / here[0].seconds for theirs, here in pairs], 1
+        )
     return result
 
 
-def _spread(values: Sequence[float], digits: int) -> dict[str, Any]:
-    median, *ends = (round(of(values), digits or None) for of in (statistics.median, min, max))
-    return {"median": median, "min": ends[0], "max": ends[1]}
-
-
-def _machine() -> dict[str, Any]:
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return {
-        "cpu": names[0] if names else platform.machine(),
-        "cores": os.cpu_count(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
-        "load_before": round(os.getloadavg()[0], 1),  # of what else was running
-    }
-
-
 def _versions(beside: bool) -> dict[str, str]:
-    found = {"python": platform.python_version(), "polars": version("polars"), "numpy": version("numpy")}
+    found = common.versions("polars", "numpy")
     if beside:
         code = "from importlib.metadata import version as v; print(v('fuxictr'), v('polars'))"
         found["fuxictr"], found["polars_of_fuxictr"] = run([_PEER.value, "-c", code]).printed.split()
@@ -166,7 +147,7 @@ def main(argv: list[str]) -> None:
     del argv
     beside = _PEER.value != "none"
     sizes = [int(rows) for rows in _ROWS.value]
-    report: dict[str, Any] = {"machine": _machine(), "versions": _versions(beside), "runs": []}
+    report: dict[str, Any] = {"machine": common.machine(), "versions": _versions(beside), "runs": []}
     for place, rows in enumerate(sizes):
         for dataset in FULL:
             one = measure(dataset, rows, beside and place == 0 and dataset == "criteo")

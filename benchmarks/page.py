@@ -340,13 +340,13 @@ def _bars(labels: Sequence[str], values: Sequence[float], title: str) -> Figure:
 def _provenance(result: Result, versions: dict[str, dict[str, str]]) -> Text:
     """The command, the machine and the versions of both sides."""
     machine = result["machine"]
-    memory = f"{machine['memory_gib']} GiB" if "memory_gib" in machine else f"{machine['memory_gb']} GB"
     sides = [
         f"{side + ': ' if side else ''}{', '.join(f'{name} {version}' for name, version in found.items())}"
         for side, found in versions.items()
     ]
     command = f"`{result['command']}`. " if "command" in result else ""
-    where = f"{machine['cpu']}, {machine['cores']} cores, {memory}, load {machine['load_before']}"
+    memory, load = machine["memory_gib"], machine["load_before"]
+    where = f"{machine['cpu']}, {machine['cores']} cores, {memory} GiB, load {load}"
     return Text(f"{command}{where}. {'; '.join(sides)}.")
 
 
