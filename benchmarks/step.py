@@ -5,6 +5,7 @@
     python -m benchmarks.step --students=2,10 --stack=vmap         the other stack axis
     python -m benchmarks.step --students=2,10 --unroll=1           a loop over copies, however few
     python -m benchmarks.step --students=2,10 --activation=plain   BatchNorm, ReLU and dropout one by one
+    python -m benchmarks.step --students=2,10 --products=bfloat16  factors of products rounded to bfloat16
     python -m benchmarks.step --students=2,10 --dropout=threefry   jax.random's bits instead of hashed ones
     GLIBC_TUNABLES= python -m benchmarks.step --students=2,10      temporaries mapped anew at every step
 
@@ -23,7 +24,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from benchmarks import common
-from ektf_jax import activation, dropout, ensemble
+from ektf_jax import activation, dropout, ensemble, products
 from ektf_jax.students import layers
 from ektf_jax.training import build
 from ektf_jax.training.step import init_state, make_optimizer, make_train_step
@@ -35,6 +36,7 @@ _STUDENTS = flags.DEFINE_list("students", ["2", "10"], "K, one or more.")
 _STACK = flags.DEFINE_enum("stack", "auto", ensemble.STACKS, "How a group is run.")
 _UNROLL = flags.DEFINE_integer("unroll", ensemble.UNROLL_UP_TO, "Copies up to which no loop is made.")
 _ACTIVATION = flags.DEFINE_enum("activation", "fused", ["fused", "plain"], "How BatchNorm to dropout is run.")
+_PRODUCTS = flags.DEFINE_enum("products", "float32", products.PRODUCTS, "What dense layers multiply in.")
 _DROPOUT = flags.DEFINE_enum("dropout", "hashed", ["hashed", "threefry"], "Where the bits come from.")
 _STEPS = flags.DEFINE_integer("steps", 15, "Timed steps.")
 
@@ -53,10 +55,11 @@ def plain_activation(
     return dropout.dropout(jax.nn.relu(z), rate, key), mean, variance
 
 
-def measure(shape: str, num_students: int, steps: int, stack: str = "auto") -> dict[str, Any]:
+def measure(shape: str, num_students: int, steps: int) -> dict[str, Any]:
     """Time the step of one K."""
     config = common.config(shape, num_students)
-    config["ensemble"]["stack"] = stack
+    config["ensemble"]["stack"] = _STACK.value
+    config["ensemble"]["products"] = _PRODUCTS.value
     schema = common.schema(shape)
     batch_size = config["data"]["batch_size"]
     ids, labels = common.random_rows(schema, batch_size)
@@ -103,6 +106,7 @@ def main(argv: list[str]) -> None:
     variant = {
         "stack": _STACK.value,
         "unroll": _UNROLL.value,
+        "products": _PRODUCTS.value,
         "dropout": _DROPOUT.value,
         "activation": _ACTIVATION.value,
         "glibc_tunables": os.environ.get("GLIBC_TUNABLES"),
@@ -111,7 +115,7 @@ def main(argv: list[str]) -> None:
         "versions": common.versions("jax", "jaxlib", "flax", "optax"),
     }
     for num_students in _STUDENTS.value:
-        found = measure(_SHAPE.value, int(num_students), _STEPS.value, _STACK.value)
+        found = measure(_SHAPE.value, int(num_students), _STEPS.value)
         print(json.dumps(found | variant), flush=True)
 
 

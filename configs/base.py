@@ -42,6 +42,8 @@ def get_config() -> ml_collections.ConfigDict:
                 },
                 "fusion": "mean",  # mean | sum | concat (concat with transfer.name=none only)
                 "stack": "auto",  # vmap | scan | auto: scan on a CPU, vmap elsewhere
+                # Of dense layers; bfloat16 rounds the factors alone, and sums in float32.
+                "products": "float32",
             },
             "transfer": {
                 # ektf | kd | dml | online_kd | kdcl | eckd | dagfm | none; each reads the options under its

@@ -62,7 +62,8 @@ def hidden_layer(
     assert key is not None or rate == 0, "training needs a key for dropout"
     # BatchNorm takes the bias out again: it reaches the running mean alone, and its gradient is 0. Left to
     # rounding, Adam would move it by whole steps.
-    x, bias = x @ layer.kernel[...], 0 if layer.bias is None else layer.bias[...]
+    x = layer.dot_general(x, layer.kernel[...], (((1,), (0,)), ((), ())))
+    bias = 0 if layer.bias is None else layer.bias[...]
     assert norm.scale is not None
     assert norm.bias is not None
     y, mean, variance = norm_relu_dropout(x, norm.scale[...], norm.bias[...], rate, key)

@@ -20,6 +20,7 @@ from ektf_jax.data.schema import Schema
 from ektf_jax.data.synthetic import SyntheticSpec
 from ektf_jax.ensemble import FUSIONS, STACKS, Ensemble, Prediction
 from ektf_jax.errors import InputError, unknown
+from ektf_jax.products import PRODUCTS, use_bfloat16
 from ektf_jax.students import REGISTRY
 from ektf_jax.transfer.eckd import Guided
 from ektf_jax.transfer.lesson import Lesson
@@ -86,6 +87,7 @@ def check_values(config: Config) -> None:
     for key, value, valid in (
         ("ensemble.fusion", ensemble["fusion"], FUSIONS),
         ("ensemble.stack", ensemble["stack"], STACKS),
+        ("ensemble.products", ensemble["products"], PRODUCTS),
         ("transfer.name", config["transfer"]["name"], transfer.METHODS),
     ):
         if value not in valid:
@@ -219,19 +221,28 @@ def make_model(config: Config, schema: Schema, key: jax.Array, *, mesh: Mesh | N
     """The ensemble of a checked config, initialised from `key`; on a mesh, one that it can split."""
     ensemble = config["ensemble"]
     shape = mesh.shape if mesh is not None else {sharding.STUDENT: 1, sharding.TABLE: 1}
+    # A scan runs the copies in turn, each over all devices.
+    stack = "vmap" if shape[sharding.STUDENT] > 1 else ensemble["stack"]
+    if ensemble["products"] == "bfloat16" and stack == "vmap" and jax.default_backend() == "cpu":
+        raise InputError(
+            "config.ensemble.products = 'bfloat16': XLA has no batched bfloat16 products on a CPU, which a"
+            " vmapped stack needs; use config.ensemble.stack = 'scan' and config.mesh.student = 1"
+        )
     try:
-        return Ensemble(
+        model = Ensemble(
             schema,
             make_students(config),
             embedding_dim=config["embedding"]["dim"],
             fusion=ensemble["fusion"],
-            # A scan runs the copies in turn, each over all devices.
-            stack="vmap" if shape[sharding.STUDENT] > 1 else ensemble["stack"],
+            stack=stack,
             table_shards=shape[sharding.TABLE],
             key=key,
         )
     except ValueError as error:  # a student that this number of fields does not suit
         raise InputError(f"config.ensemble.students: {error}") from None
+    if ensemble["products"] == "bfloat16":
+        use_bfloat16(model)
+    return model
 
 
 def make_mesh(config: Config) -> Mesh:
