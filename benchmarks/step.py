@@ -6,6 +6,7 @@
     python -m benchmarks.step --students=2,10 --unroll=1           a loop over copies, however few
     python -m benchmarks.step --students=2,10 --activation=plain   BatchNorm, ReLU and dropout one by one
     python -m benchmarks.step --students=2,10 --products=bfloat16  factors of products rounded to bfloat16
+    python -m benchmarks.step --students=2,10 --compiler=default   XLA's own choice of a library for products
     python -m benchmarks.step --students=2,10 --dropout=threefry   jax.random's bits instead of hashed ones
     GLIBC_TUNABLES= python -m benchmarks.step --students=2,10      temporaries mapped anew at every step
 
@@ -26,7 +27,7 @@ from absl import app, flags, logging
 from benchmarks import common
 from ektf_jax import activation, dropout, ensemble, products
 from ektf_jax.students import layers
-from ektf_jax.training import build
+from ektf_jax.training import build, compiler
 from ektf_jax.training.step import init_state, make_optimizer, make_train_step
 
 IMPORTED_AT = time.time()
@@ -38,6 +39,7 @@ _UNROLL = flags.DEFINE_integer("unroll", ensemble.UNROLL_UP_TO, "Copies up to wh
 _ACTIVATION = flags.DEFINE_enum("activation", "fused", ["fused", "plain"], "How BatchNorm to dropout is run.")
 _PRODUCTS = flags.DEFINE_enum("products", "float32", products.PRODUCTS, "What dense layers multiply in.")
 _DROPOUT = flags.DEFINE_enum("dropout", "hashed", ["hashed", "threefry"], "Where the bits come from.")
+_COMPILER = flags.DEFINE_enum("compiler", "tuned", ["tuned", "default"], "XLA's options.")
 _STEPS = flags.DEFINE_integer("steps", 15, "Timed steps.")
 
 
@@ -66,7 +68,13 @@ def measure(shape: str, num_students: int, steps: int) -> dict[str, Any]:
     model = build.make_model(config, schema, jax.random.key(0))
     optimizer = make_optimizer(config["train"]["clip_norm"])
     graphdef, state = init_state(model, optimizer, jax.random.key(1))
-    step = make_train_step(graphdef, optimizer, build.make_loss(config), l2=config["embedding"]["l2"])
+    step = make_train_step(
+        graphdef,
+        optimizer,
+        build.make_loss(config),
+        l2=config["embedding"]["l2"],
+        compiler_options=compiler.options(_PRODUCTS.value) if _COMPILER.value == "tuned" else None,
+    )
     learning_rate = np.float32(config["train"]["learning_rate"])
     jax.block_until_ready(state)
     built_at = time.time()
@@ -107,6 +115,7 @@ def main(argv: list[str]) -> None:
         "stack": _STACK.value,
         "unroll": _UNROLL.value,
         "products": _PRODUCTS.value,
+        "compiler": _COMPILER.value,
         "dropout": _DROPOUT.value,
         "activation": _ACTIVATION.value,
         "glibc_tunables": os.environ.get("GLIBC_TUNABLES"),

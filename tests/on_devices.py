@@ -22,7 +22,7 @@ from ektf_jax.data.encoded import Split
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.students import MLP, PNN
-from ektf_jax.training import loop, step
+from ektf_jax.training import compiler, loop, step
 from experiments import cli
 
 STEPS, BATCH = 50, 64
@@ -53,7 +53,10 @@ def losses(shape: list[int]) -> dict[str, Any]:
     )
     optimizer = step.make_optimizer(10.0)
     graphdef, state = step.init_state_on(mesh, make_model, optimizer, jax.random.key(1))
-    train_step = step.make_train_step(graphdef, optimizer, transfer.make("ektf"), l2=0.01, mesh=mesh)
+    options = compiler.options("float32")
+    train_step = step.make_train_step(
+        graphdef, optimizer, transfer.make("ektf"), l2=0.01, mesh=mesh, compiler_options=options
+    )
     gather = sharding.make_gather(mesh)
     batches, _ = loader.training_batches(split, BATCH, seed=0, epochs=5, gather=gather)
     ids, _ = next(loader.evaluation_batches(split, BATCH))

@@ -17,6 +17,7 @@ from ektf_jax.students.layers import (
     dropout_keys,
     flatten,
     linear,
+    norm_relu_drop,
 )
 
 
@@ -71,11 +72,12 @@ class FactorizedBlock(nnx.Module):
         for i, layer in enumerate(self.linears):
             kept, other = jnp.split(layer(x), 2, axis=1)
             x = jnp.concatenate([kept, other * kept], axis=1)
-            if self.norms:
-                x = self.norms[i](x, use_running_average=not train)
+            norm = self.norms[i] if self.norms else None
             if self.activation == "relu":
-                x = nnx.relu(x)
-            x = drop(x, self.dropout, train=train, key=keys[i])
+                x = norm_relu_drop(x, norm, self.dropout, train=train, key=keys[i])
+            else:
+                x = x if norm is None else norm(x, use_running_average=not train)
+                x = drop(x, self.dropout, train=train, key=keys[i])
         return self.output(x)[:, 0]
 
 

@@ -57,17 +57,36 @@ def hidden_layer(
 ) -> jax.Array:
     """Linear, BatchNorm if there is one, ReLU, dropout: [B, inputs] -> [B, width]."""
     if norm is None or not train:
-        x = layer(x) if norm is None else norm(layer(x), use_running_average=True)
-        return drop(nnx.relu(x), rate, train=train, key=key)
-    assert key is not None or rate == 0, "training needs a key for dropout"
+        return norm_relu_drop(layer(x), norm, rate, train=train, key=key)
     # BatchNorm takes the bias out again: it reaches the running mean alone, and its gradient is 0. Left to
     # rounding, Adam would move it by whole steps.
     x = layer.dot_general(x, layer.kernel[...], (((1,), (0,)), ((), ())))
-    bias = 0 if layer.bias is None else layer.bias[...]
+    bias = None if layer.bias is None else layer.bias[...]
+    return norm_relu_drop(x, norm, rate, train=train, key=key, bias=bias)
+
+
+def norm_relu_drop(
+    x: jax.Array,
+    norm: nnx.BatchNorm | None,
+    rate: float,
+    *,
+    train: bool,
+    key: jax.Array | None,
+    bias: jax.Array | None = None,
+) -> jax.Array:
+    """BatchNorm if there is one, ReLU, dropout: [B, width] -> [B, width].
+
+    `bias` [width] is what x was left without in training; the running mean counts it.
+    """
+    if norm is None or not train:
+        x = x if norm is None else norm(x, use_running_average=True)
+        return drop(nnx.relu(x), rate, train=train, key=key)
+    assert key is not None or rate == 0, "training needs a key for dropout"
     assert norm.scale is not None
     assert norm.bias is not None
     y, mean, variance = norm_relu_dropout(x, norm.scale[...], norm.bias[...], rate, key)
-    for running, batch in ((norm.mean, mean + bias), (norm.var, variance)):
+    mean = mean if bias is None else mean + bias
+    for running, batch in ((norm.mean, mean), (norm.var, variance)):
         running[...] = norm.momentum * running[...] + (1 - norm.momentum) * batch
     return y
 

@@ -25,7 +25,7 @@ from ektf_jax.data import encoded, loader, synthetic
 from ektf_jax.data.schema import SPLITS, Schema
 from ektf_jax.ensemble import count_parameters
 from ektf_jax.errors import InputError
-from ektf_jax.training import build, checkpoint, schedule, teachers
+from ektf_jax.training import build, checkpoint, compiler, schedule, teachers
 from ektf_jax.training.evaluate import evaluate_split
 from ektf_jax.training.step import (
     StepMetrics,
@@ -97,7 +97,12 @@ def _run(
     else:
         graphdef, state = init_state_on(mesh, partial(make_model, mesh=mesh), optimizer, dropout_key)
     train_step = make_train_step(
-        graphdef, optimizer, build.make_loss(config), l2=config["embedding"]["l2"], mesh=mesh
+        graphdef,
+        optimizer,
+        build.make_loss(config),
+        l2=config["embedding"]["l2"],
+        mesh=mesh,
+        compiler_options=compiler.options(config["ensemble"]["products"]),
     )
     predict = make_predict(graphdef, mesh=mesh)
     batches, steps_per_epoch = loader.training_batches(

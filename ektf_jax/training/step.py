@@ -1,6 +1,6 @@
 """The training step: one pure function of (state, batch, learning rate), jitted with donated state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -83,12 +83,14 @@ def make_train_step(
     *,
     l2: float,
     mesh: Mesh | None = None,
+    compiler_options: Mapping[str, str] | None = None,
 ) -> TrainStep:
     """The jitted step: (state, ids [B, S], labels [B], learning rate) -> (state, metrics). Donates `state`.
 
     `l2` weighs (l2 / 2) * sum(table^2) over the whole embedding table, as FuxiCTR does. A batch of another
     size (the last of an epoch) compiles once more. Where teachers give lessons, theirs on the batch is a
     fifth argument. On a `mesh` the state stays where it lies and the metrics are on every device.
+    `compiler_options` are XLA's; see `ektf_jax.training.compiler`.
     """
 
     def objective(
@@ -119,7 +121,7 @@ def make_train_step(
             metrics = constrain(metrics, sharding.replicated(mesh))
         return state, metrics
 
-    return jax.jit(step, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0, compiler_options=dict(compiler_options or {}))
 
 
 def make_predict(graphdef: nnx.GraphDef, *, mesh: Mesh | None = None) -> Predict:

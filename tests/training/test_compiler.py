@@ -1,0 +1,38 @@
+"""ektf_jax.training.compiler: options that the XLA at hand knows, and that change no values."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ektf_jax.training import compiler
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    compiler._knows_eigen_products.cache_clear()
+    yield
+    compiler._knows_eigen_products.cache_clear()
+
+
+def test_products_are_the_same_with_the_options():
+    x = np.random.default_rng(0).standard_normal((257, 130)).astype(np.float32)
+    kernel = np.random.default_rng(1).standard_normal((130, 70)).astype(np.float32)
+
+    def loss(kernel, x):
+        return jnp.sum(jnp.tanh(x @ kernel))
+
+    gradient = jax.jit(jax.grad(loss), compiler_options=compiler.options("float32"))(kernel, x)
+    y = np.float64(x) @ kernel
+    np.testing.assert_allclose(gradient, np.float64(x).T @ (1 - np.tanh(y) ** 2), rtol=1e-4, atol=1e-4)
+
+
+def test_an_xla_that_does_not_know_them_gets_none(monkeypatch):
+    monkeypatch.setattr(compiler, "_EIGEN_PRODUCTS", {"xla_cpu_no_such_option": "1"})
+    assert compiler.options("float32") == {}
+
+
+def test_factors_in_bfloat16_and_accelerators_get_none(monkeypatch):
+    assert compiler.options("bfloat16") == {}
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert compiler.options("float32") == {}
