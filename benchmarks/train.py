@@ -1,8 +1,9 @@
 """Training steps and whole epochs, ours beside EKTF in PyTorch with FuxiCTR: results/benchmarks/train.json.
 
-    python -m benchmarks.train --peer_python=PYTHON [--cases=ml1m:1,ml1m:3,...] [--repeat=3] [--steps=15]
+    python -m benchmarks.train --peer_python=PYTHON [--cases=ml1m:1:60,criteo:10,...] [--repeat=3]
 
-A case is SHAPE:K. Everything runs in child processes, ours and the peer's in turn, `repeat` times each.
+A case is SHAPE:K or, with epochs of so many steps, SHAPE:K:STEPS. Everything runs in child processes, ours
+and the peer's in turn, `repeat` times each.
 Steps are on one batch in memory; epochs are `experiments.train` on an encoded dataset of random rows, without
 its evaluations, and the peer's training loop with FuxiCTR's loader on the same number of rows.
 """
@@ -24,12 +25,11 @@ from ektf_jax.data import encoded
 _PEER = flags.DEFINE_string("peer_python", None, "An interpreter with torch and fuxictr.", required=True)
 _CASES = flags.DEFINE_list(
     "cases",
-    ["ml1m:1", "ml1m:3", "ml1m:10", "ml1m_latest:3", "criteo:2", "criteo:10"],
-    "SHAPE:K, one or more.",
+    ["ml1m:1:60", "ml1m:3:40", "ml1m:10:20", "ml1m_latest:3:40", "criteo:2:20", "criteo:10"],
+    "SHAPE:K[:STEPS of an epoch], one or more.",
 )
 _REPEAT = flags.DEFINE_integer("repeat", 3, "Child processes of each side per case.")
 _STEPS = flags.DEFINE_integer("steps", 15, "Timed steps per child process.")
-_EPOCH_STEPS = flags.DEFINE_integer("epoch_steps", 40, "Steps of an epoch; 0 leaves epochs out.")
 _EPOCHS = flags.DEFINE_integer("epochs", 2, "Timed epochs per child process.")
 _WORKERS = flags.DEFINE_integer(
     "workers", 1, "Worker processes of the peer's loader (FuxiCTR's default is 1)."
@@ -76,11 +76,11 @@ def compare(ours: Callable[[], list[float]], peer: Callable[[], list[float]]) ->
     }
 
 
-def measure(shape: str, num_students: int) -> dict[str, Any]:
-    """One case: steps, and epochs if wanted."""
+def measure(shape: str, num_students: int, epoch_steps: int = 0) -> dict[str, Any]:
+    """One case: steps, and epochs of `epoch_steps` if there are any."""
     config = common.config(shape, num_students)
     batch_size = config["data"]["batch_size"]
-    rows = _EPOCH_STEPS.value * batch_size
+    rows = epoch_steps * batch_size
     schema = common.schema(shape, rows, 2 * batch_size)
     seen: dict[str, Any] = {}
 
@@ -123,8 +123,8 @@ def main(argv: list[str]) -> None:
     del argv
     cases = []
     for case in _CASES.value:
-        shape, _, num_students = case.partition(":")
-        cases.append(measure(shape, int(num_students)))
+        shape, *numbers = case.split(":")
+        cases.append(measure(shape, *map(int, numbers)))
         common.write("train", {"peer_malloc": _MALLOC.value, "cases": cases})
         print(json.dumps(cases[-1]), flush=True)
 
