@@ -15,7 +15,12 @@ from ektf_jax.training.build import student_labels
 # At K = 1 there is nobody to learn from: with these methods, and with none, it is the model alone.
 _NEED_PEERS = ("ektf", "kd", "dml", "online_kd", "kdcl")
 # What decides neither the metrics nor what is compared.
-_NOT_SETTINGS = ("seed", "data.path", "ensemble.stack", "train.log_every", "train.checkpoint_every")
+_NOT_SETTINGS = (
+    *("seed", "data.path", "ensemble.stack", "train.log_every", "train.checkpoint_every"),
+    *("mesh.data", "mesh.student", "mesh.table"),
+)
+# What a result without the key was made with: the key came later.
+_UNSAID = {"ensemble.products": "float32"}
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ def _read(path: Path, name: str) -> Run:
             method=method,
             options=options,
             fusion=ensemble["fusion"],
-            settings=_settings(config | {"transfer": {"name": method, method: options}}),
+            settings=_UNSAID | _settings(config | {"transfer": {"name": method, method: options}}),
             ensemble=_metrics(test["ensemble"]),
             students=students,
             parameters=int(result["params"]),

@@ -26,6 +26,16 @@ def test_a_run_is_what_its_config_says(write):
     assert not {"seed", "data.path", "train.log_every", "transfer.unused.weight"} & run.settings.keys()
 
 
+def test_results_from_before_a_key_and_after_it_are_of_the_same_settings(write):
+    before, after, rounded = (result("ektf", [0.8, 0.9]) for _ in range(3))
+    for made, products in ((after, "float32"), (rounded, "bfloat16")):
+        made["config"]["ensemble"]["products"] = products
+        made["config"]["mesh"] = {"data": 2, "student": 1, "table": 1}
+    directory = [write(made) for made in (before, after, rounded)][0]
+    first, second, third = results.load(directory)
+    assert first.settings == second.settings != third.settings
+
+
 @pytest.mark.parametrize(
     ("made", "label"),
     [
