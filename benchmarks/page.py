@@ -27,21 +27,25 @@ def train(result: Result) -> list[Block]:
             if what in case:
                 found = case[what]
                 samples = case["batch_size"] if what == "step" else case["epoch_rows"]
-                kept = ""
+                kept, waited = "", ""
                 if what == "epoch":
                     by_step = case["batch_size"] / case["step"]["ours_seconds"]["median"]
                     kept = f"{samples / found['ours_seconds']['median'] / by_step:.1%}"
+                    waited = f"{found['input_wait']['median']:.2%}"
                 rows.append(
                     [
                         *(_shape(case), what),
                         *(_milliseconds(found[f"{side}_seconds"]) for side in ("ours", "peer")),
                         f"{samples / found['ours_seconds']['median']:,.0f}",
-                        *(_times(found["speedup"]), kept),
+                        *(_times(found["speedup"]), kept, waited),
                     ]
                 )
     allocator = "glibc's default" if result["peer_malloc"] == "default" else "set as ours"
     table = _table(
-        ("shape", "of", "ours, ms", "peer, ms", "ours, samples/s", "times as fast", "of the step's speed"),
+        (
+            *("shape", "of", "ours, ms", "peer, ms", "ours, samples/s", "times as fast"),
+            *("of the step's speed", "waiting for rows"),
+        ),
         rows,
     )
     figure = _bars(

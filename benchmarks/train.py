@@ -42,8 +42,11 @@ _MALLOC = flags.DEFINE_enum(
 _RATE = re.compile(r"([\d,]+) samples/s")
 
 
-def our_epochs(shape: str, num_students: int, data: Path, rows: int) -> list[float]:
-    """Seconds of each epoch but the first, which compiles, as experiments.train reports them."""
+def our_epochs(shape: str, num_students: int, data: Path, rows: int) -> tuple[list[float], float]:
+    """Seconds of each epoch but the first, which compiles, and the share of them spent waiting for rows.
+
+    Both as experiments.train reports them; the share is of all epochs.
+    """
     dataset, _, latest = shape.partition("_")
     epochs = 1 + _EPOCHS.value
     with tempfile.TemporaryDirectory() as workdir:
@@ -57,12 +60,13 @@ def our_epochs(shape: str, num_students: int, data: Path, rows: int) -> list[flo
                 f"--config.train.patience={epochs}",
             ]
         )
+        input_wait = json.loads((Path(workdir) / "result.json").read_text())["input_wait"]
     # The rate that an epoch's line ends in is that of all epochs so far.
     rates = [float(rate.replace(",", "")) for rate in _RATE.findall(printed)]
     if len(rates) != epochs:
         raise SystemExit(f"experiments.train printed {len(rates)} epochs, not {epochs}:\n{printed}")
     totals = [epoch * rows / rate for epoch, rate in enumerate(rates, start=1)]
-    return [after - before for before, after in itertools.pairwise(totals)]
+    return [after - before for before, after in itertools.pairwise(totals)], input_wait
 
 
 def compare(ours: Callable[[], list[float]], peer: Callable[[], list[float]]) -> dict[str, Any]:
@@ -103,10 +107,18 @@ def measure(shape: str, num_students: int, epoch_steps: int = 0) -> dict[str, An
             data = Path(directory) / "data"
             splits = {name: common.random_rows(schema, n) for name, n in schema.splits.items()}
             encoded.write(data, schema, splits, None)
+            waits = []
+
+            def ours_epochs() -> list[float]:
+                seconds, input_wait = our_epochs(shape, num_students, data, rows)
+                waits.append(input_wait)
+                return seconds
+
             result["epoch"] = compare(
-                lambda: our_epochs(shape, num_students, data, rows),
+                ours_epochs,
                 lambda: peer(task="epoch", rows=rows, epochs=_EPOCHS.value, workers=_WORKERS.value),
             )
+            result["epoch"]["input_wait"] = common.spread(waits, 5)
     return {
         "shape": shape,
         "students": num_students,

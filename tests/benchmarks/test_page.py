@@ -34,6 +34,7 @@ def test_page(tmp_path, monkeypatch):
             "ours_seconds": spread(1.25, 1.2, 1.3),
             "peer_seconds": spread(2.0, 1.9, 2.2),
             "speedup": spread(1.6, 1.5, 1.7),
+            "input_wait": spread(0.0123, 0.01, 0.02),
         },
     }
     write(tmp_path, "train", {"peer_malloc": "default", "cases": [case]})
@@ -53,7 +54,7 @@ def test_page(tmp_path, monkeypatch):
     page.main([])
     text = (tmp_path / "README.md").read_text()
     assert "| ML-1M, K=3 | step | 100.0 (90.0 to 120.0) | 200.0 (190.0 to 220.0) | 40,960 |" in text
-    assert "| 32,768 | 1.60 (1.50 to 1.70) | 80.0% |" in text  # ten steps in 1.25 s rather than 1.0
+    assert "| 32,768 | 1.60 (1.50 to 1.70) | 80.0% | 1.23% |" in text  # ten steps in 1.25 s rather than 1.0
     assert "| 8 | 8 | 800.0 (800.0 to 800.0) | 100.0 | 2.5 | 800 |" in text
     assert "1.25 times as long as at K=2, and a step takes 1.00 times as long per student" in text
     assert "Evaluation" not in text
