@@ -31,7 +31,8 @@ def test_results_from_before_a_key_and_after_it_are_of_the_same_settings(write):
     for made, products in ((after, "float32"), (rounded, "bfloat16")):
         made["config"]["ensemble"]["products"] = products
         made["config"]["mesh"] = {"data": 2, "student": 1, "table": 1}
-    directory = [write(made) for made in (before, after, rounded)][0]
+    for made in (before, after, rounded):
+        directory = write(made)
     first, second, third = results.load(directory)
     assert first.settings == second.settings != third.settings
 
