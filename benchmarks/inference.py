@@ -16,7 +16,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from benchmarks import common
-from ektf_jax.training import build
+from ektf_jax.training import build, compiler
 from ektf_jax.training.step import init_state, make_optimizer, make_predict
 
 _PEER = flags.DEFINE_string("peer_python", None, "An interpreter with torch and fuxictr.", required=True)
@@ -32,7 +32,8 @@ def make_call(num_students: int) -> Callable[[np.ndarray], Any]:
     config = common.config(_SHAPE.value, num_students)
     model = build.make_model(config, common.schema(_SHAPE.value), jax.random.key(0))
     graphdef, state = init_state(model, make_optimizer(1.0), jax.random.key(1))
-    predict = make_predict(graphdef)
+    options = compiler.options(config["ensemble"]["products"])
+    predict = make_predict(graphdef, compiler_options=options)
     return lambda ids: jax.block_until_ready(predict(state.parameters, state.statistics, ids))
 
 

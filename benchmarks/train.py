@@ -42,8 +42,8 @@ _MALLOC = flags.DEFINE_enum(
 _RATE = re.compile(r"([\d,]+) samples/s")
 
 
-def our_epochs(shape: str, num_students: int, data: Path, rows: int) -> tuple[list[float], float]:
-    """Seconds of each epoch but the first, which compiles, and the share of them spent waiting for rows.
+def our_epochs(shape: str, num_students: int, data: Path, rows: int) -> dict[str, Any]:
+    """`seconds` of each epoch but the first, which compiles; `input_wait`, the share spent waiting for rows.
 
     Both as experiments.train reports them; the share is of all epochs.
     """
@@ -66,18 +66,24 @@ def our_epochs(shape: str, num_students: int, data: Path, rows: int) -> tuple[li
     if len(rates) != epochs:
         raise SystemExit(f"experiments.train printed {len(rates)} epochs, not {epochs}:\n{printed}")
     totals = [epoch * rows / rate for epoch, rate in enumerate(rates, start=1)]
-    return [after - before for before, after in itertools.pairwise(totals)], input_wait
+    seconds = [after - before for before, after in itertools.pairwise(totals)]
+    return {"seconds": seconds, "input_wait": input_wait}
 
 
-def compare(ours: Callable[[], list[float]], peer: Callable[[], list[float]]) -> dict[str, Any]:
-    """Run both in turn; seconds of each, and how many times as fast ours is, per turn."""
+Run = dict[str, Any]  # what one child process found, `seconds` among it
+
+
+def compare(ours: Callable[[], Run], peer: Callable[[], Run]) -> tuple[dict[str, Any], list[Run], list[Run]]:
+    """Run both in turn: seconds of each, how many times as fast ours is per turn; and all runs of each."""
     turns = [(ours(), peer()) for _ in range(_REPEAT.value)]
-    ratios = [np.median(theirs) / np.median(mine) for mine, theirs in turns]
-    return {
-        "ours_seconds": common.spread([t for mine, _ in turns for t in mine], 4),
-        "peer_seconds": common.spread([t for _, theirs in turns for t in theirs], 4),
+    ratios = [np.median(theirs["seconds"]) / np.median(mine["seconds"]) for mine, theirs in turns]
+    our_runs, peer_runs = map(list, zip(*turns, strict=True))
+    found = {
+        "ours_seconds": common.spread([t for run in our_runs for t in run["seconds"]], 4),
+        "peer_seconds": common.spread([t for run in peer_runs for t in run["seconds"]], 4),
         "speedup": common.spread(ratios, 2),
     }
+    return found, our_runs, peer_runs
 
 
 def measure(shape: str, num_students: int, epoch_steps: int = 0) -> dict[str, Any]:
@@ -86,20 +92,17 @@ def measure(shape: str, num_students: int, epoch_steps: int = 0) -> dict[str, An
     batch_size = config["data"]["batch_size"]
     rows = epoch_steps * batch_size
     schema = common.schema(shape, rows, 2 * batch_size)
-    seen: dict[str, Any] = {}
 
-    def our_steps() -> list[float]:
+    def our_steps() -> Run:
         command = ["-m", "benchmarks.step", f"--shape={shape}", f"--students={num_students}"]
-        seen["ours"] = common.child_json([*command, f"--steps={_STEPS.value}"])
-        return seen["ours"]["seconds"]
+        return common.child_json([*command, f"--steps={_STEPS.value}"])
 
-    def peer(**task: Any) -> list[float]:
+    def peer(**task: Any) -> Run:
         kept = _MALLOC.value == "kept"
-        seen["peer"] = common.peer(config, schema, _PEER.value, keep_freed_memory=kept, **task)
-        return seen["peer"]["seconds"]
+        return common.peer(config, schema, _PEER.value, keep_freed_memory=kept, **task)
 
-    result = {"step": compare(our_steps, lambda: peer(task="step", steps=_STEPS.value))}
-    ours, theirs = seen["ours"], seen["peer"]
+    step, (ours, *_), (theirs, *_) = compare(our_steps, lambda: peer(task="step", steps=_STEPS.value))
+    result = {"step": step}
     if ours["params"] != theirs["params"]:
         raise SystemExit(f"{shape}: {ours['params']} parameters in ours, {theirs['params']} in the peer")
     if rows:
@@ -107,18 +110,11 @@ def measure(shape: str, num_students: int, epoch_steps: int = 0) -> dict[str, An
             data = Path(directory) / "data"
             splits = {name: common.random_rows(schema, n) for name, n in schema.splits.items()}
             encoded.write(data, schema, splits, None)
-            waits = []
-
-            def ours_epochs() -> list[float]:
-                seconds, input_wait = our_epochs(shape, num_students, data, rows)
-                waits.append(input_wait)
-                return seconds
-
-            result["epoch"] = compare(
-                ours_epochs,
+            epoch, our_runs, _ = compare(
+                lambda: our_epochs(shape, num_students, data, rows),
                 lambda: peer(task="epoch", rows=rows, epochs=_EPOCHS.value, workers=_WORKERS.value),
             )
-            result["epoch"]["input_wait"] = common.spread(waits, 5)
+        result["epoch"] = epoch | {"input_wait": common.spread([run["input_wait"] for run in our_runs], 5)}
     return {
         "shape": shape,
         "students": num_students,

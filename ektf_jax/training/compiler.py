@@ -1,4 +1,4 @@
-"""XLA's options for the training step."""
+"""XLA's options for training steps and predictions."""
 
 import functools
 
@@ -10,7 +10,7 @@ _EIGEN_PRODUCTS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_
 
 
 def options(products: str) -> dict[str, str]:
-    """Options for a step whose dense layers multiply in `products`; {} where XLA's own are best."""
+    """Options where dense layers multiply in `products`; {} where XLA's own are best."""
     if products == "float32" and jax.default_backend() == "cpu" and _knows_eigen_products():
         return _EIGEN_PRODUCTS
     return {}

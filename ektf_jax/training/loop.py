@@ -96,15 +96,16 @@ def _run(
         state = jax.device_put(state, sharding.state_shardings(state, mesh))
     else:
         graphdef, state = init_state_on(mesh, partial(make_model, mesh=mesh), optimizer, dropout_key)
+    compiler_options = compiler.options(config["ensemble"]["products"])
     train_step = make_train_step(
         graphdef,
         optimizer,
         build.make_loss(config),
         l2=config["embedding"]["l2"],
         mesh=mesh,
-        compiler_options=compiler.options(config["ensemble"]["products"]),
+        compiler_options=compiler_options,
     )
-    predict = make_predict(graphdef, mesh=mesh)
+    predict = make_predict(graphdef, mesh=mesh, compiler_options=compiler_options)
     batches, steps_per_epoch = loader.training_batches(
         splits["train"],
         batch_size,
@@ -248,7 +249,8 @@ def evaluate(workdir: Path, split: str) -> dict[str, Any]:
     graphdef, parameters, *rest = nnx.split(model, nnx.Param, ...)
     (statistics,) = rest
     rows = encoded.open_split(data, split)
-    return evaluate_split(make_predict(graphdef), parameters, statistics, rows, config["data"]["batch_size"])
+    predict = make_predict(graphdef, compiler_options=compiler.options(config["ensemble"]["products"]))
+    return evaluate_split(predict, parameters, statistics, rows, config["data"]["batch_size"])
 
 
 def dataset(config: build.Config, workdir: Path) -> Path:

@@ -124,16 +124,20 @@ def make_train_step(
     return jax.jit(step, donate_argnums=0, compiler_options=dict(compiler_options or {}))
 
 
-def make_predict(graphdef: nnx.GraphDef, *, mesh: Mesh | None = None) -> Predict:
+def make_predict(
+    graphdef: nnx.GraphDef, *, mesh: Mesh | None = None, compiler_options: Mapping[str, str] | None = None
+) -> Predict:
     """The jitted prediction in evaluation mode: (parameters, statistics, ids [B, S]) -> `Prediction`.
 
     On a `mesh` it takes the ids as every process has them, and leaves the prediction on every device.
+    `compiler_options` are as in `make_train_step`.
     """
+    options = dict(compiler_options or {})
 
     def predict(parameters: nnx.State, statistics: nnx.State, ids: jax.Array) -> Prediction:
         return nnx.merge(graphdef, parameters, statistics, copy=True)(ids)
 
     if mesh is None:
-        return jax.jit(predict)
-    on_mesh = jax.jit(predict, out_shardings=sharding.replicated(mesh))
+        return jax.jit(predict, compiler_options=options)
+    on_mesh = jax.jit(predict, out_shardings=sharding.replicated(mesh), compiler_options=options)
     return lambda parameters, statistics, ids: on_mesh(parameters, statistics, sharding.put(mesh, ids))
