@@ -1,18 +1,23 @@
 """What the benchmarks share: the shapes they run, the machine they run on, child processes, result files."""
 
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from configs import ektf_latest, ektf_mlp
+from ektf_jax.data import encoded
 from ektf_jax.data.schema import Schema, make_fields
 from experiments import KEEP_FREED_MEMORY
 
@@ -44,6 +49,9 @@ _KDD12 = {
 }
 _VOCABULARIES = {"ml1m": _ML1M, "criteo": _CRITEO, "kdd12": _KDD12}
 
+# What an epoch's line of experiments.train ends in: the rate of all epochs so far.
+_RATE = re.compile(r"([\d,]+) samples/s")
+
 # What can be trained: EKTF over K MLPs on the published schema and settings of a dataset; ml1m_latest is
 # EKTF_Latest (PNN, FINAL(1B), ECN).
 SHAPES = ("ml1m", "criteo", "kdd12", "ml1m_latest")
@@ -70,6 +78,16 @@ def random_rows(schema: Schema, rows: int, seed: int = 0) -> tuple[np.ndarray, n
     slots = [field for field in schema.fields for _ in range(field.max_len)]
     columns = [rng.integers(field.offset + 1, field.oov + 1, rows, dtype=np.int32) for field in slots]
     return np.stack(columns, axis=1), rng.integers(0, 2, rows).astype(np.float32)
+
+
+@contextmanager
+def random_dataset(schema: Schema) -> Iterator[Path]:
+    """An encoded dataset of random rows, as long as it is needed."""
+    with tempfile.TemporaryDirectory() as directory:
+        data = Path(directory) / "data"
+        splits = {name: random_rows(schema, rows) for name, rows in schema.splits.items()}
+        encoded.write(data, schema, splits, None)
+        yield data
 
 
 def spread(values: Sequence[float], digits: int = 3) -> dict[str, float]:
@@ -111,6 +129,39 @@ def child(command: Sequence[str], *, python: str = sys.executable, **options: An
 def child_json(command: Sequence[str], *, python: str = sys.executable, **options: Any) -> Any:
     """The last line that `python command...` prints, as JSON."""
     return json.loads(child(command, python=python, **options).splitlines()[-1])
+
+
+def our_steps(shape: str, num_students: int, steps: int) -> dict[str, Any]:
+    """What benchmarks.step prints: `seconds` of each of some training steps, and more."""
+    command = ["-m", "benchmarks.step", f"--shape={shape}", f"--students={num_students}"]
+    return child_json([*command, f"--steps={steps}"])
+
+
+def our_epochs(shape: str, num_students: int, data: Path, epochs: int) -> dict[str, Any]:
+    """`seconds` of each of some epochs after one to compile; `input_wait`, the share spent waiting for rows.
+
+    Both as experiments.train reports them, without its evaluations; the share is of all epochs.
+    """
+    dataset, _, latest = shape.partition("_")
+    rows = encoded.open_schema(data).splits["train"]
+    with tempfile.TemporaryDirectory() as workdir:
+        printed = child(
+            [
+                *("-m", "experiments.train", f"--workdir={workdir}"),
+                f"--config=configs/{'ektf_latest' if latest else 'ektf_mlp'}.py:{dataset}",
+                f"--config.data.path={data}",
+                f"--config.ensemble.num_students={num_students}",
+                f"--config.train.max_epochs={1 + epochs}",
+                f"--config.train.patience={1 + epochs}",
+            ]
+        )
+        input_wait = json.loads((Path(workdir) / "result.json").read_text())["input_wait"]
+    rates = [float(rate.replace(",", "")) for rate in _RATE.findall(printed)]
+    if len(rates) != 1 + epochs:
+        raise SystemExit(f"experiments.train printed {len(rates)} epochs, not {1 + epochs}:\n{printed}")
+    totals = [epoch * rows / rate for epoch, rate in enumerate(rates, start=1)]
+    seconds = [after - before for before, after in itertools.pairwise(totals)]
+    return {"seconds": seconds, "input_wait": input_wait}
 
 
 def peer(

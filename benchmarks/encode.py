@@ -1,4 +1,4 @@
-"""Raw text to encoded dataset: experiments.prepare beside FuxiCTR 2.3, on the same synthetic Criteo_x4 files.
+"""Raw text to encoded dataset, experiments.prepare beside FuxiCTR 2.3: results/benchmarks/encode.json.
 
     python -m benchmarks.encode --peer_python=PYTHON       a Python that has FuxiCTR (the extra `peers`)
     python -m benchmarks.encode --peer_python=none --rows=1000000,10000000      ours alone, at two sizes
@@ -6,16 +6,16 @@
 Each run is a process of its own, timed from its start to its end with all imports; ours and FuxiCTR's take
 turns. FuxiCTR is run at the first size only: its memory grows with the rows.
 
-Both read train.csv, valid.csv and test.csv (8:1:1), put numbers into the same buckets, count values in train
-alone, keep those of 10 rows or more and write all three splits with ids for values; missing values and the
-bucket 0 are OOV for both, and `features` is the same. FuxiCTR counts by polars's streaming engine, then looks
-each cell up in a Python dictionary, by way of Ray with half of the cores; its Parquet files hold a column of
-int64 for each field. Ours also checks every line, takes the files' sha256, syncs the result to disk and reads
-it once more.
+Both read the same synthetic train.csv, valid.csv and test.csv (8:1:1), put numbers into the same buckets,
+count values in train alone, keep those of 10 rows or more and write all three splits with ids for values;
+missing values and the bucket 0 are OOV for both, and `features` is the same. FuxiCTR counts by polars's
+streaming engine, then looks each cell up in a Python dictionary, by way of Ray with half of the cores; its
+Parquet files hold a column of int64 for each field. Ours also checks every line, takes the files' sha256,
+syncs the result to disk and reads it once more.
 
 Peak memory: of the sums of proportional set sizes of the process and its descendants, sampled every 0.2 s, or
-the process's own maximum resident set size where that is larger. Prints JSON. `projected_minutes` is what the
-full files would take at the pace of the largest size, KDD12's with synthetic files of KDD12.
+the process's own maximum resident set size where that is larger. `projected_minutes` is what the full files
+would take at the pace of the largest size, KDD12's with synthetic files of KDD12.
 """
 
 import json
@@ -38,7 +38,6 @@ _ROWS = flags.DEFINE_list("rows", ["1000000"], "Rows of the synthetic files, one
 _REPEAT = flags.DEFINE_integer("repeat", 3, "Runs of each side and size.", lower_bound=1)
 _PEER = flags.DEFINE_string("peer_python", sys.executable, "A Python that has FuxiCTR; none leaves it out.")
 _SCRATCH = flags.DEFINE_string("scratch", None, "Where to put the files, 500 bytes a row; default: TMPDIR.")
-_OUT = flags.DEFINE_string("out", None, "A file for the JSON.")
 
 ROOT = Path(__file__).resolve().parents[1]
 FULL = {"criteo": 45_840_617, "kdd12": 149_639_105}  # rows of the official files
@@ -143,11 +142,11 @@ def _versions(beside: bool) -> dict[str, str]:
 
 
 def main(argv: list[str]) -> None:
-    """Measure every size of --rows and print the JSON."""
+    """Measure every size of --rows; write and print the JSON."""
     del argv
     beside = _PEER.value != "none"
     sizes = [int(rows) for rows in _ROWS.value]
-    report: dict[str, Any] = {"machine": common.machine(), "versions": _versions(beside), "runs": []}
+    report: dict[str, Any] = {"versions": _versions(beside), "runs": []}
     for place, rows in enumerate(sizes):
         for dataset in FULL:
             one = measure(dataset, rows, beside and place == 0 and dataset == "criteo")
@@ -157,10 +156,8 @@ def main(argv: list[str]) -> None:
     report["criteo_peak_grows_by"] = round(peaks[-1] / peaks[0] - 1, 3)
     pace = {one["dataset"]: one["ours"]["rows_per_second"]["median"] for one in report["runs"]}  # the last's
     report["projected_minutes"] = {name: round(rows / pace[name] / 60, 1) for name, rows in FULL.items()}
-    text = json.dumps(report, indent=2)
-    print(text)
-    if _OUT.value:
-        Path(_OUT.value).write_text(text + "\n")
+    common.write("encode", report)
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

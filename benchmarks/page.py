@@ -27,27 +27,17 @@ def train(result: Result) -> list[Block]:
             if what in case:
                 found = case[what]
                 samples = case["batch_size"] if what == "step" else case["epoch_rows"]
-                kept, waited = "", ""
-                if what == "epoch":
-                    by_step = case["batch_size"] / case["step"]["ours_seconds"]["median"]
-                    kept = f"{samples / found['ours_seconds']['median'] / by_step:.1%}"
-                    waited = f"{found['input_wait']['median']:.2%}"
+                waited = f"{found['input_wait']['median']:.2%}" if what == "epoch" else ""
                 rows.append(
                     [
                         *(_shape(case), what),
                         *(_milliseconds(found[f"{side}_seconds"]) for side in ("ours", "peer")),
                         f"{samples / found['ours_seconds']['median']:,.0f}",
-                        *(_times(found["speedup"]), kept, waited),
+                        *(_times(found["speedup"]), waited),
                     ]
                 )
     allocator = "glibc's default" if result["peer_malloc"] == "default" else "set as ours"
-    table = _table(
-        (
-            *("shape", "of", "ours, ms", "peer, ms", "ours, samples/s", "times as fast"),
-            *("of the step's speed", "waiting for rows"),
-        ),
-        rows,
-    )
+    header = ("shape", "of", "ours, ms", "peer, ms", "ours, samples/s", "times as fast", "waiting for rows")
     figure = _bars(
         [_shape(case) for case in result["cases"]],
         [case["step"]["speedup"]["median"] for case in result["cases"]],
@@ -62,8 +52,30 @@ def train(result: Result) -> list[Block]:
             f" uniform in each field. The peer's memory allocator is {allocator}."
         ),
         _provenance(result, result["cases"][0]["versions"]),
-        table,
+        _table(header, rows),
         Picture("train", figure, "Training speed: how many times as fast as the peer a step is."),
+    ]
+
+
+def epoch(result: Result) -> list[Block]:
+    """What epochs keep of a step's speed."""
+    rows = [
+        [
+            *(_shape(case), str(case["epoch_steps"])),
+            *(_milliseconds(case[key]) for key in ("step_seconds", "epoch_seconds")),
+            *(_percent(case["kept"], 1), _percent(case["input_wait"], 2)),
+        ]
+        for case in result["cases"]
+    ]
+    header = ("shape", "steps", "step, ms", "epoch, ms", "of the step's speed", "waiting for rows")
+    return [
+        Heading("Epochs beside steps"),
+        Text(
+            "Steps on one batch in memory, and epochs of `experiments.train`, in turn: of the step's speed is"
+            " the time of an epoch's steps by the time of the epoch, medians within a turn."
+        ),
+        _provenance(result, {"": result["versions"]}),
+        _table(header, rows),
     ]
 
 
@@ -96,21 +108,26 @@ def encode(result: Result) -> list[Block]:
         for side in ("ours", "fuxictr"):
             if side in run:
                 found = run[side]
-                rate = found["rows_per_second"]
                 times = _times(run["times_as_fast"]) if side == "ours" and "times_as_fast" in run else ""
                 rows.append(
                     [
-                        *(run["dataset"], f"{run['rows']:,}", side),
-                        f"{rate['median']:,} ({rate['min']:,} to {rate['max']:,})",
+                        *(_dataset(run["dataset"]), f"{run['rows']:,}", side),
+                        _spread(found["rows_per_second"], 0),
                         *(_spread(found["peak_gb"]), times),
                     ]
                 )
     header = ("dataset", "rows", "by", "rows/s", "peak memory, GB", "times as fast")
+    minutes = result["projected_minutes"].items()
+    projected = " and ".join(f"{count} minutes ({_dataset(name)})" for name, count in minutes)
     return [
         Heading("Encoding"),
-        Text("From raw text to the encoded dataset: `experiments.prepare` beside FuxiCTR, whole processes."),
+        Text(
+            "From synthetic raw text to the encoded dataset: `experiments.prepare` beside FuxiCTR, whole"
+            " processes (`benchmarks/encode.py` says what each does)."
+        ),
         _provenance(result, {"": result["versions"]}),
         _table(header, rows),
+        Text(f"At the pace of the largest size, the full files take {projected}."),
     ]
 
 
@@ -273,6 +290,7 @@ def scale(result: Result) -> list[Block]:
 
 SECTIONS = {
     "train": train,
+    "epoch": epoch,
     "evaluate": evaluate,
     "encode": encode,
     "inference": inference,
@@ -384,6 +402,11 @@ def _times(found: dict[str, float]) -> str:
 
 def _milliseconds(found: dict[str, float], digits: int = 1) -> str:
     return _spread({key: 1e3 * found[key] for key in ("median", "min", "max")}, digits)
+
+
+def _percent(found: dict[str, float], digits: int) -> str:
+    median, low, high = (f"{found[key]:.{digits}%}" for key in ("median", "min", "max"))
+    return f"{median} ({low} to {high})"
 
 
 def _bytes(number: float) -> str:

@@ -8,19 +8,14 @@ Steps are on one batch in memory; epochs are `experiments.train` on an encoded d
 its evaluations, and the peer's training loop with FuxiCTR's loader on the same number of rows.
 """
 
-import itertools
 import json
-import re
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import app, flags
 
 from benchmarks import common
-from ektf_jax.data import encoded
 
 _PEER = flags.DEFINE_string("peer_python", None, "An interpreter with torch and fuxictr.", required=True)
 _CASES = flags.DEFINE_list(
@@ -38,37 +33,6 @@ _WORKERS = flags.DEFINE_integer(
 _MALLOC = flags.DEFINE_enum(
     "peer_malloc", "default", ["default", "kept"], "The peer's allocator: its default, or set as ours."
 )
-
-_RATE = re.compile(r"([\d,]+) samples/s")
-
-
-def our_epochs(shape: str, num_students: int, data: Path, rows: int) -> dict[str, Any]:
-    """`seconds` of each epoch but the first, which compiles; `input_wait`, the share spent waiting for rows.
-
-    Both as experiments.train reports them; the share is of all epochs.
-    """
-    dataset, _, latest = shape.partition("_")
-    epochs = 1 + _EPOCHS.value
-    with tempfile.TemporaryDirectory() as workdir:
-        printed = common.child(
-            [
-                *("-m", "experiments.train", f"--workdir={workdir}"),
-                f"--config=configs/{'ektf_latest' if latest else 'ektf_mlp'}.py:{dataset}",
-                f"--config.data.path={data}",
-                f"--config.ensemble.num_students={num_students}",
-                f"--config.train.max_epochs={epochs}",
-                f"--config.train.patience={epochs}",
-            ]
-        )
-        input_wait = json.loads((Path(workdir) / "result.json").read_text())["input_wait"]
-    # The rate that an epoch's line ends in is that of all epochs so far.
-    rates = [float(rate.replace(",", "")) for rate in _RATE.findall(printed)]
-    if len(rates) != epochs:
-        raise SystemExit(f"experiments.train printed {len(rates)} epochs, not {epochs}:\n{printed}")
-    totals = [epoch * rows / rate for epoch, rate in enumerate(rates, start=1)]
-    seconds = [after - before for before, after in itertools.pairwise(totals)]
-    return {"seconds": seconds, "input_wait": input_wait}
-
 
 Run = dict[str, Any]  # what one child process found, `seconds` among it
 
@@ -93,25 +57,21 @@ def measure(shape: str, num_students: int, epoch_steps: int = 0) -> dict[str, An
     rows = epoch_steps * batch_size
     schema = common.schema(shape, rows, 2 * batch_size)
 
-    def our_steps() -> Run:
-        command = ["-m", "benchmarks.step", f"--shape={shape}", f"--students={num_students}"]
-        return common.child_json([*command, f"--steps={_STEPS.value}"])
-
     def peer(**task: Any) -> Run:
         kept = _MALLOC.value == "kept"
         return common.peer(config, schema, _PEER.value, keep_freed_memory=kept, **task)
 
-    step, (ours, *_), (theirs, *_) = compare(our_steps, lambda: peer(task="step", steps=_STEPS.value))
+    step, (ours, *_), (theirs, *_) = compare(
+        lambda: common.our_steps(shape, num_students, _STEPS.value),
+        lambda: peer(task="step", steps=_STEPS.value),
+    )
     result = {"step": step}
     if ours["params"] != theirs["params"]:
         raise SystemExit(f"{shape}: {ours['params']} parameters in ours, {theirs['params']} in the peer")
     if rows:
-        with tempfile.TemporaryDirectory() as directory:
-            data = Path(directory) / "data"
-            splits = {name: common.random_rows(schema, n) for name, n in schema.splits.items()}
-            encoded.write(data, schema, splits, None)
+        with common.random_dataset(schema) as data:
             epoch, our_runs, _ = compare(
-                lambda: our_epochs(shape, num_students, data, rows),
+                lambda: common.our_epochs(shape, num_students, data, _EPOCHS.value),
                 lambda: peer(task="epoch", rows=rows, epochs=_EPOCHS.value, workers=_WORKERS.value),
             )
         result["epoch"] = epoch | {"input_wait": common.spread([run["input_wait"] for run in our_runs], 5)}

@@ -96,7 +96,8 @@ def _introduction(runs: Sequence[Run], repeated: Sequence[Run]) -> list[Block]:
 
 def _dataset(runs: Sequence[Run], dataset: str, prefix: str, ceiling: float | None) -> list[Block]:
     """The sections of one dataset; one line names those that there are no runs for."""
-    main = seeds.main_runs(runs)
+    peers = [run for run in runs if results.IMPLEMENTATION in run.settings]
+    main = seeds.main_runs([run for run in runs if results.IMPLEMENTATION not in run.settings])
     absent: list[str] = []
     blocks: list[Block] = [Heading(_name(dataset)), Text(_described(runs[0]))]
 
@@ -117,7 +118,7 @@ def _dataset(runs: Sequence[Run], dataset: str, prefix: str, ceiling: float | No
         absent.append("Findings of Section 3")
     in_paper: dict[str, Callable[[], Table | None]] = {
         "Table 2": lambda: tables.table_2(main, dataset),
-        "Tests of EKTF": lambda: tables.claims(main),
+        "Tests of EKTF": lambda: tables.claims(main, peers),
         "Table 3": lambda: tables.table_3(main),
         "Table 4": lambda: tables.table_4(main, dataset),
         "Table 5": lambda: tables.table_5(main),

@@ -21,6 +21,8 @@ _NOT_SETTINGS = (
 )
 # What a result without the key was made with: the key came later.
 _UNSAID = {"ensemble.products": "float32"}
+# In the config of runs that another implementation trained (`benchmarks.accuracy`).
+IMPLEMENTATION = "implementation"
 
 
 @dataclass(frozen=True)

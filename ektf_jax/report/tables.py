@@ -1,13 +1,14 @@
 """The paper's Tables 2 to 5 and three of our own, as data; `render` makes text of them.
 
-All but `summary` and `cost` take the runs of one dataset without variants (`seeds.main_runs`).
+All but `summary` and `cost` take the runs of one dataset without variants (`seeds.main_runs`), and `claims`
+those of the peer besides.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ektf_jax.report import names, published, select
+from ektf_jax.report import names, published, results, select
 from ektf_jax.report.published import Metrics
 from ektf_jax.report.results import Run
 from ektf_jax.report.seeds import Group, deviation, groups, mean, p_value
@@ -125,10 +126,10 @@ def table_2(runs: Sequence[Run], dataset: str) -> Table | None:
     return _assemble("Table 2: models alone, and EKTF", header, rows, columns, notes)
 
 
-def claims(runs: Sequence[Run]) -> Table | None:
-    """EKTF against the single MLP and against the plain mean ensemble of the same students, tested.
+def claims(runs: Sequence[Run], peers: Sequence[Run] = ()) -> Table | None:
+    """EKTF against the single MLP, the plain mean ensemble of the same students and the peer's EKTF, tested.
 
-    None where no pair of these was run.
+    `peers` are runs of another implementation. None where no pair of these was run.
     """
     latest = select.of(*select.LATEST)
     mlp = ("MLP", _find(runs, select.alone("mlp")))
@@ -136,7 +137,10 @@ def claims(runs: Sequence[Run]) -> Table | None:
     for size in select.sizes(_find(runs, select.of_mlps)):
         ours = _find(runs, select.ektf(), select.of_mlps, select.sized(size))
         plain = _find(runs, select.method("none"), select.of_mlps, select.sized(size))
-        pairs += [("EKTF_MLP", size, ours, *other) for other in (mlp, ("plain mean of the same", plain))]
+        others = [mlp, ("plain mean of the same", plain)]
+        if theirs := _find(peers, select.ektf(), select.of_mlps, select.sized(size)):
+            others.append((f"the same by {theirs[0].settings[results.IMPLEMENTATION]}", theirs))
+        pairs += [("EKTF_MLP", size, ours, *other) for other in others]
     ours = _find(runs, select.ektf(), latest)
     plain = _find(runs, select.method("none"), latest)
     pairs += [("EKTF_Latest", 3, ours, *other) for other in (mlp, ("plain mean of the same", plain))]
@@ -154,6 +158,7 @@ def claims(runs: Sequence[Run]) -> Table | None:
     header = "model,K,seeds,against,its seeds,AUC difference,p,logloss difference,p"
     notes = (
         f"{STAR}: better, with p < {SIGNIFICANT:g}. Without p: fewer than two seeds on a side.",
+        *(["The same by another implementation: `benchmarks.accuracy`, on the same rows."] if peers else []),
         f"Runs of both sides of {complete} of {len(pairs)} rows are here.",
     )
     return Table(

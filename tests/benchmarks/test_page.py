@@ -38,6 +38,16 @@ def test_page(tmp_path, monkeypatch):
         },
     }
     write(tmp_path, "train", {"peer_malloc": "default", "cases": [case]})
+    kept = {
+        "shape": "criteo",
+        "students": 2,
+        "epoch_steps": 20,
+        "step_seconds": spread(0.4, 0.39, 0.5),
+        "epoch_seconds": spread(8.1, 8.0, 8.2),
+        "kept": spread(0.9876, 0.97, 1.001),
+        "input_wait": spread(0.005, 0.004, 0.006),
+    }
+    write(tmp_path, "epoch", {"versions": {"jax": "1"}, "cases": [kept]})
     growth = {"constant": 1.0, "per_student": 2.0, "r_squared": 0.99, "exponent": 1.0}
     cases = [
         {
@@ -54,7 +64,8 @@ def test_page(tmp_path, monkeypatch):
     page.main([])
     text = (tmp_path / "README.md").read_text()
     assert "| ML-1M, K=3 | step | 100.0 (90.0 to 120.0) | 200.0 (190.0 to 220.0) | 40,960 |" in text
-    assert "| 32,768 | 1.60 (1.50 to 1.70) | 80.0% | 1.23% |" in text  # ten steps in 1.25 s rather than 1.0
+    assert "| 32,768 | 1.60 (1.50 to 1.70) | 1.23% |" in text  # ten steps of 4,096 in 1.25 s
+    assert "| 98.8% (97.0% to 100.1%) | 0.50% (0.40% to 0.60%) |" in text
     assert "| 8 | 8 | 800.0 (800.0 to 800.0) | 100.0 | 2.5 | 800 |" in text
     assert "1.25 times as long as at K=2, and a step takes 1.00 times as long per student" in text
     assert "Evaluation" not in text

@@ -1,11 +1,4 @@
-"""The peer that benchmarks are run against computes what ours does: same weights, same losses, step by step.
-
-Needs an interpreter with PyTorch and fuxictr (`pip install ektf-jax[peers]`): this one, or PEERS_PYTHON.
-"""
-
-import importlib.util
-import os
-import sys
+"""The benchmarks' peer computes what ours does: same weights, losses equal step by step."""
 
 import jax
 import numpy as np
@@ -17,8 +10,7 @@ from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.training import build
 from ektf_jax.training.step import init_state, make_optimizer, make_train_step
 
-HERE = all(importlib.util.find_spec(name) for name in ("torch", "fuxictr"))
-PYTHON = os.environ.get("PEERS_PYTHON") or (sys.executable if HERE else None)
+from .conftest import PEER, needs_peer
 
 FIELDS = [("user", 9, 1), ("genres", 7, 3), ("item", 12, 1)]
 ROWS, STEPS = 64, 6
@@ -96,13 +88,13 @@ def give(model, weights, labels):
         start += group.size
 
 
-@pytest.mark.skipif(PYTHON is None, reason="no PyTorch and fuxictr")
+@needs_peer
 @pytest.mark.parametrize(("shape", "num_students"), [("ml1m", 1), ("ml1m", 3), ("ml1m_latest", 3)])
 def test_the_peer_and_ours_train_alike(shape, num_students, tmp_path):
     config = tiny(shape, num_students)
     schema = Schema("tiny", make_fields(FIELDS), {"train": 1, "valid": 1, "test": 1}, {})
     file = tmp_path / "peer.npz"
-    peer = common.peer(config, schema, PYTHON, task="trace", steps=STEPS, file=str(file))
+    peer = common.peer(config, schema, PEER, task="trace", steps=STEPS, file=str(file))
     weights = np.load(file)
 
     model = build.make_model(config, schema, jax.random.key(0))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ektf_jax.report import render, results, tables
+from ektf_jax.report import render, results, seeds, tables
 
 from .conftest import LATEST, concat, result
 
@@ -130,6 +130,24 @@ def test_ektf_is_tested_against_the_mlp_and_the_plain_mean(write):
     assert found["2", "plain mean of the same"] == ["1", "+0.0002", "—", "-0.0900", "—"]
     assert found["4", "MLP"] == ["3", "—", "—", "—", "—"]
     assert table.notes[-1] == "Runs of both sides of 2 of 14 rows are here."
+
+
+def test_claims_set_a_peer_beside_the_same_k(write):
+    for seed in (1, 2):
+        write(result("ektf", [0.7, 0.7], 0.9 + 0.001 * seed, seed=seed))
+        made = result("ektf", [0.7, 0.7], 0.901, seed=seed)
+        made["config"][results.IMPLEMENTATION] = "PyTorch"
+        directory = write(made)
+    runs = results.load(directory)
+    ours, peers = (
+        [run for run in runs if (results.IMPLEMENTATION in run.settings) == is_peer] for is_peer in (0, 1)
+    )
+    table = tables.claims(ours, peers)
+    found = {(row[1].text, row[3].text): [cell.text for cell in row[2:6]] for row in table.rows}
+    assert found["2", "the same by PyTorch"] == ["2", "the same by PyTorch", "2", "+0.0005"]
+    assert ("4", "the same by PyTorch") not in found
+    labels = {group.label for group in seeds.groups(runs)}
+    assert labels == {"EKTF of MLP", "EKTF of MLP [implementation = PyTorch]"}
 
 
 def test_table_3_is_of_the_students_of_ektf_latest(write):
