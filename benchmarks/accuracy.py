@@ -30,7 +30,7 @@ IMPLEMENTATION = "FuxiCTR in PyTorch"
 AUTHORS = {"teacher": "mean_logit", "stop_gradient": True, "kd": True, "dml": True, "examination": True}
 
 
-def columns(schema: Schema, split: encoded.Split) -> dict[str, np.ndarray]:
+def columns(schema: Schema, split: encoded.Split) -> dict[str, Any]:
     """An array per field as FuxiCTR reads it, with ids from 0, which is padding; and the labels."""
     found = {}
     start = 0

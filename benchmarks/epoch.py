@@ -1,62 +1,123 @@
 """What whole epochs keep of a training step's speed: results/benchmarks/epoch.json.
 
-    python -m benchmarks.epoch [--cases=ml1m:1:60,criteo:2:20,...] [--repeat=3]
+    python -m benchmarks.epoch [--cases=ml1m:1:144,criteo:2:60,...] [--repeat=3]
 
-A case is SHAPE:K:STEPS of an epoch. Steps on one batch in memory, and epochs of experiments.train on random
-rows without its evaluations, in child processes that take turns: a machine drifts by more than an epoch
-loses, so each turn's epochs are compared with the steps right before them.
+A case is SHAPE:K:STEPS of an epoch; cases of the file that are not asked for stay in it. The loop of
+`experiments.train` runs an epoch of random rows, and every few steps the same step is timed alone, on the
+batch at hand. Nothing else compares the two fairly: a machine drifts within a minute by more than an epoch
+loses.
 """
 
 import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
-import numpy as np
-from absl import app, flags
+import jax
+from absl import app, flags, logging
 
 from benchmarks import common
+from ektf_jax.training import loop
 
 _CASES = flags.DEFINE_list(
     "cases",
-    ["ml1m:1:60", "ml1m:3:40", "ml1m:10:20", "ml1m_latest:3:40", "criteo:2:20"],
+    ["ml1m:1:144", "ml1m:3:144", "ml1m:10:60", "ml1m_latest:3:144", "criteo:2:60", "criteo:10:60"],
     "SHAPE:K:STEPS of an epoch, one or more.",
 )
-_REPEAT = flags.DEFINE_integer("repeat", 3, "Turns per case.")
-_STEPS = flags.DEFINE_integer("steps", 15, "Timed steps per turn.")
-_EPOCHS = flags.DEFINE_integer("epochs", 2, "Timed epochs per turn.")
+_REPEAT = flags.DEFINE_integer("repeat", 3, "Runs per case.")
+
+EVERY, ALONE = 10, 4  # after so many steps of an epoch, so many alone
+
+
+class TimedStep:
+    """A training step that is timed alone too, every `EVERY` calls; the first call compiles it."""
+
+    def __init__(self, step: Callable[..., Any]):
+        self.step = step
+        self.calls = 0
+        self.alone: list[float] = []
+        self.not_of_the_epoch = 0.0
+
+    def __call__(self, state: Any, *batch: Any) -> Any:
+        self.calls += 1
+        if self.calls == 1:
+            result, seconds = self._timed(state, batch)
+            self.not_of_the_epoch += seconds
+            return result
+        if self.calls % EVERY == 0:
+            jax.block_until_ready(state)
+            for _ in range(ALONE):
+                (state, _), seconds = self._timed(state, batch)
+                self.alone.append(seconds)
+                self.not_of_the_epoch += seconds
+        return self.step(state, *batch)
+
+    def _timed(self, state: Any, batch: Any) -> tuple[Any, float]:
+        started = time.perf_counter()
+        result = jax.block_until_ready(self.step(state, *batch))
+        return result, time.perf_counter() - started
+
+
+def run(shape: str, num_students: int, data: Path) -> dict[str, float]:
+    """Seconds per step of an epoch and per step alone, both means, and the share of waiting for rows."""
+    config = common.config(shape, num_students)
+    config["data"]["path"] = str(data)
+    config["train"]["max_epochs"] = 1
+    timed = []
+
+    def make_train_step(*args: Any, **options: Any) -> TimedStep:
+        timed.append(TimedStep(real(*args, **options)))
+        return timed[-1]
+
+    real = loop.make_train_step
+    with (
+        tempfile.TemporaryDirectory() as workdir,
+        mock.patch.object(loop, "make_train_step", make_train_step),
+    ):
+        result = loop.train(config, Path(workdir))
+    (step,) = timed
+    training_seconds = result["dataset"]["rows"]["train"] / result["train_samples_per_second"]
+    epoch_step = (training_seconds - step.not_of_the_epoch) / (step.calls - 1)
+    return {
+        "step": sum(step.alone) / len(step.alone),
+        "epoch_step": epoch_step,
+        "input_wait": result["input_wait"],
+    }
 
 
 def measure(shape: str, num_students: int, epoch_steps: int) -> dict[str, Any]:
-    """One case. `kept` is the time of an epoch's steps by the time of the epoch, medians of a turn."""
+    """One case. `kept` is a step's time alone by its time in an epoch, in the same run."""
     batch_size = common.config(shape, num_students)["data"]["batch_size"]
-    turns = []
     with common.random_dataset(common.schema(shape, epoch_steps * batch_size, 2 * batch_size)) as data:
-        for _ in range(_REPEAT.value):
-            steps = common.our_steps(shape, num_students, _STEPS.value)
-            turns.append((steps, common.our_epochs(shape, num_students, data, _EPOCHS.value)))
-    kept = [
-        epoch_steps * np.median(steps["seconds"]) / np.median(epochs["seconds"]) for steps, epochs in turns
-    ]
+        runs = [run(shape, num_students, data) for _ in range(_REPEAT.value)]
     return {
         "shape": shape,
         "students": num_students,
         "epoch_steps": epoch_steps,
-        "step_seconds": common.spread([t for steps, _ in turns for t in steps["seconds"]], 4),
-        "epoch_seconds": common.spread([t for _, epochs in turns for t in epochs["seconds"]], 4),
-        "kept": common.spread(kept, 4),
-        "input_wait": common.spread([epochs["input_wait"] for _, epochs in turns], 5),
+        "step_seconds": common.spread([found["step"] for found in runs], 4),
+        "epoch_step_seconds": common.spread([found["epoch_step"] for found in runs], 4),
+        "kept": common.spread([found["step"] / found["epoch_step"] for found in runs], 4),
+        "input_wait": common.spread([found["input_wait"] for found in runs], 5),
     }
 
 
 def main(argv: list[str]) -> None:
-    """Measure every case; the file is written anew after each."""
+    """Measure every case; the file is written after each."""
     del argv
+    logging.set_verbosity(logging.WARNING)
     versions = common.versions("jax", "jaxlib", "flax", "optax", "grain")
-    cases = []
+    file = common.RESULTS / "epoch.json"
+    earlier = json.loads(file.read_text())["cases"] if file.exists() else []
+    cases = {(case["shape"], case["students"]): case for case in earlier}
     for case in _CASES.value:
-        shape, *numbers = case.split(":")
-        cases.append(measure(shape, *map(int, numbers)))
-        common.write("epoch", {"versions": versions, "cases": cases})
-        print(json.dumps(cases[-1]), flush=True)
+        shape, students, steps = case.split(":")
+        measured = cases[shape, int(students)] = measure(shape, int(students), int(steps))
+        content = {"command": "python -m benchmarks.epoch", "versions": versions}
+        common.write("epoch", content | {"cases": list(cases.values())})
+        print(json.dumps(measured), flush=True)
 
 
 if __name__ == "__main__":

@@ -62,17 +62,25 @@ def epoch(result: Result) -> list[Block]:
     rows = [
         [
             *(_shape(case), str(case["epoch_steps"])),
-            *(_milliseconds(case[key]) for key in ("step_seconds", "epoch_seconds")),
-            *(_percent(case["kept"], 1), _percent(case["input_wait"], 2)),
+            *(_milliseconds(case[key]) for key in ("step_seconds", "epoch_step_seconds")),
+            *(_percent(case["kept"], 1), _percent(case["input_wait"], 2), str(case["kept"]["count"])),
         ]
         for case in result["cases"]
     ]
-    header = ("shape", "steps", "step, ms", "epoch, ms", "of the step's speed", "waiting for rows")
+    header = (
+        "shape",
+        "steps",
+        "alone, ms",
+        "in an epoch, ms",
+        "of the step's speed",
+        "waiting for rows",
+        "runs",
+    )
     return [
         Heading("Epochs beside steps"),
         Text(
-            "Steps on one batch in memory, and epochs of `experiments.train`, in turn: of the step's speed is"
-            " the time of an epoch's steps by the time of the epoch, medians within a turn."
+            "An epoch of `experiments.train`'s loop, its time per step beside that of the same step timed"
+            " alone, every few steps of that epoch: means of a run."
         ),
         _provenance(result, {"": result["versions"]}),
         _table(header, rows),

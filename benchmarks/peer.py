@@ -130,7 +130,7 @@ class EKTF(BaseModel):
             for options in task["students"]
         )
         self._max_gradient_norm = task["clip_norm"]
-        self._eval_steps = math.inf  # none within an epoch
+        self._eval_steps: float | None = math.inf  # none within an epoch
         self._total_steps = 0
         self._stop_training = False
         self.curve: list[float] = []

@@ -43,7 +43,7 @@ def test_page(tmp_path, monkeypatch):
         "students": 2,
         "epoch_steps": 20,
         "step_seconds": spread(0.4, 0.39, 0.5),
-        "epoch_seconds": spread(8.1, 8.0, 8.2),
+        "epoch_step_seconds": spread(0.405, 0.4, 0.41),
         "kept": spread(0.9876, 0.97, 1.001),
         "input_wait": spread(0.005, 0.004, 0.006),
     }
