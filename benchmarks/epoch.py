@@ -2,10 +2,9 @@
 
     python -m benchmarks.epoch [--cases=ml1m:1:144,criteo:2:60,...] [--repeat=3]
 
-A case is SHAPE:K:STEPS of an epoch; cases of the file that are not asked for stay in it. The loop of
-`experiments.train` runs an epoch of random rows, and every few steps the same step is timed alone, on the
-batch at hand. Nothing else compares the two fairly: a machine drifts within a minute by more than an epoch
-loses.
+A case is SHAPE:K:STEPS of an epoch. The loop of `experiments.train` runs an epoch of random rows, and every
+few steps the same step is timed alone, on the batch at hand. Nothing else compares the two fairly: a machine
+drifts within a minute by more than an epoch loses.
 """
 
 import json
@@ -44,21 +43,20 @@ class TimedStep:
     def __call__(self, state: Any, *batch: Any) -> Any:
         self.calls += 1
         if self.calls == 1:
-            result, seconds = self._timed(state, batch)
-            self.not_of_the_epoch += seconds
-            return result
+            return self._timed(state, batch)[0]
         if self.calls % EVERY == 0:
             jax.block_until_ready(state)
             for _ in range(ALONE):
                 (state, _), seconds = self._timed(state, batch)
                 self.alone.append(seconds)
-                self.not_of_the_epoch += seconds
         return self.step(state, *batch)
 
     def _timed(self, state: Any, batch: Any) -> tuple[Any, float]:
         started = time.perf_counter()
         result = jax.block_until_ready(self.step(state, *batch))
-        return result, time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        self.not_of_the_epoch += seconds
+        return result, seconds
 
 
 def run(shape: str, num_students: int, data: Path) -> dict[str, float]:
@@ -105,19 +103,16 @@ def measure(shape: str, num_students: int, epoch_steps: int) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> None:
-    """Measure every case; the file is written after each."""
+    """Measure every case; the file is written anew after each."""
     del argv
     logging.set_verbosity(logging.WARNING)
     versions = common.versions("jax", "jaxlib", "flax", "optax", "grain")
-    file = common.RESULTS / "epoch.json"
-    earlier = json.loads(file.read_text())["cases"] if file.exists() else []
-    cases = {(case["shape"], case["students"]): case for case in earlier}
+    cases = []
     for case in _CASES.value:
-        shape, students, steps = case.split(":")
-        measured = cases[shape, int(students)] = measure(shape, int(students), int(steps))
-        content = {"command": "python -m benchmarks.epoch", "versions": versions}
-        common.write("epoch", content | {"cases": list(cases.values())})
-        print(json.dumps(measured), flush=True)
+        shape, *numbers = case.split(":")
+        cases.append(measure(shape, *map(int, numbers)))
+        common.write("epoch", {"versions": versions, "cases": cases})
+        print(json.dumps(cases[-1]), flush=True)
 
 
 if __name__ == "__main__":
