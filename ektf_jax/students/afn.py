@@ -64,10 +64,12 @@ class AFN(nnx.Module):
     ) -> jax.Array:
         afn_key, dnn_key = dropout_keys(key, 2)
         shared = embeddings[..., : self.embedding_dim]
-        # Fields last, [B, D, F]: the channels of the norms and the inputs of the orders.
+        # Fields last, [B, D, F]: the channels of the norms and the inputs of the orders. The crosses stay so,
+        # [B, D, L], for the dense layer (FuxiCTR's rows are in the order of [L, D]): turned round they cost a
+        # CPU as much again as their products.
         logs = jnp.log(jnp.maximum(jnp.abs(shared.swapaxes(1, 2)), SMALLEST))
         crosses = jnp.exp(self.orders(self.log_norm(logs, use_running_average=not train)))
         crosses = self.exp_norm(crosses, use_running_average=not train)
-        afn = self.afn(flatten(crosses.swapaxes(1, 2)), train=train, key=afn_key)
+        afn = self.afn(flatten(crosses), train=train, key=afn_key)
         dnn = self.dnn(flatten(embeddings[..., -self.embedding_dim :]), train=train, key=dnn_key)
         return self.output(jnp.stack([afn, dnn], axis=1))[:, 0]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from ektf_jax.students.layers import (
@@ -49,12 +50,12 @@ class SelfAttention(nnx.Module):
         self.dropout = dropout
 
     def __call__(self, x: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
-        def heads(values: jax.Array) -> jax.Array:
-            return values.reshape(*values.shape[:2], self.num_heads, -1).swapaxes(1, 2)
-
-        scores = heads(self.query(x)) @ heads(self.key(x)).swapaxes(2, 3) * self.scale
+        query, key_of_field, value = (
+            layer(x).reshape(*x.shape[:2], self.num_heads, -1) for layer in (self.query, self.key, self.value)
+        )
+        scores = jnp.einsum("bihd,bjhd->bhij", query, key_of_field) * self.scale
         attention = drop(nnx.softmax(scores), self.dropout, train=train, key=key)
-        output = (attention @ heads(self.value(x))).swapaxes(1, 2).reshape(*x.shape[:2], -1)
+        output = jnp.einsum("bhij,bjhd->bihd", attention, value).reshape(*x.shape[:2], -1)
         if self.use_residual:
             output = output + (x if self.residual is None else self.residual(x))
         if self.norm is not None:

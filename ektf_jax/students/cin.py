@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ektf_jax.students.layers import check_widths, linear
+from ektf_jax.students.layers import check_widths, flatten, linear
 
 
 class CIN(nnx.Module):
@@ -38,8 +38,12 @@ class CIN(nnx.Module):
         x0 = embeddings.swapaxes(1, 2)  # [B, D, F]: a layer is a product over the last axis
         x = x0
         pooled = []
-        for layer in self.linears:
+        for layer in self.linears[:-1]:
             products = x0[..., :, None] * x[..., None, :]
             x = layer(products.reshape(*x0.shape[:2], -1))
             pooled.append(jnp.sum(x, axis=1))
+        # Of the last maps only their sums are needed: the sum of products is D times less work than they are.
+        last, dim = self.linears[-1], x0.shape[1]
+        products = jnp.einsum("bdf,bdm->bfm", x0, x)
+        pooled.append(dim * last(flatten(products) / dim))
         return self.output(jnp.concatenate(pooled, axis=1))[:, 0]

@@ -172,7 +172,7 @@ def autoint(a):
 
 
 def afn(a):
-    return (
+    found = (
         linear(a, "orders", "coefficient_W")
         | norm(a, "log_norm", "log_batch_norm")
         | norm(a, "exp_norm", "exp_batch_norm")
@@ -180,6 +180,11 @@ def afn(a):
         | dnn(a, "dnn", "dnn.mlp")
         | linear(a, "output", "fc")
     )
+    # Its inputs are in the order of neurons, then dimensions; ours the other way round.
+    first = "afn/hidden_layers/linears/0/kernel"
+    neurons, outputs = a["coefficient_W.weight"].shape[0], found[first].shape[1]
+    found[first] = found[first].reshape(neurons, -1, outputs).swapaxes(0, 1).reshape(-1, outputs)
+    return found
 
 
 def edcn(a):
