@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from configs import ektf_latest, ektf_mlp
+from configs import ektf_latest, ektf_mlp, published, table2
 from ektf_jax.data import encoded
 from ektf_jax.data.schema import Schema, make_fields
 from experiments import KEEP_FREED_MEMORY
@@ -55,12 +55,18 @@ _RATE = re.compile(r"([\d,]+) samples/s")
 # What can be trained: EKTF over K MLPs on the published schema and settings of a dataset; ml1m_latest is
 # EKTF_Latest (PNN, FINAL(1B), ECN).
 SHAPES = ("ml1m", "criteo", "kdd12", "ml1m_latest")
+# A model of Table 2 alone.
+MODELS = tuple(published.MODELS)
+MODEL_SHAPES = tuple(f"ml1m_{model}" for model in MODELS)
 
 
 def config(shape: str, num_students: int) -> dict[str, Any]:
     """The config of a shape, as experiments.train reads it."""
-    dataset, _, latest = shape.partition("_")
-    settings = (ektf_latest if latest else ektf_mlp).get_config(dataset)
+    dataset, _, model = shape.partition("_")
+    if model in MODELS:
+        settings = table2.get_config(f"{dataset},{model}")
+    else:
+        settings = (ektf_latest if model else ektf_mlp).get_config(dataset)
     settings.ensemble.num_students = num_students
     return settings.to_dict()
 

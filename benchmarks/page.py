@@ -87,6 +87,27 @@ def epoch(result: Result) -> list[Block]:
     ]
 
 
+def students(result: Result) -> list[Block]:
+    """Every model alone."""
+    rows = [
+        [
+            *(case["model"], f"{case['params']:,}", _milliseconds(case["step_seconds"])),
+            *(f"{case['samples_per_second']:,}", f"{case['compile_seconds']:.1f}", f"{case['peak_mib']:,}"),
+        ]
+        for case in sorted(result["cases"], key=lambda case: -case["samples_per_second"])
+    ]
+    header = ("model", "parameters", "step, ms", "samples/s", "compile time, s", "peak memory, MiB")
+    return [
+        Heading("Models"),
+        Text(
+            "A training step of every model of Table 2 alone, with its published settings on ML-1M, a process"
+            " for each; the fastest first."
+        ),
+        _provenance(result, {"": result["versions"]}),
+        _table(header, rows),
+    ]
+
+
 def evaluate(result: Result) -> list[Block]:
     """AUC and logloss against scikit-learn."""
     sort = result["sort_of_one_predictor"]
@@ -299,6 +320,7 @@ def scale(result: Result) -> list[Block]:
 SECTIONS = {
     "train": train,
     "epoch": epoch,
+    "students": students,
     "evaluate": evaluate,
     "encode": encode,
     "inference": inference,

@@ -1,7 +1,8 @@
-"""Median training step of EKTF on random batches of a published shape, one variant per process.
+"""Median training step on random batches of a published shape, one variant per process: EKTF, or a model.
 
     python -m benchmarks.step --students=2,10                      what experiments.train runs, ML-1M
     python -m benchmarks.step --shape=criteo --students=2,10       on Criteo's schema and settings
+    python -m benchmarks.step --shape=ml1m_afn --students=1        a model of Table 2 alone
     python -m benchmarks.step --students=2,10 --stack=vmap         the other stack axis
     python -m benchmarks.step --students=2,10 --unroll=1           a loop over copies, however few
     python -m benchmarks.step --students=2,10 --activation=plain   BatchNorm, ReLU and dropout one by one
@@ -32,7 +33,7 @@ from ektf_jax.training.step import init_state, make_optimizer, make_train_step
 
 IMPORTED_AT = time.time()
 
-_SHAPE = flags.DEFINE_enum("shape", "ml1m", common.SHAPES, "Schema and settings.")
+_SHAPE = flags.DEFINE_enum("shape", "ml1m", common.SHAPES + common.MODEL_SHAPES, "Schema and settings.")
 _STUDENTS = flags.DEFINE_list("students", ["2", "10"], "K, one or more.")
 _STACK = flags.DEFINE_enum("stack", "auto", ensemble.STACKS, "How a group is run.")
 _UNROLL = flags.DEFINE_integer("unroll", ensemble.UNROLL_UP_TO, "Copies up to which no loop is made.")

@@ -48,6 +48,18 @@ def test_page(tmp_path, monkeypatch):
         "input_wait": spread(0.005, 0.004, 0.006),
     }
     write(tmp_path, "epoch", {"versions": {"jax": "1"}, "cases": [kept]})
+    models = [
+        {
+            "model": model,
+            "params": 1234,
+            "samples_per_second": rate,
+            "step_seconds": spread(4096 / rate, 4096 / rate, 4096 / rate),
+            "compile_seconds": 2.0,
+            "peak_mib": 100,
+        }
+        for model, rate in (("afn", 1000), ("mlp", 64_000))
+    ]
+    write(tmp_path, "students", {"versions": {"jax": "1"}, "cases": models})
     growth = {"constant": 1.0, "per_student": 2.0, "r_squared": 0.99, "exponent": 1.0}
     cases = [
         {
@@ -66,6 +78,8 @@ def test_page(tmp_path, monkeypatch):
     assert "| ML-1M, K=3 | step | 100.0 (90.0 to 120.0) | 200.0 (190.0 to 220.0) | 40,960 |" in text
     assert "| 32,768 | 1.60 (1.50 to 1.70) | 1.23% |" in text  # ten steps of 4,096 in 1.25 s
     assert "| 98.8% (97.0% to 100.1%) | 0.50% (0.40% to 0.60%) |" in text
+    fastest, slowest = text.index("| mlp | 1,234 | 64.0"), text.index("| afn | 1,234 | 4,096.0")
+    assert fastest < slowest
     assert "| 8 | 8 | 800.0 (800.0 to 800.0) | 100.0 | 2.5 | 800 |" in text
     assert "1.25 times as long as at K=2, and a step takes 1.00 times as long per student" in text
     assert "Evaluation" not in text
