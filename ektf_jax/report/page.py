@@ -118,7 +118,7 @@ def _dataset(runs: Sequence[Run], dataset: str, prefix: str, ceiling: float | No
         absent.append("Findings of Section 3")
     in_paper: dict[str, Callable[[], Table | None]] = {
         "Table 2": lambda: tables.table_2(main, dataset),
-        "Tests of EKTF": lambda: tables.claims(main, peers),
+        "Tests of EKTF": lambda: tables.claims(main, dataset, peers),
         "Table 3": lambda: tables.table_3(main),
         "Table 4": lambda: tables.table_4(main, dataset),
         "Table 5": lambda: tables.table_5(main),

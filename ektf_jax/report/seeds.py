@@ -1,6 +1,7 @@
 """Runs that differ in their seed only, and what can be said over seeds."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -84,6 +85,21 @@ def p_value(ours: Sequence[float], theirs: Sequence[float]) -> float:
         return float("nan")
     sides = [part for side in (ours, theirs) for part in (mean(side), deviation(side), len(side))]
     return float(stats.ttest_ind_from_stats(*sides, equal_var=False).pvalue)
+
+
+def seeds_for(p: float, ours: Sequence[float], theirs: Sequence[float]) -> int | None:
+    """How many seeds a side make `p_value` less than `p`, should means and deviations stay as they are.
+
+    None where `p_value` has none, or a thousand seeds are too few.
+    """
+    if math.isnan(p_value(ours, theirs)):
+        return None
+    sides = [(mean(side), deviation(side)) for side in (ours, theirs)]
+    for count in range(2, 1001):
+        parts = [part for side in sides for part in (*side, count)]
+        if stats.ttest_ind_from_stats(*parts, equal_var=False).pvalue < p:
+            return count
+    return None
 
 
 def _difference(run: Run, main: Run) -> str:

@@ -122,14 +122,40 @@ def test_ektf_is_tested_against_the_mlp_and_the_plain_mean(write):
         write(result("none", [theirs], seed=seed, loss=0.3 + 0.001 * seed))
         write(result("ektf", [0.7, 0.7], ours, seed=seed, loss=0.2 + 0.01 * seed))
     directory = write(result("none", [0.7, 0.7], 0.9))
-    table = tables.claims(results.load(directory))
+    table = tables.claims(results.load(directory), "ml1m")
     found = {(row[1].text, row[3].text): [cell.text for cell in row[4:]] for row in table.rows}
     p = stats.ttest_ind(OURS, BASELINE, equal_var=False).pvalue
     p_loss = stats.ttest_ind([0.2, 0.21, 0.22], [0.3, 0.301, 0.302], equal_var=False).pvalue
-    assert found["2", "MLP"] == ["3", "+0.1000 ★", f"{p:.1e}", "-0.0910", f"{p_loss:.3f}"]
-    assert found["2", "plain mean of the same"] == ["1", "+0.0002", "—", "-0.0900", "—"]
-    assert found["4", "MLP"] == ["3", "—", "—", "—", "—"]
-    assert table.notes[-1] == "Runs of both sides of 2 of 14 rows are here."
+    assert found["2", "MLP"] == ["3", "+0.1000 ★", f"{p:.1e}", "", "-0.0910", f"{p_loss:.3f}"]
+    assert found["2", "plain mean of the same"] == ["1", "+0.0002", "—", "", "-0.0900", "—"]
+    assert found["4", "MLP"] == ["3", "—", "—", "", "—", "—"]
+    assert table.notes[-2] == (
+        "Significantly better by AUC: EKTF_MLP K = 2 over MLP. Pairs with too few seeds for a test: 1."
+    )
+    assert table.notes[-1] == "Runs of both sides of 3 of 18 rows are here."
+
+
+def test_a_claim_that_does_not_hold_says_why(write):
+    for seed, auc in enumerate((0.901, 0.903, 0.905)):
+        write(result("none", [auc], seed=seed))
+        directory = write(result("ektf", [0.7, 0.7], auc + 0.001, seed=seed))
+    table = tables.claims(results.load(directory), "kkbox")
+    (mlp,) = [row for row in table.rows if (row[1].text, row[3].text) == ("2", "MLP")]
+    # 0.001 over deviations of 0.002: t is 0.5 sqrt(n / 2)
+    assert int(mlp[7].text) == pytest.approx(88, abs=4)
+    assert (
+        "Significantly better by AUC: nothing. Not significantly: EKTF_MLP K = 2 over MLP (+0.0010, where"
+        " seeds alone differ by 0.0020 and 0.0020)." in table.notes
+    )
+
+
+def test_claims_set_the_authors_code_beside_the_same_k(write):
+    write(result("none", [0.9]))
+    directory = write(result("ektf", [0.7, 0.7], 0.905))
+    table = tables.claims(results.load(directory), "ml1m")
+    (row,) = [row for row in table.rows if row[1].text == "2" and row[3].text.startswith("the authors' code")]
+    assert [cell.text for cell in row[4:6]] == ["2", "+0.0001"]
+    assert tables.claims([], "ml1m") is None
 
 
 def test_claims_set_a_peer_beside_the_same_k(write):
@@ -142,7 +168,7 @@ def test_claims_set_a_peer_beside_the_same_k(write):
     ours, peers = (
         [run for run in runs if (results.IMPLEMENTATION in run.settings) == is_peer] for is_peer in (0, 1)
     )
-    table = tables.claims(ours, peers)
+    table = tables.claims(ours, "ml1m", peers)
     found = {(row[1].text, row[3].text): [cell.text for cell in row[2:6]] for row in table.rows}
     assert found["2", "the same by PyTorch"] == ["2", "the same by PyTorch", "2", "+0.0005"]
     assert ("4", "the same by PyTorch") not in found
@@ -220,6 +246,6 @@ def test_the_cost_is_averaged(write):
 
 def test_without_any_run_of_it_there_is_no_table(write):
     runs = results.load(write(result("kd", [0.7, 0.8])))
-    made = (tables.table_2, tables.table_4)
-    assert [make(runs, "ml1m") for make in made] == [None, None]
-    assert [make(runs) for make in (tables.claims, tables.table_3, tables.table_5)] == [None] * 3
+    made = (tables.table_2, tables.claims, tables.table_4)
+    assert [make(runs, "ml1m") for make in made] == [None] * 3
+    assert [make(runs) for make in (tables.table_3, tables.table_5)] == [None, None]
