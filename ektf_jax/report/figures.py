@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ektf_jax.report import select, series
+from ektf_jax.report import published, select, series
 from ektf_jax.report.results import Run
 from ektf_jax.report.seeds import groups
 from ektf_jax.report.series import Point, Series
@@ -154,7 +154,7 @@ def figure_7(runs: Sequence[Run]) -> Figure | None:
 
 
 def figure_8(runs: Sequence[Run], dataset: str) -> Figure | None:
-    """EKTF over K: ensemble and best student, ours and the authors' published runs."""
+    """EKTF over K: ensemble and best student, ours, the authors' published runs and their code here."""
     ours = series.of_mlps(runs, select.ektf())
     theirs = series.logged(dataset, "EKTF")
     if len(ours.keys() - {1}) < 2:
@@ -179,6 +179,14 @@ def figure_8(runs: Sequence[Run], dataset: str) -> Figure | None:
                 lighter = replace(style, line=":")
                 _draw(axes, {f"{whose} ensemble": (points, style)}, sizes, ensemble, at=at, errors=errors)
                 _draw(axes, {f"{whose} best student": (points, lighter)}, sizes, best, at=at, hollow=True)
+            again = [
+                (ticks.index(size), getattr(found, name.lower()))
+                for size in ticks
+                for found in published.reruns(dataset, "EKTF", size)
+            ]
+            label = "the authors' code, this split: ensemble"
+            if again:
+                axes.plot(*zip(*again, strict=True), "x", color="0.1", ms=5, label=label)
             _panel(axes, f"({letter}) test {name}", ticks)
         _legend(figure, both, columns=2)
     return figure

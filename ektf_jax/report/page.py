@@ -38,7 +38,7 @@ _CAPTIONS = {
     "figure_7": "Figure 7. EKTF, KD and DML with K equal MLPs. (b) From the worst student (hollow) to the"
     " best.",
     "figure_8": "Figure 8. EKTF over the number of students, and the authors' published runs on their split"
-    " of the data. Hollow: best student.",
+    " of the data. Hollow: best student. Crosses: the authors' code on this split, one seed each.",
     "curves": "Training curves: validation AUC of the ensemble after each epoch, one run of each. A circle"
     " marks the epoch whose weights are kept.",
 }

@@ -59,6 +59,7 @@ def test_figure_8_has_the_authors_runs_beside_ours(section_3):
     assert heights["our ensemble"] == pytest.approx([0.85, 0.906, 0.906])
     assert heights["our best student"] == pytest.approx([0.85, 0.891, 0.893])
     assert heights["the authors' ensemble"][3] == 0.906243
+    assert heights["the authors' code, this split: ensemble"] == [0.904709, 0.904997, 0.904369, 0.904035]
     assert len(lines(logloss)["the authors' best student"]) == 6
     assert [tick.get_text() for tick in auc.get_xticklabels()] == ["1", "2", "3", "4", "5", "6", "10"]
     ours = next(line for line in auc.lines if line.get_label() == "our ensemble")
