@@ -12,6 +12,7 @@ from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The working directory of a finished run.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", list(SPLITS), "Which split to evaluate.")
+_DATA = flags.DEFINE_string("data", None, "Where the run's dataset is now, if it was moved.")
 _PREDICTOR = flags.DEFINE_string(
     "predictor", None, "ensemble, best (the student with the best validation AUC) or 0 to K-1; all if absent."
 )
@@ -24,7 +25,7 @@ def main(argv: list[str]) -> None:
     result = teachers.read_result(workdir)
     num_students = len(result["valid"]["students"])
     wanted = None if _PREDICTOR.value is None else _find(_PREDICTOR.value, result)
-    metrics = loop.evaluate(workdir, _SPLIT.value)
+    metrics = loop.evaluate(workdir, _SPLIT.value, Path(_DATA.value) if _DATA.value else None)
     for index, values in enumerate([*metrics["students"], metrics["ensemble"]]):
         if wanted in (None, index):
             name = "ensemble" if index == num_students else index

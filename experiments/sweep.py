@@ -6,6 +6,7 @@ names of others, which are trained before it; where one fails, the run is blocke
 several times at once on the same DIR, the sweep does no run twice.
 """
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,21 +37,30 @@ def main(argv: list[str]) -> None:
             raise InputError(f"--only is {_ONLY.value!r}; the sweep has {', '.join(runs)}")
         loop.train(sweep.located(runs, _ONLY.value), directory / _ONLY.value)
         return
+    sweep.check_data(runs, directory)
+    # So that a kill ends the run that is trained here as well: it goes on when the sweep does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     failed = sweep.work(runs, directory, _train)
     plan = sweep.plan(runs, directory)
     print(_table(plan))
     if failed:
-        print(f"failed here: {', '.join(failed)}; failure.json in their directories says why")
+        print(f"failed here: {', '.join(failed)}; failure.json and stderr.log in their directories say why")
         sys.exit(1)
 
 
 def _train(name: str) -> str | None:
-    """Train one run in a process of its own, so that whatever happens to it happens to it alone."""
+    """Train one run in a process of its own, so that whatever happens to it happens to it alone.
+
+    Its standard error stays in DIR/NAME/stderr.log.
+    """
     command = [sys.executable, "-m", "experiments.sweep", *sys.argv[1:], f"--only={name}"]
-    process = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    log = Path(_WORKDIR.value) / name / "stderr.log"
+    with log.open("w") as file:
+        # Open files are left open for the child: the claim stays with it, should this process be killed.
+        process = subprocess.run(command, stderr=file, close_fds=False)
     if process.returncode == 0:
         return None
-    last = process.stderr.strip().splitlines()[-1:] or ["nothing on stderr"]
+    last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["nothing on stderr"]
     return f"exit status {process.returncode}: {last[0]}"
 
 

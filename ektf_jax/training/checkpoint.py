@@ -18,10 +18,15 @@ _KEEP = 2
 
 
 @contextlib.contextmanager
-def open_checkpoints(directory: Path) -> Iterator[ocp.CheckpointManager]:
+def open_checkpoints(directory: Path, *, read_only: bool = False) -> Iterator[ocp.CheckpointManager]:
     """An Orbax manager that keeps the newest checkpoints; each appears whole or not at all."""
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=_KEEP, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        max_to_keep=None if read_only else _KEEP,
+        save_interval_steps=0 if read_only else 1,
+        enable_async_checkpointing=False,
+        cleanup_tmp_directories=not read_only,
+        create=not read_only,
+        read_only=read_only,
     )
     with ocp.CheckpointManager(directory.resolve(), options=options) as manager:
         yield manager
@@ -34,12 +39,14 @@ def save(manager: ocp.CheckpointManager, step: int, tree: Any, progress: dict[st
         manager.save(step, args=args)
 
 
-def restore(manager: ocp.CheckpointManager, like: Tree, step: int | None = None) -> tuple[Tree, Any] | None:
+def restore(
+    manager: ocp.CheckpointManager, like: Tree, step: int | None = None, *, delete_damaged: bool = False
+) -> tuple[Tree, Any] | None:
     """The newest checkpoint that can be read (or exactly `step`), as (pytree like `like`, progress).
 
-    Returns None where there is none. A damaged checkpoint is reported and passed over, and deleted once an
-    older one was read, so that the run can write it again. The arrays come onto the devices of `like`,
-    whatever mesh they were saved from; a table's rows of zeros at its end are cut or filled up for that.
+    Returns None where there is none. A damaged checkpoint is reported and passed over, and deleted if asked,
+    once an older one was read, so that the run can write it again. The arrays come onto the devices of
+    `like`, whatever mesh they were saved from; a table's rows of zeros at its end are cut or filled up.
 
     Raises:
       InputError: there are checkpoints, and none of them can be read.
@@ -58,7 +65,7 @@ def restore(manager: ocp.CheckpointManager, like: Tree, step: int | None = None)
             damaged.append(candidate)
             cause = error
             continue
-        for step in damaged:
+        for step in damaged if delete_damaged else ():
             manager.delete(step)
         return restored["tree"], restored["progress"]
     if not steps:

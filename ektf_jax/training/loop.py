@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import importlib.metadata
 import json
-import os
 import platform
 import time
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from ektf_jax.data import encoded, loader, synthetic
 from ektf_jax.data.schema import SPLITS, Schema
 from ektf_jax.ensemble import count_parameters
 from ektf_jax.errors import InputError
+from ektf_jax.files import read_json, write_json, write_text
 from ektf_jax.training import build, checkpoint, compiler, schedule, teachers
 from ektf_jax.training.evaluate import evaluate_split
 from ektf_jax.training.step import (
@@ -66,6 +66,8 @@ def train(config: build.Config, workdir: Path) -> dict[str, Any]:
             _claim(workdir, "config.json", config)
         result_file = workdir / "result.json"
         if result_file.exists():
+            if opened:
+                teachers.check_data(workdir, opened[0], config["data"]["path"])
             tqdm.write(f"{workdir}: finished; result.json stays as it is")
             return teachers.read_result(workdir)
         if _writes():
@@ -77,7 +79,7 @@ def train(config: build.Config, workdir: Path) -> dict[str, Any]:
         teachers.check(config, workdir, schema)
         result = _run(config, workdir, mesh, schema, splits)
         if _writes():
-            _write_json(result_file, result)
+            write_json(result_file, result)
         return result
 
 
@@ -152,7 +154,7 @@ def _run(
         checkpoint.open_checkpoints(workdir / "checkpoints" / "latest") as latest,
         checkpoint.open_checkpoints(workdir / "checkpoints" / "best") as best,
     ):
-        if (restored := checkpoint.restore(latest, state)) is not None:
+        if (restored := checkpoint.restore(latest, state, delete_damaged=True)) is not None:
             state, progress = restored
             step = int(state.step)
             seconds, waited = progress["seconds"], progress["waited_seconds"]
@@ -240,12 +242,18 @@ def _run(
     }
 
 
-def evaluate(workdir: Path, split: str) -> dict[str, Any]:
-    """AUC and logloss of a finished run's best epoch on a split, as result.json has them."""
-    result = teachers.read_result(workdir)
-    config = result["config"]
-    data = dataset(config, workdir)
-    model = teachers.load(workdir, encoded.open_schema(data))
+def evaluate(workdir: Path, split: str, data: Path | None = None) -> dict[str, Any]:
+    """AUC and logloss of a finished run's best epoch on a split, as result.json has them.
+
+    `data` is where its dataset is now, if it was moved. Writes nothing. Raises InputError for another dataset
+    than the run's, or a best checkpoint that is gone or damaged.
+    """
+    config = teachers.read_result(workdir)["config"]
+    if data is None:
+        data = Path(config["data"]["path"] or _generated(workdir))
+    schema = encoded.open_schema(data)
+    teachers.check_data(workdir, schema, data)
+    model = teachers.load(workdir, schema)
     graphdef, parameters, *rest = nnx.split(model, nnx.Param, ...)
     (statistics,) = rest
     rows = encoded.open_split(data, split)
@@ -257,10 +265,15 @@ def dataset(config: build.Config, workdir: Path) -> Path:
     """The encoded dataset of a run: config.data.path, or one generated into the working directory."""
     if config["data"]["path"]:
         return Path(config["data"]["path"])
-    generated = workdir / "data"
+    generated = _generated(workdir)
     if not generated.exists():
         synthetic.prepare(build.make_synthetic_spec(config), generated)
     return generated
+
+
+def _generated(workdir: Path) -> Path:
+    """Where a run without config.data.path has its dataset."""
+    return workdir / "data"
 
 
 def versions() -> dict[str, str]:
@@ -369,10 +382,10 @@ def _drop_lines_after(path: Path, epoch: int) -> None:
         return
     kept = []
     for line in path.read_text().splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
+        with contextlib.suppress(ValueError, TypeError, KeyError):
             if json.loads(line)["epoch"] <= epoch:
                 kept.append(line + "\n")
-    _write_text(path, "".join(kept))
+    write_text(path, "".join(kept))
 
 
 def _writes() -> bool:
@@ -380,15 +393,19 @@ def _writes() -> bool:
     return jax.process_index() == 0
 
 
+# No part of what a run is: where it is computed, how often it tells;
+# and where its data is, for dataset.json says which.
+_NOT_THE_RUN = ("mesh.", "data.path:", "train.log_every:", "train.checkpoint_every:")
+
+
 def _claim(workdir: Path, name: str, content: Any) -> None:
     """Record what a working directory is for, or raise InputError if it is for something else."""
     path = workdir / name
     if not path.exists():
-        _write_json(path, content)
+        write_json(path, content)
         return
-    found = _differences(json.loads(path.read_text()), json.loads(json.dumps(content)))
-    # Where a run is computed is no part of what it is.
-    changed = sorted(difference for difference in found if not difference.startswith("mesh"))
+    found = _differences(read_json(path), json.loads(json.dumps(content)))
+    changed = sorted(difference for difference in found if not difference.startswith(_NOT_THE_RUN))
     if changed:
         raise InputError(
             f"{workdir} holds a run of another {path.stem} ({'; '.join(changed)}); choose another --workdir"
@@ -412,17 +429,3 @@ def _exclusive(workdir: Path) -> Iterator[None]:
         except BlockingIOError:
             raise InputError(f"{workdir}: another process is training here; wait for it or stop it") from None
         yield
-
-
-def _write_json(path: Path, content: Any) -> None:
-    _write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

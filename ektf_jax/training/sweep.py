@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import graphlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,9 +12,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ektf_jax.data import encoded
+from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError, unknown
+from ektf_jax.files import read_json, write_json
 from ektf_jax.summary import flops_per_sample
-from ektf_jax.training import build
+from ektf_jax.training import build, teachers
 
 Runs = Mapping[str, build.Config]
 
@@ -78,7 +80,7 @@ def work(
                 if reason is not None or not (workdir / "result.json").exists():
                     failed.append(name)
                     record = {"reason": reason or "ended without a result", "seconds": time.time() - started}
-                    (workdir / "failure.json").write_text(json.dumps(record, indent=2) + "\n")
+                    write_json(workdir / "failure.json", record)
                     report(f"{name}: failed: {record['reason']}")
         passes_in_vain = 0 if taken else passes_in_vain + 1
         if passes_in_vain == 1:
@@ -94,7 +96,7 @@ def plan(runs: Runs, directory: Path) -> list[Planned]:
         if blocked and states[name] != "done":
             states[name] = "blocked"
     taken = {
-        name: json.loads((directory / name / "result.json").read_text())["wall_seconds"]
+        name: read_json(directory / name / "result.json")["wall_seconds"]
         for name, state in states.items()
         if state == "done"
     }
@@ -119,9 +121,13 @@ def located(runs: Runs, name: str) -> build.Config:
 
 @contextlib.contextmanager
 def claimed(workdir: Path) -> Iterator[bool]:
-    """Make a run this worker's own; yields whether it is. A claim ends with its process, however it ends."""
+    """Make a run this worker's own; yields whether it is.
+
+    A claim ends with its process, however it ends, and with the children that it leaves behind.
+    """
     workdir.mkdir(parents=True, exist_ok=True)
     with (workdir / ".claim").open("w") as file:
+        os.set_inheritable(file.fileno(), True)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -169,6 +175,17 @@ def check(runs: Mapping[str, Any], reference: build.Config) -> None:
             if teacher not in runs:
                 raise unknown(f"run {name}: config.transfer.teachers", teacher, runs)
     _teachers_first(runs)
+
+
+def check_data(runs: Runs, directory: Path) -> None:
+    """Raise InputError for a finished run that was trained on another dataset than its config names now."""
+    schemas: dict[str, Schema] = {}
+    for name, config in runs.items():
+        data, workdir = config["data"]["path"], directory / name
+        if data and Path(data).exists() and (workdir / "result.json").exists():
+            if data not in schemas:
+                schemas[data] = encoded.open_schema(Path(data))
+            teachers.check_data(workdir, schemas[data], data)
 
 
 def _teachers(config: build.Config) -> Sequence[str]:

@@ -1,6 +1,5 @@
 """Finished runs, and learning from them: their models, what they say of a batch, what their pupils need."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from ektf_jax.data.loader import evaluation_batches
 from ektf_jax.data.schema import Schema
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.errors import InputError
+from ektf_jax.files import read_json
 from ektf_jax.training import build, checkpoint
 from ektf_jax.training.step import Predict
 from ektf_jax.transfer.eckd import Pupil, distillation
@@ -38,7 +38,18 @@ def read_result(workdir: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: missing; train with `python -m experiments.train --workdir={workdir}` first"
         )
-    return json.loads(path.read_text())
+    return read_json(path)
+
+
+def check_data(workdir: Path, schema: Schema, data: Path | str) -> None:
+    """Raise InputError where a run was trained on another dataset than this one, which is at `data`."""
+    theirs = read_json(workdir / "dataset.json").get("schema_sha256")
+    if theirs != schema.fingerprint:
+        raise InputError(
+            f"{workdir / 'dataset.json'}: schema_sha256 = {theirs!r} is not that of {data},"
+            f" {schema.fingerprint!r}; prepare the data as it was for this run, or train again in another"
+            " --workdir"
+        )
 
 
 def directories(config: build.Config, workdir: Path) -> list[Path]:
@@ -52,30 +63,32 @@ def check(config: build.Config, workdir: Path, schema: Schema | None = None) -> 
     """Raise InputError for a teacher that is not finished or, with a schema, had data of another one."""
     for directory in directories(config, workdir):
         read_result(directory)
-        if schema is None:
-            continue
-        theirs = json.loads((directory / "dataset.json").read_text())["schema_sha256"]
-        if theirs != schema.fingerprint:
-            raise InputError(
-                f"{directory / 'dataset.json'}: schema_sha256 = {theirs!r} is not that of this run's data,"
-                f" {schema.fingerprint!r}; train the teacher on config.data.path ="
-                f" {config['data']['path']!r}, or name another in config.transfer.teachers"
-            )
+        if schema is not None:
+            check_data(directory, schema, config["data"]["path"] or "this run's generated data")
 
 
 def load(workdir: Path, schema: Schema) -> Ensemble | Pupil:
-    """The model of a finished run, with the weights of its best epoch."""
-    config = read_result(workdir)["config"]
-    model = _untrained(config, workdir, schema, jax.random.key(0))
+    """The model of a finished run, with the weights of its best epoch.
+
+    Raises InputError where these are not there any more. Writes and deletes nothing.
+    """
+    result = read_result(workdir)
+    directory, advice = workdir / "checkpoints" / "best", "restore it, or train again in another --workdir"
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no checkpoint; {advice}")
+    model = _untrained(result["config"], workdir, schema, jax.random.key(0))
     graphdef, parameters, *rest = nnx.split(model, nnx.Param, ...)
     (statistics,) = rest
-    with checkpoint.open_checkpoints(workdir / "checkpoints" / "best") as best:
+    with checkpoint.open_checkpoints(directory, read_only=True) as best:
         restored = checkpoint.restore(best, (parameters, statistics))
     if restored is None:
+        raise InputError(f"{directory}: no checkpoint; {advice}")
+    (parameters, statistics), progress = restored
+    if progress["epoch"] != result["best_epoch"]:
         raise InputError(
-            f"{workdir / 'checkpoints' / 'best'}: no checkpoint; train again in another --workdir"
+            f"{directory}: the checkpoint of epoch {result['best_epoch']}, result.json's, is damaged or gone,"
+            f" and that of epoch {progress['epoch']} is another model; {advice}"
         )
-    (parameters, statistics), _ = restored
     return nnx.merge(graphdef, parameters, statistics)
 
 

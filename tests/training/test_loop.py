@@ -3,11 +3,12 @@
 import fcntl
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 
-from ektf_jax.data import encoded
+from ektf_jax.data import encoded, synthetic
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.errors import InputError
 from ektf_jax.training import loop
@@ -233,3 +234,57 @@ def test_one_student_trains(tmp_path, tiny_config):
     config["ensemble"]["num_students"] = 1
     result = loop.train(config, tmp_path / "run")
     assert result["test"]["students"] == [result["test"]["ensemble"]]
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "remove all"])
+def test_evaluation_wants_the_epoch_of_the_result(tmp_path, tiny_config, damage):
+    """Another epoch's weights are no substitute, and a reader deletes nothing."""
+    workdir = tmp_path / "run"
+    loop.train(tiny_config(), workdir)
+    best = workdir / "checkpoints" / "best"
+    newest = max((path for path in best.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    if damage == "truncate":
+        for path in newest.rglob("*"):
+            if path.is_file():
+                path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        shutil.rmtree(newest if damage == "remove" else best)
+    before = sorted(workdir.rglob("*"))
+    with pytest.raises(InputError, match=r"checkpoint.*train again in another --workdir"):
+        loop.evaluate(workdir, "test")
+    assert sorted(workdir.rglob("*")) == before
+
+
+def test_a_run_is_held_to_the_data_that_it_was_trained_on(tmp_path, tiny_config):
+    def config(path, **train):
+        made = tiny_config(max_epochs=1, **train)
+        made["data"] |= {"path": str(path), "synthetic": {}}
+        return made
+
+    spec = {"rows": 2000, "values": (40, 20, 5), "max_lens": (1, 1, 3)}
+    data, workdir = tmp_path / "data", tmp_path / "run"
+    synthetic.prepare(synthetic.SyntheticSpec(**spec), data)
+    result = loop.train(config(data), workdir)
+    # The same data elsewhere is the same run.
+    moved = data.rename(tmp_path / "moved")
+    again = loop.train(config(moved, checkpoint_every=5, log_every=3), workdir)
+    assert again["test"] == result["test"]
+    assert loop.evaluate(workdir, "test", moved) == result["test"]
+    # Other data is not, though its ids fit.
+    synthetic.prepare(synthetic.SyntheticSpec(**spec, seed=1), data)
+    for refused in (lambda: loop.train(config(data), workdir), lambda: loop.evaluate(workdir, "test")):
+        with pytest.raises(InputError, match="schema_sha256"):
+            refused()
+
+
+@pytest.mark.parametrize("name", ["result.json", "config.json", "dataset.json"])
+@pytest.mark.parametrize("text", ["", '{"config": ', "5"])
+def test_a_broken_file_is_named(finished, tiny_config, tmp_path, name, text):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    (workdir / name).write_text(text)
+    read = partial(loop.evaluate, workdir, "test")
+    if name == "config.json":
+        read = partial(loop.train, tiny_config(), workdir)
+    with pytest.raises(InputError, match=rf"{name}: is "):
+        read()

@@ -1,4 +1,7 @@
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -8,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from configs import base, section4
+from ektf_jax.data import encoded, synthetic
 from ektf_jax.errors import InputError
 from ektf_jax.training import sweep
 
@@ -83,6 +87,48 @@ def test_a_run_that_another_worker_holds_is_left_to_it(tmp_path, reports):
         assert trained == []
     (tmp_path / "b" / "checkpoints").mkdir()
     assert sweep.plan({"b": {}}, tmp_path)[0].state == "interrupted"
+
+
+ORPHAN = """
+import pathlib, subprocess, sys, time
+from ektf_jax.training import sweep
+with sweep.claimed(pathlib.Path(sys.argv[1])):
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    child = subprocess.Popen(sleep, close_fds=False, stdout=subprocess.DEVNULL)
+    print(child.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_claim_stays_with_the_child_of_a_killed_worker(tmp_path):
+    worker = subprocess.Popen(
+        [sys.executable, "-c", ORPHAN, str(tmp_path / "b")], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    child = int(worker.stdout.readline())
+    worker.kill()
+    worker.communicate()
+    assert sweep.plan({"b": {}}, tmp_path)[0].state == "running"
+    os.kill(child, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while sweep.plan({"b": {}}, tmp_path)[0].state == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_finished_runs_of_other_data_are_refused(tmp_path, tiny_config):
+    config = tiny_config()
+    config["data"] |= {"path": str(tmp_path / "data"), "synthetic": {}}
+    synthetic.prepare(synthetic.SyntheticSpec(rows=40, values=(5, 5), seed=0, order=2), tmp_path / "data")
+    finish(tmp_path, "a")
+    (tmp_path / "a" / "dataset.json").write_text(
+        json.dumps({"schema_sha256": encoded.open_schema(tmp_path / "data").fingerprint})
+    )
+    sweep.check_data({"a": config, "b": config}, tmp_path)
+    shutil.rmtree(tmp_path / "data")
+    sweep.check_data({"a": config}, tmp_path)  # gone data is no other data
+    synthetic.prepare(synthetic.SyntheticSpec(rows=40, values=(5, 5), seed=1, order=2), tmp_path / "data")
+    with pytest.raises(InputError, match=r"a/dataset\.json: schema_sha256"):
+        sweep.check_data({"a": config}, tmp_path)
 
 
 def test_estimates_scale_with_work_from_what_finished_runs_took(tmp_path, tiny_config):
@@ -272,6 +318,7 @@ def test_the_command_line_trains_reports_failures_and_lists(tmp_path):
     failure = json.loads((tmp_path / "out/group/missing/failure.json").read_text())
     assert "exit status 2: error: nowhere: no such directory" in failure["reason"]
     assert "failed here: group/missing" in first.stdout
+    assert "nowhere: no such directory" in (tmp_path / "out/group/missing/stderr.log").read_text()
     assert run("--only=group/god").returncode == 2
     listed = run("--list")
     assert listed.returncode == 0
