@@ -45,6 +45,8 @@ class StudentGroup(nnx.Module):
     def __init__(
         self, make_student: Callable[..., nnx.Module], size: int, *, stack: str = "auto", key: jax.Array
     ):
+        if size < 1:
+            raise ValueError(f"a group of {size} students: it must have at least 1")
         if stack not in STACKS:
             raise ValueError(f"stack {stack!r} is unknown: use one of {', '.join(STACKS)}")
         if stack == "auto":

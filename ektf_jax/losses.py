@@ -187,8 +187,10 @@ def ektf_loss(
 
 
 def _check(logits: jax.Array, labels: jax.Array) -> None:
-    if logits.ndim != 2 or labels.shape != logits.shape[1:]:
-        raise ValueError(f"expected logits [K, B] and labels [B], got {logits.shape} and {labels.shape}")
+    if logits.ndim != 2 or not logits.shape[0] or labels.shape != logits.shape[1:]:
+        raise ValueError(
+            f"expected logits [K, B], K at least 1, and labels [B], got {logits.shape} and {labels.shape}"
+        )
 
 
 def _or_uniform(weights: jax.Array | float | None, uniform: float, like: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """What every command line does the same way: user errors are one line and exit status 2."""
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,11 @@ def run(main: Callable[[list[str]], Any]) -> None:
     try:
         # absl's own parser prints a usage text and exits with 1; this one raises.
         app.run(_without_arguments(main), flags_parser=_parse)
+    except OSError as error:
+        # A file where a directory should be, no permission, a full disk.
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
     except (InputError, flags.Error) as error:
         # ml_collections wraps what a config file raises in a traceback; its last line is the message.
         text = str(error).strip()
@@ -51,8 +57,14 @@ def join(job: str) -> None:
 def _parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
-    except KeyError as error:  # --config.KEY.MORE=VALUE where KEY is a value, not a group of keys
-        raise InputError(error.args[0]) from None
+    except KeyError as error:  # --config.KEY.MORE=VALUE where KEY is a value, or no key at all
+        said = " ".join(str(error.args[0]).split())
+        if named := re.match(r"'([^']*)'", said):
+            group = re.compile(rf"--config(\.\w+)*\.{re.escape(named[1])}\.")
+            given = next((part.split("=")[0] for part in argv if group.match(part)), "--config")
+            hint = f"; {near}" if (near := said.removeprefix(named[0]).strip()) else ""
+            said = f"{given}: the config has no group {named[1]!r}{hint}"
+        raise InputError(f"{said}; configs/base.py has the keys of every config") from None
 
 
 def _without_arguments(main: Callable[[list[str]], Any]) -> Callable[[list[str]], Any]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
@@ -25,7 +26,9 @@ def define() -> flags.FlagHolder:
 def read(flag: flags.FlagHolder) -> dict[str, Any]:
     """The config as plain nested data; InputError where its file is not there."""
     try:
-        return flag.value.to_dict()
+        config = flag.value
+        # get_config may return plain data.
+        return config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
     except OSError as error:  # raised at the first look at it
         raise InputError(str(error)) from None
 

@@ -275,6 +275,11 @@ def test_an_unknown_stack_is_refused():
         make_group("loop")
 
 
+def test_a_group_of_no_students_is_refused():
+    with pytest.raises(ValueError, match="a group of 0 students"):
+        StudentGroup(lambda rngs: None, 0, key=jax.random.key(0))
+
+
 def test_training_without_a_key_is_refused(mean):
     with pytest.raises(ValueError, match="training needs a key for dropout"):
         mean(IDS, train=True)

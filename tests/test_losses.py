@@ -330,6 +330,9 @@ def test_errors_name_the_value():
         losses.ektf_loss(logits, labels, teacher="mean_log")
     with pytest.raises(ValueError, match=r"\(48, 2\)"):
         losses.ektf_loss(logits.T, labels)
+    for loss in (losses.ektf_loss, losses.kd_ctr_loss, losses.dml_ctr_loss):
+        with pytest.raises(ValueError, match=r"K at least 1.*\(0, 48\)"):
+            loss(logits[:0], labels)
 
 
 def test_integer_labels_are_accepted():

@@ -53,8 +53,11 @@ def prepare(schema: Path, raw: Path, out: Path, *, split_seed: int = 2024) -> Sc
     spec, names = read(schema)
     if isinstance(names, dict):
         files = {split: _files(schema, raw, patterns) for split, patterns in names.items()}
+        _once(schema, [path for found in files.values() for path in found])
         return tables.prepare(spec, files, out)
-    return tables.prepare(spec, _files(schema, raw, names), out, split_seed=split_seed)
+    found = _files(schema, raw, names)
+    _once(schema, found)
+    return tables.prepare(spec, found, out, split_seed=split_seed)
 
 
 def read(path: Path) -> tuple[TableSpec, list[str] | dict[str, list[str]]]:
@@ -133,6 +136,15 @@ def _files(schema: Path, raw: Path, patterns: list[str]) -> list[Path]:
             )
         files += found
     return files
+
+
+def _once(schema: Path, files: list[Path]) -> None:
+    """Raise InputError for a file that is there twice: its rows would be both trained on and tested with."""
+    seen: dict[Path, Path] = {}
+    for path in files:
+        if (first := seen.setdefault(path.resolve(), path)) is not path:
+            same = "" if first == path else f", the same as {first},"
+            raise InputError(f"{schema}: files: {path}{same} is matched twice; let one pattern match it")
 
 
 def _checked(found: Any, kinds: Mapping[str, Any], needed: tuple[str, ...], where: str) -> dict[str, Any]:

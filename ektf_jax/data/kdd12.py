@@ -51,7 +51,7 @@ def prepare(raw: Path, out: Path, *, split_seed: int = 2024, paper_buckets: bool
         ),
         *(FieldSpec(name, min_count=10, fill="0") for name in (*IDS, "Gender", "Age")),
     )
-    spec = TableSpec("kdd12", "Click", fields, Layout("\t", COLUMNS, quoting=False), above=0)
+    spec = TableSpec("kdd12", "Click", fields, Layout("\t", COLUMNS, quoting=False), above=0, least=0)
     derivation = Derivation(_Join(profile), COLUMNS, (profile,))
     return tables.prepare(spec, [training], out, split_seed=split_seed, derivation=derivation)
 

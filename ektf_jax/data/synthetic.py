@@ -45,6 +45,14 @@ class SyntheticSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        whole = {name: getattr(self, name) for name in ("rows", "order", "hidden_dim", "seed")}
+        for index, value in enumerate(self.values):
+            whole[f"values[{index}]"] = value
+        for index, value in enumerate(self.max_lens):
+            whole[f"max_lens[{index}]"] = value
+        for name, value in whole.items():
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise InputError(f"synthetic data: {name} = {value!r}; it must be a whole number")
         fields = len(self.values)
         strengths = (self.first_order, self.second_order, self.preference, self.high_order)
         rules = {

@@ -78,7 +78,7 @@ class FieldSpec:
 class TableSpec:
     """A table: its fields in order, its label and how its text is written.
 
-    The label is 0 or 1, or with `above` whether a number is greater than that.
+    The label is 0 or 1, or with `above` whether a number, `least` or more, is greater than that.
     """
 
     dataset: str
@@ -86,6 +86,7 @@ class TableSpec:
     fields: tuple[FieldSpec, ...]
     layout: Layout = dataclasses.field(default_factory=Layout)
     above: float | None = None
+    least: float | None = None
 
     def __post_init__(self) -> None:
         names = [self.label, *(field.name for field in self.fields)]
@@ -376,6 +377,8 @@ def _labels(
     numbers = texts.cast(pl.Float64, strict=False)
     good = numbers.is_in([0.0, 1.0]) if spec.above is None else numbers.is_finite()
     wanted = "0 or 1" if spec.above is None else "a number"
+    if spec.least is not None:
+        good, wanted = good & (numbers >= spec.least), f"{wanted}, at least {spec.least:g}"
     _check(spec.label, texts, good, rows, where, f"the label must be {wanted}; correct or remove the line")
     return (numbers > (0.5 if spec.above is None else spec.above)).cast(pl.UInt8).to_numpy()
 

@@ -1,5 +1,6 @@
 """Runs read back from their result.json files. What a run is, its config says, never its path."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -31,8 +32,9 @@ class Run:
 
     `kinds` are the models of the K students in the order of their predictions, as `names.MODELS` has them;
     `students` their metrics, () for a concat ensemble. `method` is "none" for a model alone. `settings` is
-    the config, flat, without what only decides where and how fast it runs. `curve` has the ensemble's
-    validation AUC after each epoch, () without a metrics.jsonl. `wall_seconds` may be nan.
+    the config, flat, without what only decides where and how fast it runs, and the encoding of the dataset.
+    `curve` has the ensemble's validation AUC after each epoch, () without a metrics.jsonl. `wall_seconds` may
+    be nan.
     """
 
     path: str
@@ -134,7 +136,9 @@ def _read(path: Path, name: str) -> Run:
             method=method,
             options=options,
             fusion=ensemble["fusion"],
-            settings=_UNSAID | _settings(config | {"transfer": {"name": method, method: options}}),
+            settings=_UNSAID
+            | _settings(config | {"transfer": {"name": method, method: options}})
+            | {"encoding": _encoding(result["dataset"])},
             ensemble=_metrics(test["ensemble"]),
             students=students,
             parameters=int(result["params"]),
@@ -156,6 +160,12 @@ def _dataset(dataset: Mapping[str, Any]) -> str:
     """The name; of synthetic raw files another, so that nothing sets them beside the paper's numbers."""
     synthetic = dataset.get("source", {}).get("synthetic")
     return f"{dataset['name']}_synthetic" if synthetic else dataset["name"]
+
+
+def _encoding(dataset: Mapping[str, Any]) -> str:
+    """What tells one encoding of a dataset from another: its files, split, vocabularies and rows."""
+    told = {key: value for key, value in dataset.items() if key != "name"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _kinds(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -110,6 +110,12 @@ def check_values(config: Config) -> None:
                 f"config.mesh.student = {mesh['student']} divides the copies of no student in"
                 f" config.ensemble ({', '.join(f'{label}: {size}' for label, size in sizes.items())})"
             )
+    count, kinds = ensemble["num_students"], list(ensemble["students"])
+    if count < len(kinds):
+        raise InputError(
+            f"config.ensemble.num_students = {count} leaves no copy of {', '.join(kinds[count:])}; it must be"
+            f" at least {len(kinds)}, the number of config.ensemble.students"
+        )
     _check_teachers(config)
 
 
@@ -197,6 +203,11 @@ def _make_student(path: str, arguments: Any, config: Config) -> Callable[..., nn
         raise InputError(
             f"{path}: student {name!r} has no hidden state for config.ensemble.fusion = 'concat'"
         )
+    for parameter in parameters:
+        value = options.get(parameter.name)
+        # The command line makes text of what it does not know, and text is true.
+        if isinstance(parameter.default, bool) and value is not None and not isinstance(value, bool):
+            raise InputError(f"{path}.{parameter.name} = {value!r} must be True or False")
     make: Callable[..., nnx.Module] = partial(student, **options)
     try:
         jax.eval_shape(lambda: nnx.state(make(2, config["embedding"]["dim"], rngs=nnx.Rngs(0))))

@@ -33,13 +33,14 @@ def update(
 
     Without an improvement of at least `min_delta` the learning rate is multiplied by `decay`, down to
     `min_learning_rate`, at once; `patience` such evaluations in a row stop the run. This is what the
-    authors' training does (FuxiCTR's checkpoint_and_earlystop).
+    authors' training does (FuxiCTR's checkpoint_and_earlystop), but that a rate below the minimum stays as it
+    is, where theirs rises to it.
     """
     if metric >= plateau.best + min_delta:
         return plateau._replace(best=metric, best_epoch=epoch, bad_epochs=0)
     bad_epochs = plateau.bad_epochs + 1
     return plateau._replace(
-        learning_rate=max(plateau.learning_rate * decay, min_learning_rate),
+        learning_rate=min(plateau.learning_rate, max(plateau.learning_rate * decay, min_learning_rate)),
         bad_epochs=bad_epochs,
         stopped=bad_epochs >= patience,
     )

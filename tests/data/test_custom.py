@@ -118,6 +118,8 @@ GOOD = {"dataset": "t", "files": "a.csv", "label": "y", "fields": "[a]"}
         ({"files": "b*.csv"}, "t.yaml: files: 'b*.csv' matches nothing in"),
         ({"files": "/a.csv"}, "t.yaml: files: '/a.csv' is no pattern"),
         ({"dataset": "[a"}, "t.yaml: is not YAML"),
+        ({"files": "[a.csv, '*.csv']"}, "a.csv is matched twice"),
+        ({"files": "{train: '*.csv', test: ./a.csv}"}, "a.csv is matched twice"),
     ],
 )
 def test_refuses(tmp_path, change, said):

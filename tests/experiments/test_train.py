@@ -72,6 +72,11 @@ BAD = {
     "unknown method": (["--config.transfer.name=ektff"], "did you mean 'ektf'"),
     "no data": (["--config.data.path=nowhere"], "nowhere"),
     "large batch": (["--config.data.synthetic.rows=100"], "config.data.batch_size"),
+    "unknown group": (["--config.trian.seed=3"], "--config.trian.seed: the config has no group"),
+    "unknown student": (
+        ["--config.ensemble.students.mpl.dropout=0.3"],
+        "students.mpl.dropout: the config has",
+    ),
     "stray argument": (["extra"], "extra"),
 }
 
@@ -86,6 +91,22 @@ def test_bad_input_is_one_line_and_exit_status_2(tmp_path, name):
     assert message in errors[0]
     assert "Traceback" not in process.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_in_the_place_of_a_directory_is_named(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for place in ("file", "file/run"):
+        process = run("train", "--config=configs/quickstart.py", f"--workdir={tmp_path / place}")
+        assert process.returncode == 2
+        assert process.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'file'}")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_get_config_may_return_plain_data(tmp_path):
+    text = "from configs import quickstart\ndef get_config():\n    return quickstart.get_config().to_dict()\n"
+    (tmp_path / "plain.py").write_text(text)
+    process = run("summary", f"--config={tmp_path / 'plain.py'}")
+    assert process.returncode == 0, process.stderr
 
 
 def test_a_missing_config_file_is_named(tmp_path):

@@ -20,6 +20,18 @@ def test_repetitions_of_config_and_seed_are_set_apart(write):
     assert [run.path for run in repeated] == ["002"]
 
 
+def test_runs_on_other_encodings_of_the_data_are_other_runs(write):
+    write(result("ektf", [0.8, 0.9], seed=1))
+    write(result("ektf", [0.8, 0.9], seed=2))
+    other = result("ektf", [0.7, 0.7], seed=1)
+    other["dataset"]["source"] = {"split_seed": 7}
+    kept, repeated = seeds.distinct(results.load(write(other)))
+    assert (len(kept), repeated) == (3, [])
+    main, variant = seeds.groups(kept)
+    assert len(main.runs) == 2
+    assert variant.variant.startswith("encoding = ")
+
+
 def test_of_several_settings_the_one_of_most_seeds_is_the_main_one(write):
     write(result("ektf", [0.8, 0.9], learning_rate=0.1))
     write(result("ektf", [0.7, 0.8], seed=1))

@@ -108,6 +108,19 @@ LIMITS = {
 }
 
 
+def test_fewer_students_than_kinds_are_refused():
+    kinds = {name: {"name": name} for name in ("mlp", "ecn", "pnn")}
+    config = make_config(ensemble__students=kinds, ensemble__num_students=2)
+    assert "leaves no copy of pnn; it must be at least 3" in message_of(build.check_values, config)
+    build.check_values(make_config(ensemble__students=kinds, ensemble__num_students=3))
+
+
+def test_text_is_no_boolean():
+    config = make_config(ensemble__students={"mlp": {"name": "mlp", "batch_norm": "no"}})
+    message = message_of(build.make_students, config)
+    assert message == "config.ensemble.students.mlp.batch_norm = 'no' must be True or False"
+
+
 def test_the_base_config_has_good_values():
     build.check_values(make_config())
 

@@ -47,6 +47,10 @@ def test_the_rate_falls_to_its_floor_and_no_further():
     assert history[-1].learning_rate == 1e-6
 
 
+def test_a_rate_below_the_floor_stays_as_it_is():
+    assert [plateau.learning_rate for plateau in run([0.9, 0.8], learning_rate=1e-8)] == [1e-8, 1e-8]
+
+
 @pytest.mark.parametrize(
     ("metric", "improved"),
     [(0.75, True), (0.75 + 2**-40, True), (0.75 - 2**-40, False), (0.5, False), (math.nan, False)],
