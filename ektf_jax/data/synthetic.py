@@ -28,7 +28,7 @@ class SyntheticSpec:
     entries, () for one each; a field of max_len n holds 1 to n values in a row, repeats possible.
     zipf: P(rank r) falls as r**-zipf in each field; 0 is uniform. order: fields per product of signs.
     hidden_dim: length of a value's hidden vector. click_rate: mean of the true probabilities.
-    Raises InputError, naming the field, for what cannot be generated.
+    Raises InputError, naming the field, for what cannot be generated; TypeError for a count not whole.
     """
 
     rows: int
@@ -52,7 +52,7 @@ class SyntheticSpec:
             whole[f"max_lens[{index}]"] = value
         for name, value in whole.items():
             if not isinstance(value, int) or isinstance(value, bool):
-                raise InputError(f"synthetic data: {name} = {value!r}; it must be a whole number")
+                raise TypeError(f"{name} = {value!r}; it must be a whole number")
         fields = len(self.values)
         strengths = (self.first_order, self.second_order, self.preference, self.high_order)
         rules = {

@@ -244,12 +244,22 @@ def test_bayes_scores_of_the_test_split(tmp_path):
         ({"click_rate": 0.0}, "click_rate"),
         ({"click_rate": 1.0}, "click_rate"),
         ({"seed": -1}, "seed"),
+    ],
+)
+def test_spec_refuses(change, message):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(SPEC, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
         ({"rows": 2e3}, r"rows = 2000\.0; it must be a whole number"),
         ({"order": 2.5}, "order = 2.5"),
         ({"values": (5, 5.5, 5, 5, 5)}, r"values\[1\] = 5.5"),
         ({"max_lens": (1, 1, True, 1, 1)}, r"max_lens\[2\] = True"),
     ],
 )
-def test_spec_refuses(change, message):
-    with pytest.raises(InputError, match=message):
+def test_spec_refuses_counts_that_are_not_whole(change, message):
+    with pytest.raises(TypeError, match=message):
         dataclasses.replace(SPEC, **change)

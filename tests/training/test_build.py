@@ -339,7 +339,13 @@ def test_a_bad_option_of_a_transfer_method_is_refused_by_name():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"values": (3, 4)}, {"rows": "many", "values": (3, 4)}, {"rows": 50, "values": 3}]
+    "settings",
+    [
+        {"values": (3, 4)},
+        {"rows": "many", "values": (3, 4)},
+        {"rows": 50, "values": 3},
+        {"rows": 2e3, "values": (3, 4)},
+    ],
 )
 def test_bad_settings_of_synthetic_data_are_refused_by_name(settings):
     message = message_of(build.make_synthetic_spec, make_config(data__synthetic=settings))
