@@ -395,7 +395,7 @@ def _writes() -> bool:
 
 # No part of what a run is: where it is computed, how often it tells;
 # and where its data is, for dataset.json says which.
-_NOT_THE_RUN = ("mesh.", "data.path:", "train.log_every:", "train.checkpoint_every:")
+_NOT_THE_RUN = ("mesh", "data.path:", "train.log_every:", "train.checkpoint_every:")
 
 
 def _claim(workdir: Path, name: str, content: Any) -> None:
