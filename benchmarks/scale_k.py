@@ -40,8 +40,7 @@ def main(argv: list[str]) -> None:
     del argv
     cases: list[dict[str, Any]] = []
     for num_students in map(int, _STUDENTS.value):
-        command = ["-m", "benchmarks.step", f"--shape={_SHAPE.value}", f"--students={num_students}"]
-        found = common.child_json([*command, f"--steps={_STEPS.value}"])
+        found = common.our_steps(_SHAPE.value, num_students, _STEPS.value)
         cases.append(
             {
                 "students": num_students,

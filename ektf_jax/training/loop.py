@@ -250,7 +250,7 @@ def evaluate(workdir: Path, split: str, data: Path | None = None) -> dict[str, A
     """
     config = teachers.read_result(workdir)["config"]
     if data is None:
-        data = Path(config["data"]["path"] or _generated(workdir))
+        data = _where(config, workdir)
     schema = encoded.open_schema(data)
     teachers.check_data(workdir, schema, data)
     model = teachers.load(workdir, schema)
@@ -263,17 +263,15 @@ def evaluate(workdir: Path, split: str, data: Path | None = None) -> dict[str, A
 
 def dataset(config: build.Config, workdir: Path) -> Path:
     """The encoded dataset of a run: config.data.path, or one generated into the working directory."""
-    if config["data"]["path"]:
-        return Path(config["data"]["path"])
-    generated = _generated(workdir)
-    if not generated.exists():
-        synthetic.prepare(build.make_synthetic_spec(config), generated)
-    return generated
+    data = _where(config, workdir)
+    if not config["data"]["path"] and not data.exists():
+        synthetic.prepare(build.make_synthetic_spec(config), data)
+    return data
 
 
-def _generated(workdir: Path) -> Path:
-    """Where a run without config.data.path has its dataset."""
-    return workdir / "data"
+def _where(config: build.Config, workdir: Path) -> Path:
+    """Where a run's encoded dataset is, or will be once it is generated."""
+    return Path(config["data"]["path"] or workdir / "data")
 
 
 def versions() -> dict[str, str]:

@@ -69,17 +69,19 @@ def test_bad_profiles(tmp_path, profiles, said):
     assert said in str(error.value)
 
 
-def test_a_count_of_clicks_is_not_negative(tmp_path):
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("0\t1\t1\t1\t1\t1\t1\t1\t1\t1\t1\t-5\n", r"training\.txt:201: UserID is '-5'"),
+        (
+            "-1\t1\t1\t1\t1\t1\t1\t1\t1\t1\t1\t5\n",
+            r"training\.txt:201: Click is '-1'.*a number, at least 0",
+        ),
+    ],
+)
+def test_bad_lines(tmp_path, line, said):
     write(tmp_path)
     with (tmp_path / "training.txt").open("a") as file:
-        file.write("-1\t1\t1\t1\t1\t1\t1\t1\t1\t1\t1\t5\n")
-    with pytest.raises(InputError, match=r"training\.txt:201: Click is '-1'.*a number, at least 0"):
-        kdd12.prepare(tmp_path, tmp_path / "out")
-
-
-def test_bad_user(tmp_path):
-    write(tmp_path)
-    with (tmp_path / "training.txt").open("a") as file:
-        file.write("0\t1\t1\t1\t1\t1\t1\t1\t1\t1\t1\t-5\n")
-    with pytest.raises(InputError, match=r"training\.txt:201: UserID is '-5'"):
+        file.write(line)
+    with pytest.raises(InputError, match=said):
         kdd12.prepare(tmp_path, tmp_path / "out")
