@@ -63,7 +63,7 @@ def train(config: build.Config, workdir: Path) -> dict[str, Any]:
     # Of several processes the first one writes, and the others wait for it where they read that.
     with _exclusive(workdir) if _writes() else contextlib.nullcontext():
         if _writes():
-            _claim(workdir, "config.json", config)
+            _claim_config(workdir, config)
         result_file = workdir / "result.json"
         if result_file.exists():
             if opened:
@@ -75,7 +75,7 @@ def train(config: build.Config, workdir: Path) -> dict[str, Any]:
         multihost_utils.sync_global_devices("dataset")
         schema, splits = opened or _open(config, dataset(config, workdir))
         if _writes():
-            _claim(workdir, "dataset.json", {"schema_sha256": schema.fingerprint})
+            _claim_data(workdir, schema, _where(config, workdir))
         teachers.check(config, workdir, schema)
         result = _run(config, workdir, mesh, schema, splits)
         if _writes():
@@ -396,18 +396,27 @@ def _writes() -> bool:
 _NOT_THE_RUN = ("mesh", "data.path:", "train.log_every:", "train.checkpoint_every:")
 
 
-def _claim(workdir: Path, name: str, content: Any) -> None:
-    """Record what a working directory is for, or raise InputError if it is for something else."""
-    path = workdir / name
+def _claim_config(workdir: Path, config: build.Config) -> None:
+    """Record the run that a working directory is for, or raise InputError if it is for another one."""
+    path = workdir / "config.json"
     if not path.exists():
-        write_json(path, content)
+        write_json(path, config)
         return
-    found = _differences(read_json(path), json.loads(json.dumps(content)))
+    found = _differences(read_json(path), json.loads(json.dumps(config)))
     changed = sorted(difference for difference in found if not difference.startswith(_NOT_THE_RUN))
     if changed:
         raise InputError(
-            f"{workdir} holds a run of another {path.stem} ({'; '.join(changed)}); choose another --workdir"
+            f"{workdir} holds a run of another config ({'; '.join(changed)}); choose another --workdir"
         )
+
+
+def _claim_data(workdir: Path, schema: Schema, data: Path) -> None:
+    """Record the dataset that a run is trained on, or raise InputError if it was another one."""
+    path = workdir / "dataset.json"
+    if path.exists():
+        teachers.check_data(workdir, schema, data)
+    else:
+        write_json(path, {"schema_sha256": schema.fingerprint})
 
 
 def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:

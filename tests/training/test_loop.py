@@ -275,6 +275,9 @@ def test_a_run_is_held_to_the_data_that_it_was_trained_on(tmp_path, tiny_config)
     for refused in (lambda: loop.train(config(data), workdir), lambda: loop.evaluate(workdir, "test")):
         with pytest.raises(InputError, match="schema_sha256"):
             refused()
+    (workdir / "result.json").unlink()
+    with pytest.raises(InputError, match="schema_sha256"):
+        loop.train(config(data), workdir)
 
 
 @pytest.mark.parametrize("name", ["result.json", "config.json", "dataset.json"])
