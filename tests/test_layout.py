@@ -1,0 +1,39 @@
+"""CONTRIBUTING's list of modules is whole, and its order is that of the imports."""
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LISTED = re.findall(r"^    ektf_jax/(\w+)", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+
+
+def _top_level(path):
+    return path.relative_to(ROOT / "ektf_jax").parts[0].removesuffix(".py")
+
+
+def _imported(path):
+    """The top-level modules of ektf_jax that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for module in modules:
+            package, *rest = module.split(".")
+            if package == "ektf_jax":
+                yield rest[0]
+
+
+def test_no_module_imports_one_above_it():
+    files = [path for path in (ROOT / "ektf_jax").rglob("*.py") if path != ROOT / "ektf_jax" / "__init__.py"]
+    assert set(LISTED) == {_top_level(path) for path in files}
+    upwards = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in files
+        for name in _imported(path)
+        if LISTED.index(name) < LISTED.index(_top_level(path))
+    ]
+    assert upwards == []
