@@ -22,7 +22,8 @@ _GUIDE = (
     "Columns named paper hold what was published, on the authors' split of the data; difference is ours minus"
     " that. Seeds change our initialisation, dropout and order of rows, not the split.",
     "In figures over K the axis is not to scale, bars are one standard deviation over seeds to either side,"
-    " and a K without a run is a gap. At K = 1 all methods are the single MLP.",
+    " and where a curve lacks a K that another of ours has it is broken. At K = 1 all methods are the single"
+    " MLP.",
 )
 
 _CAPTIONS = {
