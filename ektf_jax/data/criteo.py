@@ -9,7 +9,7 @@ from pathlib import Path
 from ektf_jax.data import rawfiles, tables
 from ektf_jax.data.rawfiles import Layout
 from ektf_jax.data.schema import Schema
-from ektf_jax.data.tables import FieldSpec, TableSpec
+from ektf_jax.data.spec import FieldSpec, TableSpec
 
 NUMERIC = tuple(f"I{number}" for number in range(1, 14))
 CATEGORICAL = tuple(f"C{number}" for number in range(1, 27))

@@ -1,16 +1,17 @@
 """One's own table, described by a YAML file: docs/datasets.md has the keys and an example."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+import fnmatch
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ektf_jax.data import tables
+from ektf_jax.data import rawfiles, tables
 from ektf_jax.data.rawfiles import Layout
 from ektf_jax.data.schema import SPLITS, Schema
-from ektf_jax.data.tables import FieldSpec, TableSpec
+from ektf_jax.data.spec import FieldSpec, TableSpec
 from ektf_jax.errors import InputError
 
 _TOP = {
@@ -63,10 +64,12 @@ def prepare(schema: Path, raw: Path, out: Path, *, split_seed: int = 2024) -> Sc
 def read(path: Path) -> tuple[TableSpec, list[str] | dict[str, list[str]]]:
     """The table that a YAML file describes, and the patterns of its files, in all or by split."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check --schema") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except InputError as error:
+        raise InputError(f"{path}:{error}") from None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{path}: is not YAML ({error}); see docs/datasets.md") from None
     top = _checked(document, _TOP, ("dataset", "files", "label", "fields"), str(path))
     label = top["label"] if isinstance(top["label"], dict) else {"name": top["label"]}
@@ -120,31 +123,76 @@ def _patterns(files: Any, path: Path) -> list[str] | dict[str, list[str]]:
     }
 
 
-def _files(schema: Path, raw: Path, patterns: list[str]) -> list[Path]:
-    """The files that the patterns match, pattern by pattern, each pattern's in order of their names."""
+def _files(schema: Path, raw: Path, entries: list[str]) -> list[Path]:
+    """The files of the entries, entry by entry: the one of that name, or what a pattern matches, by name."""
     files = []
-    for pattern in patterns:
+    for entry in entries:
+        where = f"{schema}: files: {entry!r}"
+        if (raw / entry).is_file():
+            files.append(raw / entry)
+            continue
+        if (raw / entry).is_dir():
+            raise InputError(f"{where} is a directory in {raw}; name the files in it, as {entry}/*.csv")
         try:
-            found = sorted(path for path in raw.glob(pattern) if path.is_file())
-        except (ValueError, NotImplementedError) as error:
-            raise InputError(
-                f"{schema}: files: {pattern!r} is no pattern ({error}); it is relative to --raw"
-            ) from None
-        if not found:
-            raise InputError(
-                f"{schema}: files: {pattern!r} matches nothing in {raw}; check the name and --raw"
-            )
-        files += found
+            found = sorted(path for path in raw.glob(entry) if path.is_file())
+        except (ValueError, NotImplementedError, IndexError) as error:
+            raise InputError(f"{where} is no pattern ({error}); it is relative to --raw") from None
+        shown = [path for path in found if not _hidden(path.relative_to(raw), entry)]
+        if not shown:
+            hidden = f" but hidden files such as {found[0]}" if found else ""
+            raise InputError(f"{where} matches nothing in {raw}{hidden}; check the name and --raw")
+        files += shown
     return files
 
 
+def _hidden(path: Path, pattern: str) -> bool:
+    """Whether a part of the path starts with a dot (editors' and notebooks' copies) and none of the pattern's
+    names it so."""
+    named = [part for part in Path(pattern).parts if part.startswith(".")]
+    return any(
+        part.startswith(".") and part != ".." and not any(fnmatch.fnmatchcase(part, one) for one in named)
+        for part in path.parts
+    )
+
+
 def _once(schema: Path, files: list[Path]) -> None:
-    """Raise InputError for a file that is there twice: its rows would be both trained on and tested with."""
-    seen: dict[Path, Path] = {}
-    for path in files:
-        if (first := seen.setdefault(path.resolve(), path)) is not path:
-            same = "" if first == path else f", the same as {first},"
-            raise InputError(f"{schema}: files: {path}{same} is matched twice; let one pattern match it")
+    """Raise InputError for a table that is there twice: its rows would be both trained on and tested with."""
+    try:
+        rawfiles.once(files)
+    except InputError as error:
+        raise InputError(f"{schema}: files: {error}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses keys that are there twice, of which the last would win."""
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        self._check(node, set())
+        return node
+
+    def _check(self, node: Any, seen: set[int]) -> None:
+        if node is None or id(node) in seen:  # an alias may even lead back to itself
+            return
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            for child in node.value:
+                self._check(child, seen)
+        elif isinstance(node, yaml.MappingNode):
+            lines: dict[Any, int] = {}
+            for key, value in node.value:
+                self._check(key, seen)
+                self._check(value, seen)
+                merged = key.tag == "tag:yaml.org,2002:merge"
+                name = "<<" if merged else self.construct_object(key, deep=True)
+                if not isinstance(name, Hashable):
+                    continue  # the loader says so
+                line = key.start_mark.line + 1
+                if name in lines:
+                    raise InputError(
+                        f"{line}: the key {name!r} is on line {lines[name]} already; remove one of the two"
+                    )
+                lines[name] = line
 
 
 def _checked(found: Any, kinds: Mapping[str, Any], needed: tuple[str, ...], where: str) -> dict[str, Any]:

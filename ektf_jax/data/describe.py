@@ -9,8 +9,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ektf_jax.data import encoded
+from ektf_jax.data.chunk import SHOWN
 from ektf_jax.data.encoded import Split
 from ektf_jax.data.schema import SPLITS, Field, Schema
+from ektf_jax.errors import InputError
 
 _CHUNK_IDS = 1 << 22  # beside them a chunk's counts, V of them, take little time
 
@@ -143,5 +145,10 @@ def _texts(directory: Path, ids: NDArray[np.int64]) -> dict[int, str]:
     if not path.is_file():
         return {}
     wanted = pl.Series("id", ids, dtype=pl.Int32)
-    words = pl.scan_parquet(path).filter(pl.col("id").is_in(wanted.implode())).collect()
-    return dict(zip(words["id"], words["value"], strict=True))
+    try:
+        with path.open("rb") as file:  # polars would read a path with brackets as a pattern
+            words = pl.scan_parquet(file).filter(pl.col("id").is_in(wanted.implode())).collect()
+        return dict(zip(words["id"], words["value"], strict=True))
+    except pl.exceptions.PolarsError as error:
+        reason = " ".join(str(error).split())[:SHOWN]
+        raise InputError(f"{path}: is damaged ({reason}); prepare the dataset again") from None

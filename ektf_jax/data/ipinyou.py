@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ektf_jax.data import rawfiles, tables
 from ektf_jax.data.schema import Schema
-from ektf_jax.data.tables import FieldSpec, TableSpec
+from ektf_jax.data.spec import FieldSpec, TableSpec
 
 FIELDS = (
     "weekday",

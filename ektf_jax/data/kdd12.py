@@ -11,9 +11,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ektf_jax.data import rawfiles, tables
-from ektf_jax.data.rawfiles import SHOWN, Chunk, Layout
+from ektf_jax.data.chunk import SHOWN, Chunk
+from ektf_jax.data.rawfiles import Layout
 from ektf_jax.data.schema import Schema
-from ektf_jax.data.tables import Derivation, FieldSpec, TableSpec
+from ektf_jax.data.spec import Derivation, FieldSpec, TableSpec
 from ektf_jax.errors import InputError
 
 NUMERIC = ("Depth", "Position", "Impression")

@@ -10,9 +10,10 @@ from pathlib import Path
 import polars as pl
 
 from ektf_jax.data import rawfiles, tables
-from ektf_jax.data.rawfiles import SHOWN, Chunk, Layout
+from ektf_jax.data.chunk import SHOWN, Chunk
+from ektf_jax.data.rawfiles import Layout
 from ektf_jax.data.schema import Schema
-from ektf_jax.data.tables import Derivation, FieldSpec, TableSpec
+from ektf_jax.data.spec import Derivation, FieldSpec, TableSpec
 from ektf_jax.errors import InputError
 
 _SOURCES = ("source_system_tab", "source_screen_name", "source_type")

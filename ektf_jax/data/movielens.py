@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ektf_jax.data import encoded, rawfiles, vocabulary
+from ektf_jax.data import encoded, rawfiles, tables
+from ektf_jax.data.chunk import SHOWN
+from ektf_jax.data.records import LONE_CR
 from ektf_jax.data.schema import Schema
+from ektf_jax.data.spec import FieldSpec, TableSpec
 from ektf_jax.errors import InputError
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
@@ -27,44 +30,45 @@ _COLUMNS = {
     "users.dat": ("UserID", "Gender", "Age", "Occupation", "Zip"),
     "movies.dat": ("MovieID", "Title", "Genres"),
 }
-_MAX_LENS = {"UserID": 1, "Gender": 1, "Age": 1, "Occupation": 1, "MovieID": 1, "Release": 1, "Genres": 5}
+_SPEC = TableSpec(
+    "ml1m",
+    "label",
+    (
+        *(FieldSpec(name) for name in ("UserID", "Gender", "Age", "Occupation", "MovieID", "Release")),
+        FieldSpec("Genres", "multi", max_len=5),
+    ),
+)
 _YEAR = r"\(([0-9]{4})\)\s*$"
-_SHOWN = 100  # characters of a bad line that a message quotes
 
 
 def prepare(raw: Path, out: Path, *, split_seed: int = 2024) -> Schema:
     """Encodes the three files in `raw` into `out`; does nothing if `out` already holds the result.
 
     The rows are those ratings.dat has left without its 3s, permuted by `split_seed` and cut into 80% train,
-    10% valid and the rest test. Raises InputError naming file, line, field and value.
+    10% valid and the rest test. Each file may be gzipped. Raises InputError naming file, line, field and
+    value.
     """
     if split_seed < 0:
         raise InputError(f"split_seed is {split_seed}; it must not be negative")
-    contents = {name: _read(raw / name) for name in _COLUMNS}
+    files = {name: _path(raw, name) for name in _COLUMNS}
+    contents = {name: _read(path) for name, path in files.items()}
     source: dict[str, Any] = {
         "files": {
-            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            for name, data in contents.items()
+            files[name].name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, (data, _) in contents.items()
         },
         "split_seed": split_seed,
-        **rawfiles.synthetic(raw / name for name in _COLUMNS),
+        **rawfiles.synthetic(files.values()),
     }
     existing = encoded.current(out, source)
     if existing is not None:
         return existing
-    users = _users(raw / "users.dat", contents["users.dat"])
-    movies = _movies(raw / "movies.dat", contents["movies.dat"])
-    ratings = _ratings(raw / "ratings.dat", contents["ratings.dat"], users, movies)
-    parts = _split(ratings, split_seed)
-    rows = {name: _rows(part, users, movies) for name, part in parts.items()}
-    fields, words = vocabulary.build(rows["train"], _MAX_LENS)
-    schema = Schema("ml1m", fields, {name: len(part) for name, part in parts.items()}, source)
-    arrays = {
-        name: (vocabulary.encode(rows[name], fields, words), part["label"].to_numpy())
-        for name, part in parts.items()
-    }
-    encoded.write(out, schema, arrays, words)
-    return schema
+    lines = {name: _table(files[name], _COLUMNS[name], text) for name, (_, text) in contents.items()}
+    users = _users(files["users.dat"], lines["users.dat"])
+    movies = _movies(files["movies.dat"], lines["movies.dat"])
+    ratings = _ratings(files["ratings.dat"], lines["ratings.dat"], users, movies)
+    parts = {name: _rows(part, users, movies) for name, part in _split(ratings, split_seed).items()}
+    return tables.encode(_SPEC, parts, out, source)
 
 
 def download(raw: Path) -> None:
@@ -72,7 +76,7 @@ def download(raw: Path) -> None:
 
     Raises InputError if the archive cannot be had or its checksum is not the published one.
     """
-    missing = [name for name in _COLUMNS if not (raw / name).exists()]
+    missing = [name for name in _COLUMNS if not rawfiles.forms(raw, name)]
     if not missing:
         return
     by_hand = f"get {URL} by other means and put {', '.join(_COLUMNS)} from it into {raw}"
@@ -97,22 +101,33 @@ def download(raw: Path) -> None:
         raise InputError(f"{URL}: cannot be downloaded into {raw} ({error}); {by_hand}") from error
 
 
-def _read(path: Path) -> bytes:
-    """The bytes of a raw file; raises InputError unless they can be the latin-1 text they should be."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
+def _path(raw: Path, name: str) -> Path:
+    forms = rawfiles.forms(raw, name)
+    rawfiles.once(forms)
+    return forms[0] if forms else raw / name
+
+
+def _read(path: Path) -> tuple[bytes, bytes]:
+    """The bytes of a raw file, and its text; raises InputError unless it can be latin-1, as it should."""
+    if not path.is_file():
+        what = "it is no file" if path.exists() else "it is not there"
         raise InputError(
-            f"{path}: cannot be read ({error.strerror}); put MovieLens-1M's {', '.join(_COLUMNS)} into"
-            f" {path.parent}, or give --download"
-        ) from None
-    if not data.strip():
+            f"{path}: cannot be read ({what}); put MovieLens-1M's {', '.join(_COLUMNS)} into {path.parent},"
+            " or give --download"
+        )
+    data, text = rawfiles.read(path)
+    if not text.strip():
         raise InputError(f"{path}: is empty; replace it by MovieLens-1M's {path.name}")
-    encoding, at = _other_encoding(data)
+    rawfiles.check_head(path, text[:512])
+    encoding, at = _other_encoding(text)
     if encoding:
-        line = data.count(b"\n", 0, at) + 1
+        line = text.count(b"\n", 0, at) + 1
         raise InputError(f"{path}:{line}: is {encoding}, not latin-1; use the file as GroupLens published it")
-    return data
+    alone = re.search(rb"\r(?!\n|\r*$)", text)
+    if alone:
+        line = text.count(b"\n", 0, alone.start()) + 1
+        raise InputError(f"{path}:{line}: {LONE_CR}")
+    return data, text
 
 
 def _other_encoding(data: bytes) -> tuple[str, int]:
@@ -133,9 +148,8 @@ def _other_encoding(data: bytes) -> tuple[str, int]:
     return "UTF-8", beyond_ascii.start()
 
 
-def _table(path: Path, data: bytes) -> pl.DataFrame:
+def _table(path: Path, columns: tuple[str, ...], data: bytes) -> pl.DataFrame:
     """A raw file's columns as text; row i is line i + 1."""
-    columns = _COLUMNS[path.name]
     # split, not splitlines: only \n ends a line, and latin-1 text may hold other line separators.
     lines = pl.Series("line", data.rstrip(b"\r\n").decode("latin-1").split("\n")).str.strip_suffix("\r")
     parts = lines.str.split("::")
@@ -145,7 +159,7 @@ def _table(path: Path, data: bytes) -> pl.DataFrame:
         row = bad[0]
         raise InputError(
             f"{path}:{row + 1}: has {counts[row]} '::'-separated fields, not the {len(columns)} of"
-            f" {'::'.join(columns)}: {lines[row][:_SHOWN]!r}; correct the line"
+            f" {'::'.join(columns)}: {lines[row][:SHOWN]!r}; correct the line"
         )
     return pl.DataFrame({name: parts.list.get(index) for index, name in enumerate(columns)})
 
@@ -154,7 +168,7 @@ def _check(path: Path, values: pl.Series, good: pl.Series, wanted: str) -> None:
     bad = (~good).arg_true()
     if len(bad):
         row = bad[0]
-        raise InputError(f"{path}:{row + 1}: {values.name} is {str(values[row])[:_SHOWN]!r}; {wanted}")
+        raise InputError(f"{path}:{row + 1}: {values.name} is {str(values[row])[:SHOWN]!r}; {wanted}")
 
 
 def _number(path: Path, values: pl.Series) -> pl.Series:
@@ -162,8 +176,7 @@ def _number(path: Path, values: pl.Series) -> pl.Series:
     return values.cast(pl.Int64)
 
 
-def _users(path: Path, data: bytes) -> pl.DataFrame:
-    table = _table(path, data)
+def _users(path: Path, table: pl.DataFrame) -> pl.DataFrame:
     ids = _number(path, table["UserID"])
     _check(path, ids, ids.is_first_distinct(), "an earlier line has the same user; remove one of them")
     _check(path, table["Gender"], table["Gender"].is_in(["M", "F"]), "it must be M or F")
@@ -172,8 +185,7 @@ def _users(path: Path, data: bytes) -> pl.DataFrame:
     )
 
 
-def _movies(path: Path, data: bytes) -> pl.DataFrame:
-    table = _table(path, data)
+def _movies(path: Path, table: pl.DataFrame) -> pl.DataFrame:
     ids = _number(path, table["MovieID"])
     _check(path, ids, ids.is_first_distinct(), "an earlier line has the same movie; remove one of them")
     titles = table["Title"]
@@ -184,16 +196,15 @@ def _movies(path: Path, data: bytes) -> pl.DataFrame:
     return pl.DataFrame([ids, release, table["Genres"].str.split("|")])
 
 
-def _ratings(path: Path, data: bytes, users: pl.DataFrame, movies: pl.DataFrame) -> pl.DataFrame:
-    """UserID, MovieID and label (float32) of every rating but the 3s, in the file's order."""
-    table = _table(path, data)
+def _ratings(path: Path, table: pl.DataFrame, users: pl.DataFrame, movies: pl.DataFrame) -> pl.DataFrame:
+    """UserID, MovieID and label of every rating but the 3s, in the file's order."""
     user, movie = _number(path, table["UserID"]), _number(path, table["MovieID"])
     rating = table["Rating"]
     _check(path, rating, rating.is_in(["1", "2", "3", "4", "5"]), "it must be a whole number from 1 to 5")
     _number(path, table["Timestamp"])
     _check(path, user, user.is_in(users["UserID"].implode()), "users.dat has no such user")
     _check(path, movie, movie.is_in(movies["MovieID"].implode()), "movies.dat has no such movie")
-    label = (rating > "3").cast(pl.Float32).alias("label")
+    label = (rating > "3").alias("label")
     ratings = pl.DataFrame([user, movie, label]).filter(rating != "3")
     if len(ratings) < 10:
         raise InputError(f"{path}: has {len(ratings)} ratings other than 3, fewer than the 10 a split needs")

@@ -1,24 +1,37 @@
 """Raw tables, delimited text or Parquet, read in chunks of rows whose line any error can name."""
 
+import contextlib
 import csv
 import gzip
 import hashlib
 import io
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, cast
 
 import polars as pl
 
+from ektf_jax.data import columns, parquet, records
+from ektf_jax.data.chunk import SHOWN, Chunk, shown
+from ektf_jax.data.columns import Settled
+from ektf_jax.data.records import LONE_CR, Block
 from ektf_jax.errors import InputError
 
 CHUNK_BYTES = 1 << 25
 SYNTHETIC = "SYNTHETIC.txt"  # lies beside raw files that ektf_jax.data.generators made
-SHOWN = 100  # characters of a bad value that a message quotes
-_MAX_RECORD = 1 << 26
+_GZIP = b"\x1f\x8b"
+_AGAIN = "a download that failed or needs a login leaves such pages; get the file again"
+_OTHERS = (b"\xfd7zxz", b"\x28\xb5\x2f\xfd", *(b"bzh%d1ay&sy" % level for level in range(1, 10)))
+_FOREIGN = {  # what begins with these, blanks and case aside
+    "an HTML page": ((b"<!doctype", b"<html", b"<head", b"<body", b"<!--"), _AGAIN),
+    "an XML document": ((b"<?xml",), _AGAIN),
+    "a pointer of Git LFS": ((b"version https://git-lfs",), "fetch the file itself with `git lfs pull`"),
+    "a zip archive": ((b"pk\x03\x04",), "unpack it; text may be gzipped only"),
+    "compressed, but not by gzip": (_OTHERS, "unpack it, or use gzip"),
+}
 _UNIT = "\x1f"  # the separator of one byte that stands in for one of several
 
 
@@ -46,67 +59,115 @@ class Layout:
             )
 
 
-class Chunk(NamedTuple):
-    """Rows in file order, every column as text (null or "" where empty; a Parquet list stays a list).
-
-    where: row in the chunk -> "FILE:LINE". read: bytes of the file read so far.
-    """
-
-    frame: pl.DataFrame
-    where: Callable[[int], str]
-    read: int
-
-
 def chunks(
     path: Path,
     layout: Layout,
     wanted: Sequence[str],
     digest: Any = None,
     chunk_bytes: int = CHUNK_BYTES,
+    *,
+    settled: Settled | None = None,
+    may_be_empty: bool = False,
 ) -> Iterator[Chunk]:
     r"""The rows of a file, text (gzipped or not) or Parquet, which its first bytes tell.
 
     Only the columns `wanted` are kept, in the order of the file; () keeps all. `digest`, a hashlib object,
-    is fed the file's bytes. \r\n counts as \n, and blank lines at the end of the file as nothing. Raises
-    InputError naming file and line for what cannot be read: a missing, empty, truncated or binary file,
-    text that is not UTF-8, a header without the wanted columns, a line with another number of columns.
+    is fed the file's bytes. Outside quotes \r\n counts as \n, and blank lines at the end of the file as
+    nothing. `settled` is `settle` of all files of the table, if there are more than this one. Raises
+    InputError naming file and line for what cannot be read: a missing, truncated or binary file, one without
+    rows unless it `may_be_empty`, text that is not UTF-8, a header without the wanted columns, a line with
+    another number of columns, quotes that end wrongly.
     """
-    try:
-        with path.open("rb") as file:
-            digest = digest or hashlib.sha256()
-            magic = file.peek(4)[:4]
-            if not magic:
-                raise InputError(f"{path}: is empty; replace it by the whole file")
-            if magic == b"PAR1":
-                yield from _parquet(path, file, wanted, digest, chunk_bytes)
-                return
-            raw = cast(BinaryIO, _Hashed(file, digest))
-            text = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if magic[:2] == b"\x1f\x8b" else raw
-            for chunk in _delimited(path, text, layout, wanted, chunk_bytes):
+    digest = digest or hashlib.sha256()
+    rows = 0
+    with _reading(path), path.open("rb") as file:
+        if file.peek(4)[:4] == parquet.MAGIC:
+            settled = settled or settle([path], wanted)
+            for chunk in parquet.chunks(path, file, wanted, settled, digest, chunk_bytes):
+                rows += len(chunk.frame)
+                yield chunk
+        else:
+            text: gzip.GzipFile | _Hashed = _Hashed(file, digest)
+            if file.peek(2)[:2] == _GZIP:
+                text = gzip.GzipFile(fileobj=cast(BinaryIO, text))
+            check_head(path, text.peek(512))
+            for chunk in _delimited(path, cast(BinaryIO, text), layout, wanted, chunk_bytes):
+                rows += len(chunk.frame)
                 yield chunk._replace(read=file.tell())
-    except EOFError:
-        raise InputError(f"{path}: the gzip data end before their end mark; get the whole file") from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path}: damaged gzip data ({error}); get the file again") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
+    if not rows and not may_be_empty:
+        raise empty(path)
+
+
+def settle(paths: Iterable[Path], wanted: Sequence[str], lists: Collection[str] = ()) -> Settled:
+    """Settles the types of the columns `wanted` over the Parquet files among `paths`; see columns.settle."""
+
+    def found() -> Iterator[tuple[str, columns.Types]]:
+        for path in paths:
+            with _reading(path), path.open("rb") as file:
+                if file.peek(4)[:4] == parquet.MAGIC:
+                    yield str(path), parquet.types(path, file)
+
+    return columns.settle(found(), wanted, lists)
+
+
+def read(path: Path) -> tuple[bytes, bytes]:
+    """A file's bytes, and the text in them: the same unless it is gzipped. Raises InputError."""
+    with _reading(path):
+        data = path.read_bytes()
+        return data, gzip.decompress(data) if data[:2] == _GZIP else data
+
+
+def check_head(path: Path, head: bytes) -> None:
+    """Raise InputError for a file that begins as something else than a table."""
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for what, (marks, advice) in _FOREIGN.items():
+        if start.startswith(marks):
+            raise InputError(f"{path}: is {what}, not a table; {advice}")
+
+
+def empty(path: Path) -> InputError:
+    """The error for a file that should have rows."""
+    what = "has no rows" if path.stat().st_size else "is empty"
+    return InputError(f"{path}: {what}; replace it by the whole file")
 
 
 def find(raw: Path, *choices: tuple[str, ...]) -> list[tuple[Path, ...]]:
     """For each choice of names its files in `raw`, as they are or with .gz; () after the first that is whole.
 
-    Raises InputError, naming what is missing, if none is whole.
+    Raises InputError, naming what is missing, if none is whole, or both forms of a file that has two.
     """
     found: list[tuple[Path, ...]] = []
     for names in choices:
-        paths = [next((p for p in (raw / name, raw / f"{name}.gz") if p.is_file()), None) for name in names]
-        whole = not any(found) and None not in paths
-        found.append(tuple(path for path in paths if path) if whole else ())
+        whole = not any(found) and all(forms(raw, name) for name in names)
+        found.append(tuple(form for name in names for form in forms(raw, name)) if whole else ())
     if not any(found):
         wanted = ", or ".join(" and ".join(names) for names in choices)
         there = sorted(path.name for path in raw.iterdir())[:20] if raw.is_dir() else "no directory"
         raise InputError(f"{raw}: the raw files are {wanted} (or with .gz), here is {there}; check --raw")
+    once(path for paths in found for path in paths)
     return found
+
+
+def forms(raw: Path, name: str) -> list[Path]:
+    """The files in `raw` that have a name as it is or with .gz: none, one or both."""
+    return [path for path in (raw / name, raw / f"{name}.gz") if path.is_file()]
+
+
+def once(paths: Iterable[Path]) -> None:
+    """Raise InputError, naming both, for a table that is there twice: its rows would count twice."""
+    names: dict[Path, Path] = {}
+    files: dict[tuple[int, int], Path] = {}
+    for path in paths:
+        with _reading(path):
+            status = path.stat()
+        first = files.setdefault((status.st_dev, status.st_ino), path)
+        if first is not path:
+            same = "" if first == path else f", the same file as {first},"
+            raise InputError(f"{path}{same} is matched twice; let one entry name it")
+        bare = path.parent.resolve() / (path.name[:-3] if path.name.lower().endswith(".gz") else path.name)
+        first = names.setdefault(bare, path)
+        if first is not path:
+            raise InputError(f"{path} and {first}: are one table, gzipped and not; leave one of them out")
 
 
 def synthetic(paths: Iterable[Path]) -> dict[str, bool]:
@@ -117,8 +178,11 @@ def synthetic(paths: Iterable[Path]) -> dict[str, bool]:
 class _Hashed:
     """A file that feeds what is read from it to a hash."""
 
-    def __init__(self, file: BinaryIO, digest: Any):
+    def __init__(self, file: io.BufferedReader, digest: Any):
         self._file, self._digest = file, digest
+
+    def peek(self, size: int) -> bytes:
+        return self._file.peek(size)
 
     def read(self, size: int = -1) -> bytes:
         data = self._file.read(size)
@@ -126,105 +190,65 @@ class _Hashed:
         return data
 
 
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except EOFError:
+        raise InputError(f"{path}: the gzip data end before their end mark; get the whole file") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path}: damaged gzip data ({error}); get the file again") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
+
+
 def _delimited(
     path: Path, file: BinaryIO, layout: Layout, wanted: Sequence[str], chunk_bytes: int
 ) -> Iterator[Chunk]:
     names = layout.columns
-    rows = 0
-    for line, block in _records(path, file, layout.quoting, chunk_bytes):
-        if b"\r" in block:
-            block = block.replace(b"\r\n", b"\n")
+    blocks = records.blocks(path, file, layout.separator if layout.quoting else "", chunk_bytes)
+    for number, block in enumerate(blocks):
+        if block.clean:
+            block = records.line_feeds(path, block, layout.quoting)
+        if not (number or layout.quoting) and b"\r" in block.text[: block.first_end()]:
+            raise InputError(f"{path}:{block.line}: {LONE_CR}")
         if names is None:
-            end = _header_end(block, layout.quoting)
-            names = _header(path, block[:end], layout)
-            line += block.count(b"\n", 0, end)
-            block = block[end:]
-        if block:
+            end = block.first_end()
+            names = _header(path, block._replace(text=block.text[:end]), layout)
+            block = block.after(end)
+        if block.text:
             missing = [name for name in wanted if name not in names]
             if missing:
-                raise InputError(f"{path}:1: the header lacks {', '.join(missing)}; it has {_shown(names)}")
-            frame = _parse(path, block, layout, names, line)
-            rows += len(frame)
+                raise InputError(f"{path}:1: the header lacks {', '.join(missing)}; it has {shown(names)}")
+            frame = _parse(path, block, layout, names)
             kept = [name for name in names if name in wanted] if wanted else list(names)
-            yield Chunk(frame.select(kept), _Lines(path, block, layout, line), 0)
-    if rows == 0:
-        raise InputError(f"{path}: has no rows; replace it by the whole file")
+            yield Chunk(frame[kept], _Lines(path, block, layout), 0)
 
 
-def _records(path: Path, file: BinaryIO, quoting: bool, chunk_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """The text in blocks of whole records, with the number of their first line.
-
-    A byte order mark and blank lines at the end of the file are left out.
-    """
-    rest, line = b"", 1
-    while data := file.read(chunk_bytes):
-        if line == 1 and not rest:
-            if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                raise InputError(f"{path}:1: is UTF-16; convert it to UTF-8")
-            data = data.removeprefix(b"\xef\xbb\xbf")
-        nul = data.find(b"\0")
-        if nul >= 0:
-            at = line + rest.count(b"\n") + data.count(b"\n", 0, nul)
-            raise InputError(
-                f"{path}:{at}: has a NUL byte, so it is no text; give text, gzipped or not, or Parquet"
-            )
-        rest += data
-        end = _records_end(rest, quoting)
-        if end:
-            yield line, rest[:end]
-            line += rest.count(b"\n", 0, end)
-            rest = rest[end:]
-        elif len(rest) > max(_MAX_RECORD, chunk_bytes):
-            hint = "is a quote never closed, or quoting false?" if quoting else "is it a text file?"
-            raise InputError(f"{path}:{line}: no end of this record in {len(rest):,} bytes; {hint}")
-    if rest.strip(b"\r\n"):
-        yield line, rest.rstrip(b"\r\n") + b"\n"
-
-
-def _records_end(text: bytes, quoting: bool) -> int:
-    """Where the last whole record ends; blank lines after it may be the file's last and stay behind."""
-    solid = len(text.rstrip(b"\r\n"))
-    if not solid:
-        return 0
-    end = text.find(b"\n", solid) + 1 or text.rfind(b"\n") + 1
-    if not quoting:
-        return end
-    # A line feed between quotes ends no record: there an odd number of quotes came before.
-    odd = text.count(b'"', 0, end) % 2
-    while odd and end:
-        before = text.rfind(b"\n", 0, end - 1) + 1
-        odd ^= text.count(b'"', before, end) % 2
-        end = before
-    return end
-
-
-def _header_end(text: bytes, quoting: bool) -> int:
-    end = text.index(b"\n") + 1
-    while quoting and text.count(b'"', 0, end) % 2:
-        end = text.index(b"\n", end) + 1
-    return end
-
-
-def _header(path: Path, text: bytes, layout: Layout) -> tuple[str, ...]:
-    names = next(_slow(path, text, layout, 1))[1]
+def _header(path: Path, block: Block, layout: Layout) -> tuple[str, ...]:
+    names = next(_slow(path, block, layout))[1]
+    if not names:
+        raise InputError(f"{path}:{block.line}: the header is a blank line; name the columns there")
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise InputError(f"{path}:1: the header has {', '.join(twice)} more than once; rename all but one")
     return tuple(names)
 
 
-def _parse(path: Path, text: bytes, layout: Layout, names: tuple[str, ...], line: int) -> pl.DataFrame:
+def _parse(path: Path, block: Block, layout: Layout, names: tuple[str, ...]) -> pl.DataFrame:
     """A block's rows, by polars; what polars rejects or may have misread is read again, slowly.
 
     polars fills up short lines and reports no line numbers. It does reject long lines, so that the number
     of separators tells whether any line was short.
     """
+    text = block.text
     quoted = layout.quoting and b'"' in text
     separator, body = layout.separator, text
     if len(separator.encode()) > 1 and _UNIT.encode() not in text:
         separator, body = _UNIT, text.replace(layout.separator.encode(), _UNIT.encode())
+    blank = len(names) == 1 and (b"\n\n" in text or text.startswith(b"\n"))  # a row to polars
     frame = None
-    if len(separator.encode()) == 1:
+    if len(separator.encode()) == 1 and block.clean and not blank:
         try:
             frame = pl.read_csv(
                 body,
@@ -233,7 +257,7 @@ def _parse(path: Path, text: bytes, layout: Layout, names: tuple[str, ...], line
                 quote_char='"' if quoted else None,
                 schema=dict.fromkeys(names, pl.String),
             )
-        except pl.exceptions.PolarsError:
+        except (pl.exceptions.PolarsError, OSError):  # OSError: "x^" begins compressed data, too
             frame = None
     if frame is not None:
         separators, lines = body.count(separator.encode()), body.count(b"\n")
@@ -248,21 +272,24 @@ def _parse(path: Path, text: bytes, layout: Layout, names: tuple[str, ...], line
         if len(frame) == lines and separators == lines * (len(names) - 1):
             return frame
     rows = []
-    for number, row in _slow(path, text, layout, line):
+    for number, row in _slow(path, block, layout):
+        if len(row) != len(names) and any("\r" in value for value in row):
+            raise InputError(f"{path}:{number}: {LONE_CR}")
         if layout.loose and len(row) > len(names):
             row = _requoted(row, layout)[: len(names)]
         if len(row) != len(names):
-            shown = layout.separator.join(row)[:SHOWN]
+            start = layout.separator.join(row)[:SHOWN]
             raise InputError(
-                f"{path}:{number}: has {len(row)} columns, not the {len(names)} of {_shown(names)}:"
-                f" {shown!r}; correct the line, or the separator"
+                f"{path}:{number}: has {len(row)} columns, not the {len(names)} of {shown(names)}:"
+                f" {start!r}; correct the line, or the separator"
             )
         rows.append(row)
     return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
 
 
-def _slow(path: Path, text: bytes, layout: Layout, line: int) -> Iterator[tuple[int, list[str]]]:
+def _slow(path: Path, block: Block, layout: Layout) -> Iterator[tuple[int, list[str]]]:
     """(line number, values) of each record of a block, by Python alone."""
+    line, text = block.line, block.text
     try:
         decoded = text.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -273,13 +300,19 @@ def _slow(path: Path, text: bytes, layout: Layout, line: int) -> Iterator[tuple[
         for number, one in enumerate(decoded.removesuffix("\n").split("\n"), line):
             yield number, one.split(layout.separator) if one else []
         return
-    reader = csv.reader(io.StringIO(decoded, newline=""), delimiter=layout.separator, strict=True)
+    # To the csv module a \r ends a line as \n does; with anything after it, it is an error outside quotes.
+    alone = re.search("\r(?!\n)", decoded)
+    if alone:
+        decoded = re.sub("\r(?!\n)", "\r\0", decoded)
+    reader = csv.reader(io.StringIO(decoded, newline="\n"), delimiter=layout.separator, strict=True)
     before = 0
     try:
         for record in reader:
-            yield line + before, record
+            yield line + before, [value.replace("\r\0", "\r") for value in record] if alone else record
             before = reader.line_num
     except csv.Error as error:
+        if "new-line character" in str(error):
+            raise InputError(f"{path}:{line + before}: {LONE_CR}") from None
         raise InputError(
             f"{path}:{line + before}: {error}; correct the quotes, or set quoting to false"
         ) from None
@@ -296,62 +329,12 @@ def _requoted(row: list[str], layout: Layout) -> list[str]:
 class _Lines:
     """Row of a block -> "FILE:LINE", found only when an error asks."""
 
-    def __init__(self, path: Path, text: bytes, layout: Layout, line: int):
-        self._path, self._text, self._layout, self._line = path, text, layout, line
+    def __init__(self, path: Path, block: Block, layout: Layout):
+        self._path, self._block, self._layout = path, block, layout
 
     def __call__(self, row: int) -> str:
-        line = self._line + row
-        if self._layout.quoting and b'"' in self._text:
-            records = _slow(self._path, self._text, self._layout, self._line)
+        line = self._block.line + row
+        if self._layout.quoting and b'"' in self._block.text:
+            records = _slow(self._path, self._block, self._layout)
             line = next(number for at, (number, _) in enumerate(records) if at == row)
         return f"{self._path}:{line}"
-
-
-def _parquet(
-    path: Path, file: BinaryIO, wanted: Sequence[str], digest: Any, chunk_bytes: int
-) -> Iterator[Chunk]:
-    while data := file.read(1 << 20):
-        digest.update(data)
-    size, done = file.tell(), 0
-    try:
-        schema = pl.read_parquet_schema(path)
-        missing = [name for name in wanted if name not in schema]
-        if missing:
-            raise InputError(
-                f"{path}: lacks the columns {', '.join(missing)}; it has {_shown(tuple(schema))}"
-            )
-        table = pl.scan_parquet(path)
-        total = table.select(pl.len()).collect().item()
-        if total == 0:
-            raise InputError(f"{path}: has no rows; replace it by the whole file")
-        kept = [name for name in schema if name in wanted] if wanted else list(schema)
-        texts = [_as_text(name, schema[name]) for name in kept]
-        rows = max(1, chunk_bytes // (8 * len(kept)))
-        for batch in table.select(texts).collect_batches(chunk_size=rows, maintain_order=True):
-            start, done = done, done + len(batch)
-            for part in batch.iter_slices(rows):
-                yield Chunk(part, _Rows(path, start), size * done // total)
-                start += len(part)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = re.sub(r"\s+", " ", str(error))[:SHOWN]
-        raise InputError(f"{path}: damaged or unsupported Parquet ({reason}); write it again") from None
-
-
-def _as_text(name: str, kind: pl.DataType) -> pl.Expr:
-    column = pl.col(name)
-    if kind == pl.Boolean:
-        return column.cast(pl.Int8).cast(pl.String)
-    return column.cast(pl.List(pl.String) if isinstance(kind, pl.List) else pl.String)
-
-
-class _Rows:
-    def __init__(self, path: Path, start: int):
-        self._path, self._start = path, start
-
-    def __call__(self, row: int) -> str:
-        return f"{self._path}: row {self._start + row + 1}"
-
-
-def _shown(names: tuple[str, ...]) -> str:
-    text = ", ".join(names)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

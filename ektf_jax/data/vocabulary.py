@@ -1,30 +1,43 @@
-"""Vocabularies of categorical fields, and the ids they give to values."""
+"""The values that the fields of a table know, counted over chunks on disk, and their ids."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from ektf_jax.data import parts, work
+from ektf_jax.data.parts import Part
 from ektf_jax.data.schema import Field, make_fields
+from ektf_jax.data.spec import FieldSpec, TableSpec
+
+_MERGED = 2_000_000  # distinct values of one field that a worker counts at a time
 
 
-def build(
-    train: pl.DataFrame, max_lens: Mapping[str, int], min_count: int = 1
+def count(
+    spec: TableSpec, chunks: list[Part], drawn: NDArray[np.uint8] | None
 ) -> tuple[tuple[Field, ...], pl.DataFrame]:
-    """Lays out the fields named by `max_lens`, in its order, with the values that `train` holds.
+    """The fields and the values they know: those that at least min_count training rows hold.
 
-    A field is a column of single values (max_len 1) or of lists, of which the first max_len values count.
-    Values rarer than `min_count` are left to the out-of-vocabulary entry. The second result has columns
-    field, value, id (fused): by count from the highest, then by value, so that ids are frequency ranks.
+    The second result has columns field, value, id (fused): by count of rows from the highest, then by value,
+    so that ids are frequency ranks.
     """
-    values = {name: _ranked(train, name, max_len, min_count) for name, max_len in max_lens.items()}
-    return lay_out(values, max_lens)
+    training = [part for part in chunks if drawn is not None or "train" in part.splits]
+    known = {}
+    tasks = (partial(_counted, str(index), field, training, drawn) for index, field in enumerate(spec.fields))
+    with work.bar("counting", len(spec.fields), "field") as bar:
+        for field, values in zip(spec.fields, work.in_order(tasks), strict=True):
+            known[field.name] = values
+            bar.update()
+    return lay_out(known, {field.name: field.max_len for field in spec.fields})
 
 
 def lay_out(
     values: Mapping[str, pl.Series], max_lens: Mapping[str, int]
 ) -> tuple[tuple[Field, ...], pl.DataFrame]:
-    """`build`'s result from the known values of each field (text, in the order of their ids)."""
+    """`count`'s result from the known values of each field (text, in the order of their ids)."""
     fields = make_fields((name, len(values[name]) + 2, max_len) for name, max_len in max_lens.items())
     tables = [
         pl.DataFrame(
@@ -39,41 +52,51 @@ def lay_out(
     return fields, pl.concat(tables)
 
 
-def encode(frame: pl.DataFrame, fields: tuple[Field, ...], vocabulary: pl.DataFrame) -> np.ndarray:
-    """Encodes a column per field to fused ids, int32 [N,S]; `fields` and `vocabulary` are `build`'s.
+def _counted(column: str, field: FieldSpec, chunks: list[Part], drawn: NDArray[np.uint8] | None) -> pl.Series:
+    """A field's known values: by count from the highest, then by value.
 
-    Lists are cut to max_len values and padded with 0 on the right. A value that the vocabulary lacks gets
-    its field's out-of-vocabulary id.
+    Where chunks hold too many distinct values for memory they are counted in shares, by way of the disk:
+    equal values have equal hashes, so that each is whole in one share.
     """
-    ids = np.empty((len(frame), sum(field.max_len for field in fields)), np.int32)
-    start = 0
-    for field in fields:
-        known = vocabulary.filter(pl.col("field") == field.name)
-        slots = range(start, start + field.max_len)
-        for slot, values in zip(slots, _slots(frame, field.name, field.max_len), strict=True):
-            ids[:, slot] = (
-                values.replace_strict(known["value"], known["id"], default=field.oov, return_dtype=pl.Int32)
-                .set(values.is_null(), 0)
-                .to_numpy()
-            )
-        start = slots.stop
-    return ids
+    shares = -(-sum(part.sizes[int(column)] for part in chunks) // _MERGED)
+    if shares == 1:
+        found = _merged((parts.counts(column, part, drawn) for part in chunks), field.min_count)
+    else:
+        spilled = [_spill(column, part, drawn, shares) for part in chunks]
+        found = pl.concat(
+            _merged((_share(path, *at[share]) for path, at in spilled), field.min_count)
+            for share in range(shares)
+        )
+        for path, _ in spilled:
+            path.unlink()
+    return found.sort(["count", "value"], descending=[True, False])["value"]
 
 
-def _ranked(train: pl.DataFrame, name: str, max_len: int, min_count: int) -> pl.Series:
-    values = pl.concat(_slots(train, name, max_len)).drop_nulls().alias("value")
-    counts = values.value_counts(name="count").filter(pl.col("count") >= min_count)
-    return counts.sort(["count", "value"], descending=[True, False])["value"]
+def _spill(
+    column: str, part: Part, drawn: NDArray[np.uint8] | None, shares: int
+) -> tuple[Path, list[tuple[int, int]]]:
+    """Writes a chunk's counts sorted by share; also says where each share starts and how long it is."""
+    share = (pl.col("value").hash(0) % shares).alias("share")
+    found = parts.counts(column, part, drawn).with_columns(share).sort("share")
+    lengths = np.bincount(found["share"].to_numpy().astype(np.int64), minlength=shares)
+    path = part.values.with_suffix(f".counts{column}")
+    parts.save(found.drop("share"), path)
+    return path, list(zip((np.cumsum(lengths) - lengths).tolist(), lengths.tolist(), strict=True))
 
 
-def _slots(frame: pl.DataFrame, name: str, max_len: int) -> list[pl.Series]:
-    """A field's values as text, a series per slot; null is padding.
+def _share(path: Path, start: int, length: int) -> pl.DataFrame:
+    return pl.scan_ipc(path, glob=False).slice(start, length).collect()
 
-    A missing single value is a value of its own, ""; in a list it is left out.
-    """
-    column = frame[name]
-    if not isinstance(column.dtype, pl.List):
-        return [column.cast(pl.String).fill_null("")]
-    filled = pl.element().filter(pl.element() != "")
-    lists = column.cast(pl.List(pl.String)).list.eval(filled)
-    return [lists.list.get(index, null_on_oob=True) for index in range(max_len)]
+
+def _merged(found: Iterable[pl.DataFrame], min_count: int) -> pl.DataFrame:
+    """The sums of value, count over chunks, as far as they reach min_count."""
+    pending: list[pl.DataFrame] = []
+    for one in found:
+        pending.append(one)
+        if sum(len(one) for one in pending[1:]) > max(_MERGED, len(pending[0])):
+            pending = [_summed(pending)]
+    return _summed(pending).filter(pl.col("count") >= min_count)
+
+
+def _summed(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(frames).group_by("value").agg(pl.col("count").sum())

@@ -48,7 +48,7 @@ def reference(ratings, users, movies, split_seed):
         movie, title, genres = line.split("::")
         year = int(title.rstrip()[-5:-1])
         decade = 1920 if year < 1930 else 1990 if year >= 1990 else year // 10 * 10
-        films[movie] = ([str(decade)], [genre for genre in genres.split("|") if genre][:5])
+        films[movie] = ([str(decade)], [genre for genre in genres.split("|") if genre])
     rows, labels = [], []
     for line in ratings:
         user, movie, rating, _ = line.split("::")
@@ -61,13 +61,14 @@ def reference(ratings, users, movies, split_seed):
     parts = {"train": order[:train], "valid": order[train : train + valid], "test": order[train + valid :]}
     ids, entries, offset = [[] for _ in rows], [], 0
     for index, name in enumerate(FIELDS):
-        counts = Counter(value for row in parts["train"] for value in rows[row][index])
+        counts = Counter(value for row in parts["train"] for value in set(rows[row][index]))
         words = sorted(counts, key=lambda word: (-counts[word], word))
         local = {word: offset + 1 + rank for rank, word in enumerate(words)}
         entries += [(name, word, local[word]) for word in words]
         for row, out in zip(rows, ids, strict=True):
-            found = [local.get(word, offset + len(words) + 1) for word in row[index]]
-            out += found + [0] * ((5 if name == "Genres" else 1) - len(found))
+            slots = 5 if name == "Genres" else 1
+            found = [local.get(word, offset + len(words) + 1) for word in row[index]][:slots]
+            out += found + [0] * (slots - len(found))
         offset += len(words) + 2
     arrays = {
         name: ([ids[row] for row in part], [labels[row] for row in part]) for name, part in parts.items()

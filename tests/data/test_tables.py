@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ektf_jax.data import encoded, tables
+from ektf_jax.data import encoded, tables, vocabulary
 from ektf_jax.data.rawfiles import Layout
 from ektf_jax.data.schema import SPLITS
 from ektf_jax.data.tables import Derivation, FieldSpec, TableSpec
@@ -34,14 +34,15 @@ def reference_values(field: FieldSpec, text: str) -> list[str | None]:
         if text in field.missing:
             return []
         return [word for word in text.split(field.separator) if word and word not in field.missing]
-    value: str | None = text
-    if text in field.missing:
-        value = None
-    elif field.kind == "numeric":
-        x = float(text)
-        bucket = math.floor(math.log(x) ** 2) if x > 2 else 1 if field.paper_buckets else int(x)
-        value = None if str(bucket) in field.missing else str(bucket)
-    return [field.fill if value is None else value]
+    if field.kind != "numeric":
+        return [field.fill if text in field.missing else text]
+    numbers = [float(mark) for mark in field.missing if mark not in ("", "NA")]
+    missing = text in field.missing or float(text) in numbers
+    value = field.fill if missing else text
+    if value is None:
+        return [None]
+    x = float(value)
+    return [str(math.floor(math.log(x) ** 2) if x > 2 else 1 if field.paper_buckets else int(x))]
 
 
 def reference(spec: TableSpec, rows: list[dict[str, str]], splits: list[str]):
@@ -52,7 +53,7 @@ def reference(spec: TableSpec, rows: list[dict[str, str]], splits: list[str]):
         counts = Counter(
             word
             for cell, split in zip(values, splits, strict=True)
-            for word in cell
+            for word in set(cell)
             if split == "train" and word is not None
         )
         words = sorted((w for w in counts if counts[w] >= field.min_count), key=lambda w: (-counts[w], w))
@@ -118,9 +119,10 @@ def cases(draw):
     count = st.integers(1, 3)
     missing = st.sampled_from([("",), ("", "a"), ("", "0"), ()])
     fill = st.sampled_from([None, "", "0", "a"])
+    number = st.sampled_from([None, "0", "7", "2.5", "-1.7"])
     fields = (
         FieldSpec("c", "categorical", draw(count), draw(missing), draw(fill)),
-        FieldSpec("n", "numeric", draw(count), ("", draw(st.sampled_from(["0", "NA"]))), draw(fill)),
+        FieldSpec("n", "numeric", draw(count), ("", draw(st.sampled_from(["0", "NA", "5.0"]))), draw(number)),
         FieldSpec("m", "multi", draw(count), draw(missing), None, inner, draw(count)),
     )
     if draw(st.booleans()):
@@ -251,7 +253,7 @@ def test_shares_and_merges_count_the_same(tmp_path, monkeypatch):
     fields = (FieldSpec("c", min_count=2), FieldSpec("n", "numeric"), FieldSpec("m", "multi", max_len=2))
     spec = TableSpec("shares", "y", fields)
     (tmp_path / "a.csv").write_bytes(render(spec.layout, rows))
-    monkeypatch.setattr(tables, "_MERGED", 50)
+    monkeypatch.setattr(vocabulary, "_MERGED", 50)
     tables.prepare(spec, [tmp_path / "a.csv"], tmp_path / "out", chunk_bytes=1000)
     assert_encodes(tmp_path / "out", spec, rows, reference_splits(len(rows), 2024))
 

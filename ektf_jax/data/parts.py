@@ -1,0 +1,174 @@
+"""Chunks on disk: of each column the distinct values, and for each row a small code that counts them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ektf_jax.data.chunk import SHOWN, Chunk
+from ektf_jax.data.spec import LEAST, FieldSpec, TableSpec, numbers
+from ektf_jax.errors import InputError
+
+_ROW = "row"  # columns themselves are called by their places here
+
+
+class Part(NamedTuple):
+    """A chunk on disk: `rows` rows from row `start` of all, for `splits`; () if their split is drawn.
+
+    codes: columns "0" to "F-1" and "label", a row per row. values: the same columns without label, one row,
+    each a list of the distinct values that the codes count. sizes: the lengths of these lists.
+    """
+
+    codes: Path
+    values: Path
+    start: int
+    rows: int
+    splits: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+
+def write(
+    spec: TableSpec, chunk: Chunk, directory: Path, number: int, start: int, splits: tuple[str, ...]
+) -> tuple[Part, NDArray[np.bool_]]:
+    """Writes a chunk. Also says for each field whether it has a value that is not missing."""
+    frame = pl.DataFrame([chunk.frame[name].alias(str(at)) for at, name in enumerate(spec.columns)])
+    first, *rest = _distinct(frame)
+    labels = _labels(spec, *first[:2], chunk.where)[first[2]]
+    codes, values, filled = {}, {}, []
+    for index, (field, (cells, rows, code)) in enumerate(zip(spec.fields, rest, strict=True)):
+        distinct, has_value = _values(field, cells, rows, chunk.where)
+        codes[str(index)] = code
+        values[str(index)] = distinct.implode()
+        filled.append(has_value)
+    part = Part(
+        directory / f"{number}.codes",
+        directory / f"{number}.values",
+        start,
+        len(labels),
+        splits,
+        tuple(len(cells) for cells, _, _ in rest),
+    )
+    save(pl.DataFrame(codes | {"label": labels}), part.codes)
+    save(pl.DataFrame(values), part.values)
+    return part, np.array(filled)
+
+
+def save(frame: pl.DataFrame, path: Path) -> None:
+    """Writes an IPC file."""
+    frame.write_ipc(path)
+
+
+def load(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    """Reads an IPC file. Opened here, as polars would read a path with brackets as a pattern."""
+    with path.open("rb") as file:
+        return pl.read_ipc(file, columns=columns)
+
+
+def counts(column: str, part: Part, drawn: NDArray[np.uint8] | None) -> pl.DataFrame:
+    """value, count: how many training rows of a chunk hold each value of a field."""
+    values = load(part.values, [column])[column][0]
+    codes = load(part.codes, [column])[column].to_numpy()
+    if drawn is not None:
+        codes = codes[drawn[part.start : part.start + part.rows] == 0]
+    found = pl.Series("count", np.bincount(codes, minlength=len(values)))
+    if isinstance(values.dtype, pl.List):
+        values = values.list.unique()  # a row counts once, however often it holds a value
+    frame = pl.DataFrame([values.alias("value"), found]).filter(pl.col("count") > 0)
+    if isinstance(values.dtype, pl.List):
+        frame = frame.explode("value")
+    return frame.drop_nulls()
+
+
+def _distinct(frame: pl.DataFrame) -> list[tuple[pl.Series, NDArray[np.int64], NDArray[Any]]]:
+    """Of each column the distinct values, the row that each is in first, and each row's value as a code."""
+    rows = np.arange(len(frame), dtype=np.uint32)
+    firsts = frame.with_columns(pl.Series(_ROW, rows)).select(
+        pl.col(_ROW).first().over(name).alias(name) for name in frame.columns
+    )
+    result = []
+    number = np.empty(len(frame), np.uint32)
+    for name in frame.columns:
+        first = firsts[name].to_numpy()
+        new = np.flatnonzero(first == rows)
+        size = np.min_scalar_type(len(new))
+        number[new] = np.arange(len(new), dtype=np.uint32)
+        result.append((frame[name].gather(new), new, number.astype(size, copy=False)[first]))
+    return result
+
+
+def _labels(
+    spec: TableSpec, texts: pl.Series, rows: NDArray[np.int64], where: Callable[[int], str]
+) -> NDArray[np.uint8]:
+    found = numbers(texts)
+    good = found.is_in([0.0, 1.0]) if spec.above is None else found.is_finite()
+    wanted = "0 or 1" if spec.above is None else "a number"
+    if spec.least is not None:
+        good, wanted = good & (found >= spec.least), f"{wanted}, at least {spec.least:g}"
+    _check(spec.label, texts, good, rows, where, f"the label must be {wanted}; correct or remove the line")
+    return (found > (0.5 if spec.above is None else spec.above)).cast(pl.UInt8).to_numpy()
+
+
+def _values(
+    field: FieldSpec, cells: pl.Series, rows: NDArray[np.int64], where: Callable[[int], str]
+) -> tuple[pl.Series, bool]:
+    """What a field counts for each distinct cell: text, null if that is nothing; lists if multi-valued."""
+    marks = list(field.missing)
+    if field.kind == "multi":
+        lists = cells
+        if not isinstance(cells.dtype, pl.List):
+            texts = cells.fill_null("")
+            lists = texts.set(texts.is_in(marks), "").str.split(field.separator)
+        filled = pl.element().filter(~pl.element().is_in(["", *marks]))
+        lists = lists.fill_null([]).list.eval(filled)
+        return lists, bool((lists.list.len() > 0).any())
+    texts = cells.fill_null("")
+    missing = texts.is_in(marks)
+    if field.kind == "numeric":
+        return _buckets(field, texts, missing, rows, where)
+    values = texts.set(missing, None)
+    present = values.is_not_null().any()
+    return values if field.fill is None else values.fill_null(field.fill), bool(present)
+
+
+def _buckets(
+    field: FieldSpec,
+    texts: pl.Series,
+    missing: pl.Series,
+    rows: NDArray[np.int64],
+    where: Callable[[int], str],
+) -> tuple[pl.Series, bool]:
+    found = numbers(texts)
+    marks = numbers(pl.Series(field.missing, dtype=pl.String)).drop_nulls()
+    if len(marks):
+        missing = missing | found.is_in(marks.implode()).fill_null(False)
+    good = missing | (found.is_finite() & (found >= LEAST))
+    advice = "it must be a number; correct the line, or name the text among those that mean missing"
+    _check(field.name, texts, good, rows, where, advice)
+    found = found.set(missing, None)
+    present = found.is_not_null().any()
+    if field.fill is not None:
+        found = found.fill_null(numbers(pl.Series([field.fill]))[0])
+    return found.to_frame("x").select(_bucket(field.paper_buckets)).to_series(), bool(present)
+
+
+def _bucket(paper: bool) -> pl.Expr:
+    x = pl.col("x")
+    low = pl.when(x.is_not_null()).then(1.0) if paper else x
+    return pl.when(x > 2).then(x.log().pow(2).floor()).otherwise(low).cast(pl.Int64).cast(pl.String)
+
+
+def _check(
+    name: str,
+    texts: pl.Series,
+    good: pl.Series,
+    rows: NDArray[np.int64],
+    where: Callable[[int], str],
+    advice: str,
+) -> None:
+    bad = np.flatnonzero(~good.fill_null(False).to_numpy())
+    if len(bad):
+        value = str(texts[int(bad[0])] or "")[:SHOWN]
+        raise InputError(f"{where(int(rows[bad[0]]))}: {name} is {value!r}; {advice}")

@@ -1,0 +1,119 @@
+"""What a table is: its fields, its label, how its text is written, columns that are derived."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from ektf_jax.data.chunk import Chunk
+from ektf_jax.data.rawfiles import Layout
+from ektf_jax.errors import InputError
+
+KINDS = ("categorical", "numeric", "multi")
+LEAST = -(2.0**63)  # below it a number has no integer part to take
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """One field, from the column of the same name.
+
+    kind: "categorical", a value as its text; "numeric", a number as its bucket, floor(ln(x)^2) for x > 2 and
+    the integer part of x otherwise (1 otherwise with `paper_buckets`, Section 4.1.2); "multi", up to
+    `max_len` values between `separator`s, all of which are counted, as in FuxiCTR.
+    missing: the texts that mean no value; in a numeric field also all other texts of the same numbers, so
+    that "0" stands for 0.0 too. A missing value becomes `fill` (in a numeric field a number, of which the
+    bucket is taken) and is counted like any other, or with no `fill` the field's OOV entry, as FuxiCTR has
+    it; in a multi-valued field it is left out.
+    min_count: values that fewer training rows hold are OOV.
+    """
+
+    name: str
+    kind: str = "categorical"
+    min_count: int = 1
+    missing: tuple[str, ...] = ("",)
+    fill: str | None = None
+    separator: str = "^"
+    max_len: int = 1
+    paper_buckets: bool = False
+
+    def __post_init__(self) -> None:
+        multi, numeric = self.kind == "multi", self.kind == "numeric"
+        fill = None if multi else "a number" if numeric else "text"
+        rules = {
+            "kind": (self.kind in KINDS, f"one of {', '.join(KINDS)}"),
+            "min_count": (self.min_count >= 1, "at least 1"),
+            "max_len": (self.max_len >= 1 and (multi or self.max_len == 1), "at least 1, and 1 unless multi"),
+            "separator": (bool(self.separator), "at least one character"),
+            "fill": (
+                self.fill is None or (not multi and (not numeric or bool(are_numbers([self.fill])[0]))),
+                f"{fill}, as the file would hold it" if fill else "left out of a multi-valued field",
+            ),
+            "paper_buckets": (not self.paper_buckets or numeric, "left to numeric fields"),
+        }
+        for key, (holds, wanted) in rules.items():
+            if not holds:
+                raise InputError(f"field {self.name}: {key} is {getattr(self, key)!r}; it must be {wanted}")
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A table: its fields in order, its label and how its text is written.
+
+    The label is 0 or 1, or with `above` whether a number, `least` or more, is greater than that.
+    """
+
+    dataset: str
+    label: str
+    fields: tuple[FieldSpec, ...]
+    layout: Layout = dataclasses.field(default_factory=Layout)
+    above: float | None = None
+    least: float | None = None
+
+    def __post_init__(self) -> None:
+        names = self.columns
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise InputError(f"{self.dataset}: {', '.join(twice)} is named twice among label and fields")
+        if not self.fields:
+            raise InputError(f"{self.dataset}: has no fields; name at least one")
+        for key in ("above", "least"):
+            value = getattr(self, key)
+            if value is not None and not math.isfinite(value):
+                raise InputError(f"{self.dataset}: {key} is {value}; it must be a finite number")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The label's and the fields' columns."""
+        return (self.label, *(field.name for field in self.fields))
+
+    @property
+    def lists(self) -> frozenset[str]:
+        """The columns that may hold lists."""
+        return frozenset(field.name for field in self.fields if field.kind == "multi")
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """Columns that the raw files lack.
+
+    make: a chunk -> a frame of the same rows with the label's and the fields' columns. needs: the columns
+    it reads. files: other files it reads, such as a table to join; their checksums are recorded.
+    """
+
+    make: Callable[[Chunk], pl.DataFrame]
+    needs: tuple[str, ...]
+    files: tuple[Path, ...] = ()
+
+
+def numbers(texts: pl.Series) -> pl.Series:
+    """The numbers that texts are; null for those that are none."""
+    return texts.cast(pl.Float64, strict=False)
+
+
+def are_numbers(texts: list[str]) -> pl.Series:
+    """Whether texts are numbers that have a bucket."""
+    found = numbers(pl.Series(texts, dtype=pl.String))
+    return (found.is_finite() & (found >= LEAST)).fill_null(False)
