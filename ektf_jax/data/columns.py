@@ -63,12 +63,13 @@ def text(name: str, column: pl.Series, settled: Settled) -> pl.Series:
     time have no trailing zeros; those of a time zone are in UTC.
     """
     types = settled.types.get(name, frozenset())
+    column = column.alias("x")  # polars's methods take a name such as ^x$ for a pattern
     if isinstance(column.dtype, pl.List):
         inner = pl.element().map_batches(lambda values: _text(values, types), return_dtype=pl.String)
         return column.list.eval(inner)
     values = _text(column, types)
     if name in settled.lists and _kind(column.dtype) not in ("", "text"):
-        return values.to_frame("x").select(pl.concat_list("x")).to_series()  # there is nothing to split
+        return values.to_frame().select(pl.concat_list("x")).to_series()  # there is nothing to split
     return values
 
 

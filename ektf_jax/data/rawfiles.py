@@ -160,14 +160,14 @@ def once(paths: Iterable[Path]) -> None:
     for path in paths:
         with _reading(path):
             status = path.stat()
-        first = files.setdefault((status.st_dev, status.st_ino), path)
-        if first is not path:
+        first = files.get((status.st_dev, status.st_ino))
+        if first:
             same = "" if first == path else f", the same file as {first},"
             raise InputError(f"{path}{same} is matched twice; let one entry name it")
         bare = path.parent.resolve() / (path.name[:-3] if path.name.lower().endswith(".gz") else path.name)
-        first = names.setdefault(bare, path)
-        if first is not path:
-            raise InputError(f"{path} and {first}: are one table, gzipped and not; leave one of them out")
+        if bare in names:
+            raise InputError(f"{path} and {names[bare]}: are one table, gzipped and not; leave one of them out")
+        files[status.st_dev, status.st_ino] = names[bare] = path
 
 
 def synthetic(paths: Iterable[Path]) -> dict[str, bool]:

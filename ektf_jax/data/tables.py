@@ -137,7 +137,6 @@ def _listed(files: Sequence[Path] | Mapping[str, Sequence[Path]]) -> list[tuple[
         ]
     if not listed:
         raise InputError("no raw files are given; name at least one")
-    rawfiles.once(path for path, _ in listed)
     return listed
 
 
