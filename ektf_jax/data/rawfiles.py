@@ -166,7 +166,7 @@ def once(paths: Iterable[Path]) -> None:
             raise InputError(f"{path}{same} is matched twice; let one entry name it")
         bare = path.parent.resolve() / (path.name[:-3] if path.name.lower().endswith(".gz") else path.name)
         if bare in names:
-            raise InputError(f"{path} and {names[bare]}: are one table, gzipped and not; leave one of them out")
+            raise InputError(f"{path} and {names[bare]}: are one table, gzipped and not; leave one out")
         files[status.st_dev, status.st_ino] = names[bare] = path
 
 

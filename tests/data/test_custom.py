@@ -108,6 +108,11 @@ GOOD = {"dataset": "t", "files": "a.csv", "label": "y", "fields": "[a]"}
             "fields[0]: min_count is True; it must be a whole number",
         ),
         ({"fields": "[{name: a, fill: 0}]"}, "fields[0]: fill is 0; it must be text"),
+        (
+            {"fields": "[{name: a, kind: numeric, fill: none}]"},
+            "t.yaml: field a: fill is 'none'; it must be a number",
+        ),
+        ({"label": "{name: y, above: .nan}"}, "t.yaml: t: above is nan; it must be a finite number"),
         ({"fields": "[{name: [a, NO]}]"}, "fields[0]: name: has False, which YAML does not read as text"),
         ({"missing": "[0]"}, "t.yaml: fields[0]: missing: has 0, which YAML does not read as text"),
         ({"label": "{name: y, over: 3}"}, "t.yaml: label: has no key 'over'"),
@@ -130,6 +135,56 @@ def test_refuses(tmp_path, change, said):
         custom.prepare(schema, tmp_path, tmp_path / "out")
     assert said in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "first"),
+    [
+        ("fields: [b]\n", 5, "'fields'", 4),
+        ("'label': z\n", 5, "'label'", 3),
+        ("min_count: 2\nmissing: []\nmin_count: 3\n", 7, "'min_count'", 5),
+        ("x: {a: [{b: 1, c: {d: 1, d: 1}}]}\n", 5, "'d'", 5),
+        ("x:\n- name: b\n  min_count: 2\n  min_count: 3\n", 8, "'min_count'", 7),
+        ("x: {1: a, true: b}\n", 5, "True", 5),
+        ("? {a: 1, a: 2}\n: b\n", 5, "'a'", 5),
+    ],
+)
+def test_repeated_keys(tmp_path, text, line, key, first):
+    """At any depth: of two the last would win, and fields would vanish."""
+    schema = write(tmp_path, "dataset: t\nfiles: a.csv\nlabel: y\nfields: [a]\n" + text)
+    with pytest.raises(InputError) as error:
+        custom.read(schema)
+    assert str(error.value).startswith(f"{schema}:{line}: the key {key} is on line {first} already")
+
+
+def test_repeated_keys_in_a_split_and_a_field(tmp_path):
+    for text in (
+        "{dataset: t, files: {train: a, test: b, train: c}, label: y, fields: [a]}",
+        "{dataset: t, files: a, label: {name: y, above: 1, above: 2}, fields: [a]}",
+        "{dataset: t, files: a, label: y, fields: [a, {name: b, kind: multi, max_len: 2, max_len: 3}]}",
+    ):
+        with pytest.raises(InputError, match=r"t\.yaml:1: the key .* is on line 1 already"):
+            custom.read(write(tmp_path, text))
+
+
+def test_merged_keys_may_be_overridden(tmp_path):
+    text = """
+        dataset: t
+        files: a.csv
+        label: y
+        fields:
+          - &first {name: a, min_count: 2}
+          - &second {<<: *first, name: b}
+          - {<<: *second, name: c, min_count: 7}
+    """
+    spec, _ = custom.read(write(tmp_path, text))
+    assert [(field.name, field.min_count) for field in spec.fields] == [("a", 2), ("b", 2), ("c", 7)]
+
+
+@pytest.mark.parametrize("text", ["a: [" * 3000, "? [a]\n: b", "a: 2024-13-45", "a: *b", "a: &b [*b]"])
+def test_odd_yaml(tmp_path, text):
+    with pytest.raises(InputError, match=r"t\.yaml: "):
+        custom.read(write(tmp_path, text))
 
 
 def test_no_schema(tmp_path):

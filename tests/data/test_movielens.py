@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import io
 import os
@@ -260,6 +261,55 @@ def test_empty_file(tmp_path, name, content):
     raw = write_raw(tmp_path / "raw")
     (raw / name).write_bytes(content)
     fails(raw, tmp_path / "out", name, "is empty")
+
+
+@pytest.mark.parametrize("names", [("ratings",), ("users", "movies"), ("ratings", "users", "movies")])
+def test_gzipped_files(tmp_path, names):
+    raw, out = write_raw(tmp_path / "raw"), tmp_path / "out"
+    expected = movielens.prepare(raw, tmp_path / "plain").fields
+    for name in names:
+        data = gzip.compress((raw / f"{name}.dat").read_bytes(), mtime=0)
+        (raw / f"{name}.dat.gz").write_bytes(data)
+        with pytest.raises(InputError) as error:
+            movielens.prepare(raw, out)
+        assert f"{raw}/{name}.dat.gz and {raw}/{name}.dat: are one table" in str(error.value)
+        (raw / f"{name}.dat").unlink()
+    schema = movielens.prepare(raw, out)
+    assert schema.fields == expected
+    assert_matches(out, schema, reference(RATINGS, USERS, MOVIES, 2024))
+    entry = schema.source["files"][f"{names[0]}.dat.gz"]
+    data = (raw / f"{names[0]}.dat.gz").read_bytes()
+    assert entry == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    before = stamps(out)
+    movielens.prepare(raw, out)
+    assert stamps(out) == before
+    (raw / f"{names[0]}.dat.gz").write_bytes(data[:-9])
+    with pytest.raises(InputError, match=rf"{names[0]}\.dat\.gz: the gzip data end before"):
+        movielens.prepare(raw, tmp_path / "other")
+
+
+def test_download_leaves_gzipped_files_alone(tmp_path, monkeypatch):
+    raw = write_raw(tmp_path / "raw")
+    for name in ("ratings", "users", "movies"):
+        (raw / f"{name}.dat").rename(raw / f"{name}.dat.gz")
+    monkeypatch.setattr(urllib.request, "urlopen", None)
+    movielens.download(raw)
+    assert len(list(raw.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"<!DOCTYPE html>\n<html></html>\n", r"users\.dat: is an HTML page, not a table"),
+        (b"1::F::1::10::48067\r2::M::56::16::70072\r", r"users\.dat:1: a carriage return alone"),
+        (b"1::F::1::10::48067\n2::M::56::16::70072\r3::M::25::15::5\n", r"users\.dat:2: a carriage return"),
+    ],
+)
+def test_what_is_no_table_is_named(tmp_path, data, said):
+    raw = write_raw(tmp_path / "raw")
+    (raw / "users.dat").write_bytes(data)
+    with pytest.raises(InputError, match=said):
+        movielens.prepare(raw, tmp_path / "out")
 
 
 def test_raw_is_no_directory(tmp_path):

@@ -27,12 +27,10 @@ def by_csv(text, separator):
 
 
 def ours(path, separator, chunk_bytes):
+    found = rawfiles.chunks(path, Layout(separator), (), chunk_bytes=chunk_bytes)
     try:
-        frames = [
-            chunk.frame for chunk in rawfiles.chunks(path, Layout(separator), (), chunk_bytes=chunk_bytes)
-        ]
-    except InputError as error:
-        assert str(error).startswith(f"{path}:")
+        frames = [chunk.frame for chunk in found]
+    except InputError:
         return None
     rows = [[value or "" for value in row] for frame in frames for row in frame.rows()]
     return [frames[0].columns, *rows]
