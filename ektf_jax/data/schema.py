@@ -43,7 +43,7 @@ class Schema:
 
     `source` is free-form JSON: the raw files' bytes and sha256, and options such as the split's seed.
     `arrays` has the SHA-256 of each of `ARRAYS`, the rows themselves; it is empty until they are written, and
-    for a dataset that version 0.1.0 wrote. It is no part of the description, which two schemas are compared by.
+    for a dataset that version 0.1.0 wrote. Schemas are compared by the description, which it is no part of.
     """
 
     dataset: str

@@ -580,7 +580,9 @@ def test_files_like_a_leftover_are_not_touched(tmp_path):
 def by_hand(directory):
     """The digests of the arrays by numpy and hashlib alone."""
     return {
-        f"{split}/{kind}.npy": hashlib.sha256(np.load(directory / split / f"{kind}.npy").tobytes()).hexdigest()
+        f"{split}/{kind}.npy": hashlib.sha256(
+            np.load(directory / split / f"{kind}.npy").tobytes()
+        ).hexdigest()
         for split in SPLITS
         for kind in ("ids", "labels")
     }
@@ -637,7 +639,9 @@ def test_rows_that_changed_after_they_were_written_are_refused(dataset, monkeypa
     np.save(dataset / name, array)
     with pytest.raises(InputError) as error:
         encoded.open_dataset(dataset)
-    named(error, f"{name}: its rows have the SHA-256 {by_hand(dataset)[name]}", schema.arrays[name], "changed")
+    named(
+        error, f"{name}: its rows have the SHA-256 {by_hand(dataset)[name]}", schema.arrays[name], "changed"
+    )
     assert encoded.current(dataset, schema.source) is None, "it is prepared anew"
 
 
