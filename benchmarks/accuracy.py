@@ -19,6 +19,8 @@ from benchmarks import common
 from ektf_jax.data import encoded
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
+from ektf_jax.files import write_json, write_text
+from ektf_jax.training import record
 from experiments import cli
 from experiments import config as configs
 
@@ -48,11 +50,11 @@ def train(config: dict[str, Any], python: str) -> dict[str, Any]:
     if any((config["transfer"] | config["transfer"]["ektf"])[key] != value for key, value in options.items()):
         raise InputError(f"the peer is EKTF as its authors trained it: config.transfer as {options}")
     data = Path(config["data"]["path"])
-    schema = encoded.open_schema(data)
+    schema, splits = encoded.open_dataset(data)
     with tempfile.TemporaryDirectory() as directory:
         files = {split: str(Path(directory) / f"{split}.npz") for split in schema.splits}
         for split, path in files.items():
-            np.savez(path, **columns(schema, encoded.open_split(data, split)))
+            np.savez(path, **columns(schema, splits[split]))
         epochs, seed = config["train"]["max_epochs"], config["seed"]
         found = common.peer(config, schema, python, task="fit", files=files, epochs=epochs, seed=seed)
     return {
@@ -66,6 +68,7 @@ def train(config: dict[str, Any], python: str) -> dict[str, Any]:
             "features": schema.num_features,
             "rows": schema.splits,
             "source": schema.source,
+            "arrays": schema.arrays,
         },
         "device": "cpu",
         "versions": found["versions"],
@@ -80,14 +83,14 @@ def main(argv: list[str]) -> None:
     if path.exists():
         print(f"{path} is there")
         return
-    result = train(configs.read_run(_CONFIG), _PEER.value)
-    workdir.mkdir(parents=True, exist_ok=True)
-    lines = [
-        json.dumps({"epoch": epoch, "valid": {"ensemble": {"auc": auc}}})
-        for epoch, auc in enumerate(result.pop("curve"), start=1)
-    ]
-    (workdir / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    with record.exclusive(workdir):
+        result = train(configs.read_run(_CONFIG), _PEER.value)
+        lines = [
+            json.dumps({"epoch": epoch, "valid": {"ensemble": {"auc": auc}}}, allow_nan=False) + "\n"
+            for epoch, auc in enumerate(result.pop("curve"), start=1)
+        ]
+        write_text(workdir / "metrics.jsonl", "".join(lines))
+        write_json(path, result)
     print(json.dumps(result["test"]))
 
 

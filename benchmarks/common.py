@@ -1,6 +1,5 @@
 """What the benchmarks share: the shapes they run, the machine they run on, child processes, result files."""
 
-import importlib.metadata
 import itertools
 import json
 import os
@@ -19,6 +18,8 @@ import numpy as np
 from configs import ektf_latest, ektf_mlp, published, table2
 from ektf_jax.data import encoded
 from ektf_jax.data.schema import Schema, make_fields
+from ektf_jax.files import write_json
+from ektf_jax.training.versions import versions as versions
 from experiments import KEEP_FREED_MEMORY
 
 RESULTS = Path("results/benchmarks")
@@ -119,13 +120,6 @@ def machine() -> dict[str, Any]:
     }
 
 
-def versions(*packages: str) -> dict[str, str]:
-    """Versions of Python and of packages."""
-    return {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in packages
-    }
-
-
 def child(command: Sequence[str], *, python: str = sys.executable, **options: Any) -> str:
     """What `python command...` prints; its errors stay visible. Options are those of `subprocess.run`."""
     finished = subprocess.run([python, *command], check=True, stdout=subprocess.PIPE, text=True, **options)
@@ -205,4 +199,4 @@ def write(name: str, content: Mapping[str, Any]) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     command = " ".join([f"python -m benchmarks.{name}", *(a for a in sys.argv[1:] if "python=" not in a)])
     document = {"benchmark": name, "command": command, "machine": machine(), **content}
-    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+    write_json(RESULTS / f"{name}.json", document)

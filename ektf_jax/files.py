@@ -11,7 +11,7 @@ from ektf_jax.errors import InputError
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; InputError where it is missing, cut off or something else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_not_json)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
@@ -21,8 +21,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _not_json(constant: str) -> None:
+    raise ValueError(f"it has {constant}")
+
+
 def write_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    """Write a JSON file whole or not at all; ValueError for nan or an infinity, which JSON does not have."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

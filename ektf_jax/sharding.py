@@ -47,6 +47,16 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def path_name(path: tuple[Any, ...]) -> str:
+    """A leaf's path in a state as one name: "parameters/embedding/table/value"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def is_table(name: str) -> bool:
+    """Whether a leaf is the ensemble's embedding table or its moments, and not a table of a student's."""
+    return "embedding/table" in name and "/students/" not in name
+
+
 def state_shardings(state: Any, mesh: Mesh) -> Any:
     """A sharding for every leaf of a training state (arrays or their shapes), by its path.
 
@@ -55,8 +65,8 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
     """
 
     def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        if "embedding/table" in name:
+        name = path_name(path)
+        if is_table(name):
             return NamedSharding(mesh, PartitionSpec(TABLE))
         if "/students/" in name and leaf.shape[0] % mesh.shape[STUDENT] == 0:
             return NamedSharding(mesh, PartitionSpec(STUDENT))

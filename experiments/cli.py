@@ -1,22 +1,46 @@
-"""What every command line does the same way: user errors are one line and exit status 2."""
+"""What every command line does the same way: user errors are one line and exit status 2, signals a line."""
 
 import re
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import jax
 from absl import app, flags, logging
 
 from ektf_jax.errors import InputError
+from ektf_jax.training import stopping
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as Ctrl-C: what is open is closed, and half-written files go."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
 
 
 def run(main: Callable[[list[str]], Any]) -> None:
-    """Runs main(argv) under absl; an InputError or a bad flag prints `error: ...` and exits with 2."""
+    """Runs main(argv) under absl; an InputError or a bad flag prints `error: ...` and exits with 2.
+
+    Ctrl-C and SIGTERM print a line and exit with 130 and 143.
+    """
     logging.set_verbosity(logging.WARNING)
     try:
-        # absl's own parser prints a usage text and exits with 1; this one raises.
-        app.run(_without_arguments(main), flags_parser=_parse)
+        with (
+            stopping.handling(_terminate, signal.SIGTERM),
+            stopping.handling(signal.default_int_handler, signal.SIGINT),
+        ):
+            # absl's own parser prints a usage text and exits with 1; this one raises.
+            app.run(_without_arguments(main), flags_parser=_parse)
+    except stopping.Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(stopped.status)
+    except KeyboardInterrupt as error:
+        print("stopped; the same command goes on from what is whole", file=sys.stderr)
+        sys.exit(128 + (signal.SIGTERM if isinstance(error, _Terminated) else signal.SIGINT))
     except OSError as error:
         # A file where a directory should be, no permission, a full disk.
         where = f"{error.filename}: " if error.filename else ""

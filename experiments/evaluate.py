@@ -7,7 +7,7 @@ from absl import flags
 
 from ektf_jax.data.schema import SPLITS
 from ektf_jax.errors import unknown
-from ektf_jax.training import loop, teachers
+from ektf_jax.training import loop, record
 from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The working directory of a finished run.", required=True)
@@ -22,14 +22,14 @@ def main(argv: list[str]) -> None:
     """Print one JSON line per predictor: {"predictor", "split", "auc", "logloss"}."""
     del argv
     workdir = Path(_WORKDIR.value)
-    result = teachers.read_result(workdir)
+    result = record.read_result(workdir)
     num_students = len(result["valid"]["students"])
     wanted = None if _PREDICTOR.value is None else _find(_PREDICTOR.value, result)
     metrics = loop.evaluate(workdir, _SPLIT.value, Path(_DATA.value) if _DATA.value else None)
     for index, values in enumerate([*metrics["students"], metrics["ensemble"]]):
         if wanted in (None, index):
             name = "ensemble" if index == num_students else index
-            print(json.dumps({"predictor": name, "split": _SPLIT.value} | values))
+            print(json.dumps({"predictor": name, "split": _SPLIT.value} | values, allow_nan=False))
 
 
 def _find(predictor: str, result: dict) -> int:

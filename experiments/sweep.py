@@ -2,20 +2,22 @@
 
 The config's `runs` maps a name to the config of a run, which is trained in DIR/NAME. Finished runs are
 skipped, interrupted ones go on, failures are recorded and reported at the end. The teachers of a run are
-names of others, which are trained before it; where one fails, the run is blocked. Started again, or started
-several times at once on the same DIR, the sweep does no run twice.
+names of others, which are trained before it; where one fails, the run is blocked. Ctrl-C and SIGTERM save the
+run that is trained and end the sweep. Started again, or started several times at once on the same DIR, the
+sweep does no run twice.
 """
 
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
 
 from absl import flags
 
 from configs import base
 from ektf_jax.errors import InputError
-from ektf_jax.training import loop, sweep
+from ektf_jax.training import loop, stopping, sweep
 from experiments import cli, config
 
 _CONFIG = config.define()
@@ -30,6 +32,7 @@ def main(argv: list[str]) -> None:
     runs, directory = config.read(_CONFIG).get("runs", {}), Path(_WORKDIR.value)
     sweep.check(runs, base.get_config().to_dict())
     if _LIST.value:
+        sweep.check_data(runs, directory, whole=False)
         print(_table(sweep.plan(runs, directory)))
         return
     if _ONLY.value is not None:
@@ -38,8 +41,6 @@ def main(argv: list[str]) -> None:
         loop.train(sweep.located(runs, _ONLY.value), directory / _ONLY.value)
         return
     sweep.check_data(runs, directory)
-    # So that a kill ends the run that is trained here as well: it goes on when the sweep does.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     failed = sweep.work(runs, directory, _train)
     plan = sweep.plan(runs, directory)
     print(_table(plan))
@@ -51,17 +52,34 @@ def main(argv: list[str]) -> None:
 def _train(name: str) -> str | None:
     """Train one run in a process of its own, so that whatever happens to it happens to it alone.
 
-    Its standard error stays in DIR/NAME/stderr.log.
+    Its standard error stays in DIR/NAME/stderr.log. It is in a session of its own, so that Ctrl-C comes here
+    alone; a signal that asks to stop is passed on once it is there, and the sweep ends when the run is saved.
     """
     command = [sys.executable, "-m", "experiments.sweep", *sys.argv[1:], f"--only={name}"]
     log = Path(_WORKDIR.value) / name / "stderr.log"
-    with log.open("w") as file:
+    asked: list[int] = []
+    process: subprocess.Popen | None = None
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        if process is not None and asked.count(signal.SIGINT) < 2:
+            process.terminate()
+        elif process is not None:  # who presses Ctrl-C twice will not wait
+            process.kill()
+
+    # A terminal that is closed stops the run too, unless nohup says that it shall not.
+    hangup = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL else []
+    with log.open("wb") as file, stopping.handling(pass_on, signal.SIGINT, signal.SIGTERM, *hangup):
         # Open files are left open for the child: the claim stays with it, should this process be killed.
-        process = subprocess.run(command, stderr=file, close_fds=False)
-    if process.returncode == 0:
-        return None
-    last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["nothing on stderr"]
-    return f"exit status {process.returncode}: {last[0]}"
+        process = subprocess.Popen(command, stderr=file, close_fds=False, start_new_session=True)
+        if asked:
+            process.terminate()
+        process.wait()
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing on stderr"]
+    if asked:
+        where = lines[-1] if process.returncode > 128 else f"{name}: stopped; the same command goes on"
+        raise stopping.Stopped(where, asked[0])
+    return None if process.returncode == 0 else f"exit status {process.returncode}: {lines[-1]}"
 
 
 def _table(plan: list[sweep.Planned]) -> str:

@@ -6,6 +6,7 @@ It is written whole or not at all, and read memory-mapped after every id and lab
 import contextlib
 import errno
 import fcntl
+import hashlib
 import io
 import json
 import mmap
@@ -13,14 +14,15 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from ektf_jax.data.schema import FORMAT, SPLITS, Schema
+from ektf_jax.data.schema import ARRAYS, FORMAT, SPLITS, Schema
 from ektf_jax.errors import InputError
 
 _SCHEMA = "schema.json"
@@ -57,18 +59,43 @@ def open_split(directory: Path, split: str) -> Split:
 
     Reads every id and label once. Raises InputError naming the file, row, field and value if a file is
     missing, truncated, of another type or shape than the schema's, an id is neither 0 nor one of its
-    field's, or a label is neither 0 nor 1.
+    field's, or a label is neither 0 nor 1. That they are the rows that were written, `open_dataset` checks.
     """
     schema = open_schema(directory)
     if split not in schema.splits:
         raise InputError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
+    return _open_split(directory, split, schema)[0]
+
+
+def open_dataset(directory: Path, splits: Sequence[str] = SPLITS) -> tuple[Schema, dict[str, Split]]:
+    """Maps splits as `open_split` does; the schema has the digests of their arrays, whoever wrote them.
+
+    One pass over their files, which checks every value and the digests in schema.json. Raises InputError as
+    `open_split` does, and for rows that are not those that were written.
+    """
+    schema = open_schema(directory)
+    opened = {split: _open_split(directory, split, schema) for split in splits}
+    found = {name: digest for _, digests in opened.values() for name, digest in digests.items()}
+    for name, digest in found.items():
+        if schema.arrays.get(name, digest) != digest:
+            raise InputError(
+                f"{directory / name}: its rows have the SHA-256 {digest}, but {directory / _SCHEMA} says"
+                f" {schema.arrays[name]}: the file was changed or damaged after it was written; {_REMEDY}"
+            )
+    return replace(schema, arrays=schema.arrays | found), {split: rows for split, (rows, _) in opened.items()}
+
+
+def _open_split(directory: Path, split: str, schema: Schema) -> tuple[Split, dict[str, str]]:
+    """A split after one pass over it that checked every value, and the digests of its arrays."""
     rows = schema.splits[split]
     ids_path, labels_path = directory / split / "ids.npy", directory / split / "labels.npy"
     ids = _map(ids_path, np.dtype(np.int32), (rows, schema.num_slots))
     labels = _map(labels_path, np.dtype(np.float32), (rows,))
-    _check_ids(ids_path, ids, schema)
-    _check_labels(labels_path, labels)
-    return Split(ids, labels)
+    found = {
+        f"{split}/ids.npy": _check_ids(ids_path, ids, schema),
+        f"{split}/labels.npy": _check_labels(labels_path, labels),
+    }
+    return Split(ids, labels), found
 
 
 def chunks(array: np.ndarray, rows: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -92,8 +119,7 @@ def current(directory: Path, source: Mapping[str, Any]) -> Schema | None:
         schema = open_schema(directory)
         if schema.source != source:
             return None
-        for split in SPLITS:
-            open_split(directory, split)
+        open_dataset(directory)
     except InputError:
         return None
     return schema
@@ -173,7 +199,11 @@ def appending(
 
 
 def write_description(directory: Path, schema: Schema, vocabulary: pl.DataFrame | None) -> None:
-    """Writes schema.json and, if given, vocabulary.parquet (columns field, value, id)."""
+    """Writes schema.json and, if given, vocabulary.parquet (columns field, value, id).
+
+    Comes last: schema.json has the digests of the arrays that are there.
+    """
+    schema = replace(schema, arrays={name: _digest(directory / name) for name in ARRAYS})
     Schema.from_json(schema.to_json())  # what is written can be read
     if vocabulary is not None:
         # By way of memory: on a full disk polars raises no OSError.
@@ -204,11 +234,23 @@ def _map(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
     return array
 
 
-def _check_ids(path: Path, ids: np.ndarray, schema: Schema) -> None:
+def _digest(path: Path) -> str:
+    """SHA-256 of an array's values, without the header of its file."""
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    digest = hashlib.sha256()
+    for _, chunk in chunks(array, _CHUNK_BYTES // array.strides[0] or 1):
+        digest.update(chunk.data)
+    return digest.hexdigest()
+
+
+def _check_ids(path: Path, ids: np.ndarray, schema: Schema) -> str:
+    """Returns the digest of the ids, if all are in their fields' ranges."""
+    digest = hashlib.sha256()
     fields = [field for field in schema.fields for _ in range(field.max_len)]
     first = np.array([field.offset + 1 for field in fields], np.int32)
     count = np.array([field.vocab_size - 1 for field in fields], np.uint32)
     for start, chunk in chunks(ids, _CHUNK_BYTES // ids.strides[0] or 1):
+        digest.update(chunk.data)
         # One unsigned comparison tests both ends: an id below `first` wraps around to a large number.
         bad = ((chunk - first).view(np.uint32) >= count) & (chunk != 0)
         if bad.any():
@@ -218,16 +260,21 @@ def _check_ids(path: Path, ids: np.ndarray, schema: Schema) -> None:
                 f"{path}: row {start + row}, field {field.name}: id {chunk[row, slot]} is neither 0 (padding)"
                 f" nor in [{field.offset + 1}, {field.offset + field.vocab_size}); {_REMEDY}"
             )
+    return digest.hexdigest()
 
 
-def _check_labels(path: Path, labels: np.ndarray) -> None:
+def _check_labels(path: Path, labels: np.ndarray) -> str:
+    """Returns the digest of the labels, if all are 0 or 1."""
+    digest = hashlib.sha256()
     for start, chunk in chunks(labels, _CHUNK_BYTES // labels.strides[0] or 1):
+        digest.update(chunk.data)
         bad = (chunk != 0) & (chunk != 1)
         if bad.any():
             row = int(np.argmax(bad))
             raise InputError(
                 f"{path}: row {start + row}, field label: value {chunk[row]:g} is neither 0 nor 1; {_REMEDY}"
             )
+    return digest.hexdigest()
 
 
 def _check_arrays(schema: Schema, splits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ektf_jax.errors import InputError
@@ -11,6 +11,8 @@ from ektf_jax.errors import InputError
 FORMAT = "ektf-jax encoded dataset"
 VERSION = 1
 SPLITS = ("train", "valid", "test")
+# The arrays of an encoded dataset, by their files.
+ARRAYS = tuple(f"{split}/{kind}.npy" for split in SPLITS for kind in ("ids", "labels"))
 _MAX_FEATURES = 2**31 - 1  # ids are int32
 _REMEDY = "prepare the dataset again"
 
@@ -40,12 +42,15 @@ class Schema:
     """The fields of a dataset in order, the rows of each split, and the provenance of both.
 
     `source` is free-form JSON: the raw files' bytes and sha256, and options such as the split's seed.
+    `arrays` has the SHA-256 of each of `ARRAYS`, the rows themselves; it is empty until they are written, and
+    for a dataset that version 0.1.0 wrote. Schemas are compared by the description, which it is no part of.
     """
 
     dataset: str
     fields: tuple[Field, ...]
     splits: dict[str, int]
     source: dict[str, Any]
+    arrays: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def num_fields(self) -> int:
@@ -77,13 +82,18 @@ class Schema:
             "fields": [asdict(field) for field in self.fields],
             "splits": self.splits,
             "source": self.source,
-        }
-        return json.dumps(document, indent=2) + "\n"
+        } | ({"arrays": self.arrays} if self.arrays else {})
+        return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of `to_json`."""
+        """SHA-256 of `to_json`: of the description and, through their digests, of all ids and labels."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @property
+    def description_fingerprint(self) -> str:
+        """SHA-256 of the description alone: what version 0.1.0 took for the dataset's fingerprint."""
+        return replace(self, arrays={}).fingerprint
 
     @classmethod
     def from_json(cls, text: str, file: str = "schema.json") -> "Schema":
@@ -107,7 +117,8 @@ class Schema:
         if set(splits) != set(SPLITS):
             raise InputError(f"{file}: splits are {sorted(splits)}, not {sorted(SPLITS)}; {_REMEDY}")
         rows = {name: _count(splits, name, 1, f"{file}: splits") for name in SPLITS}
-        return cls(dataset, fields, rows, _typed(document, "source", dict, file))
+        source = _typed(document, "source", dict, file)
+        return cls(dataset, fields, rows, source, _arrays(document, file))
 
 
 def make_fields(entries: Iterable[tuple[str, int, int]]) -> tuple[Field, ...]:
@@ -160,6 +171,15 @@ def _fields(entries: list[Any], file: str) -> tuple[Field, ...]:
         names.add(name)
         fields.append(field)
     return tuple(fields)
+
+
+def _arrays(document: dict[str, Any], file: str) -> dict[str, str]:
+    if "arrays" not in document:  # version 0.1.0 wrote none
+        return {}
+    arrays = _typed(document, "arrays", dict, file)
+    if set(arrays) != set(ARRAYS):
+        raise InputError(f"{file}: arrays are {sorted(arrays)}, not {sorted(ARRAYS)}; {_REMEDY}")
+    return {name: _text(arrays, name, f"{file}: arrays") for name in ARRAYS}
 
 
 def _typed(document: dict[str, Any], key: str, kind: type, where: str) -> Any:

@@ -9,6 +9,7 @@ draw from that logit. Ids are long-tailed, so rare values stay hard to learn, as
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +90,11 @@ def fields(spec: SyntheticSpec) -> tuple[Field, ...]:
     )
 
 
+def settings(spec: SyntheticSpec) -> dict[str, Any]:
+    """The spec as a schema's source has it, and as JSON reads it back: with lists for tuples."""
+    return dataclasses.asdict(spec) | {"values": list(spec.values), "max_lens": list(spec.max_lens)}
+
+
 def generate(
     spec: SyntheticSpec,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float64]]:
@@ -162,10 +168,8 @@ def prepare(spec: SyntheticSpec, out: Path) -> Schema:
     seen[ids[rows["train"]]] = True
     oov = np.array([field.oov for field in layout for _ in range(field.max_len)], np.int32)
     splits = {name: (np.where(seen[ids[at]], ids[at], oov), labels[at]) for name, at in rows.items()}
-    # Lists, not tuples: what schema.json reads back equals what is written.
-    settings = dataclasses.asdict(spec) | {"values": list(spec.values), "max_lens": list(spec.max_lens)}
     source = {
-        "spec": settings,
+        "spec": settings(spec),
         "test_bayes_auc": bayes_auc(logits[rows["test"]]),
         "test_bayes_logloss": bayes_logloss(logits[rows["test"]]),
     }

@@ -4,24 +4,20 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ektf_jax.errors import InputError
 from ektf_jax.report import names
 from ektf_jax.report.published import Metrics
+from ektf_jax.students import REGISTRY
 from ektf_jax.training.build import student_labels
+from ektf_jax.training.identity import identity
+from ektf_jax.training.record import arguments_in_full
 
 # At K = 1 there is nobody to learn from: with these methods, and with none, it is the model alone.
 _NEED_PEERS = ("ektf", "kd", "dml", "online_kd", "kdcl")
-# What decides neither the metrics nor what is compared.
-_NOT_SETTINGS = (
-    *("seed", "data.path", "ensemble.stack", "train.log_every", "train.checkpoint_every"),
-    *("mesh.data", "mesh.student", "mesh.table"),
-)
-# What a result without the key was made with: the key came later.
-_UNSAID = {"ensemble.products": "float32"}
 # In the config of runs that another implementation trained (`benchmarks.accuracy`).
 IMPLEMENTATION = "implementation"
 
@@ -32,7 +28,8 @@ class Run:
 
     `kinds` are the models of the K students in the order of their predictions, as `names.MODELS` has them;
     `students` their metrics, () for a concat ensemble. `method` is "none" for a model alone. `settings` is
-    the config, flat, without what only decides where and how fast it runs, and the encoding of the dataset.
+    the config's identity but for the seed, with the students' arguments in full, and the encoding and the
+    rows of the dataset.
     `curve` has the ensemble's validation AUC after each epoch, () without a metrics.jsonl. `wall_seconds` may
     be nan.
     """
@@ -92,7 +89,22 @@ def load(directory: Path) -> list[Run]:
             f"{directory}: no result.json below it; train with `python -m experiments.train` first"
         )
     runs = [_read(path, str(path.parent.relative_to(directory))) for path in paths]
-    return sorted(runs, key=_order)
+    return sorted(_with_rows(runs), key=_order)
+
+
+def _with_rows(runs: list[Run]) -> list[Run]:
+    """Results of version 0.1.0 do not say which rows they are of: the others', where those are of one set."""
+    known: dict[str, set[str]] = {}
+    for run in runs:
+        if run.settings["rows"] is not None:
+            known.setdefault(run.settings["encoding"], set()).add(run.settings["rows"])
+    only = {encoding: next(iter(rows)) for encoding, rows in known.items() if len(rows) == 1}
+    return [
+        replace(run, settings={**run.settings, "rows": only.get(run.settings["encoding"])})
+        if run.settings["rows"] is None
+        else run
+        for run in runs
+    ]
 
 
 def _order(run: Run) -> tuple[Any, ...]:
@@ -136,9 +148,8 @@ def _read(path: Path, name: str) -> Run:
             method=method,
             options=options,
             fusion=ensemble["fusion"],
-            settings=_UNSAID
-            | _settings(config | {"transfer": {"name": method, method: options}})
-            | {"encoding": _encoding(result["dataset"])},
+            settings=_settings(config | {"transfer": {"name": method, method: options}}, result)
+            | {"encoding": _encoding(result["dataset"]), "rows": _rows(result["dataset"])},
             ensemble=_metrics(test["ensemble"]),
             students=students,
             parameters=int(result["params"]),
@@ -164,8 +175,16 @@ def _dataset(dataset: Mapping[str, Any]) -> str:
 
 def _encoding(dataset: Mapping[str, Any]) -> str:
     """What tells one encoding of a dataset from another: its files, split, vocabularies and rows."""
-    told = {key: value for key, value in dataset.items() if key != "name"}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+    return _digest({key: value for key, value in dataset.items() if key not in ("name", "arrays")})
+
+
+def _rows(dataset: Mapping[str, Any]) -> str | None:
+    """What tells one set of rows from another of the same description, where the result says it."""
+    return _digest(dataset["arrays"]) if "arrays" in dataset else None
+
+
+def _digest(told: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(told, sort_keys=True, allow_nan=False).encode()).hexdigest()[:8]
 
 
 def _kinds(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -184,15 +203,14 @@ def _kind(student: Mapping[str, Any]) -> str:
     return str(name.rpartition(":")[2])
 
 
-def _settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in sorted(config.items()):
-        path = prefix + key
-        if isinstance(value, Mapping):
-            flat |= _settings(value, f"{path}.")
-        elif path not in _NOT_SETTINGS:
-            flat[path] = value
-    return flat
+def _settings(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """What the run is but for its seed, its students in full: as recorded, else as the code is now."""
+    students = result.get("students") or {
+        label: arguments_in_full(REGISTRY[given["name"]], given) if given["name"] in REGISTRY else given
+        for label, given in config["ensemble"]["students"].items()
+    }
+    whole = identity({**config, "ensemble": {**config["ensemble"], "students": students}})
+    return {key: value for key, value in whole.items() if key != "seed"}
 
 
 def _metrics(values: Mapping[str, Any]) -> Metrics:

@@ -37,7 +37,7 @@ def distinct(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
     kept: list[Run] = []
     repeated: list[Run] = []
     for run in runs:
-        key = json.dumps([run.dataset, run.seed, run.settings], sort_keys=True)
+        key = json.dumps([run.dataset, run.seed, run.settings], sort_keys=True, allow_nan=False)
         (repeated if key in seen else kept).append(run)
         seen.add(key)
     return kept, repeated
@@ -50,7 +50,7 @@ def groups(runs: Sequence[Run]) -> list[Group]:
     """
     named: dict[tuple[str, str, int], dict[str, list[Run]]] = {}
     for run in runs:
-        settings = json.dumps(run.settings, sort_keys=True)
+        settings = json.dumps(run.settings, sort_keys=True, allow_nan=False)
         same = named.setdefault((run.dataset, run.label, run.num_students), {})
         same.setdefault(settings, []).append(run)
     found: list[Group] = []

@@ -92,10 +92,14 @@ def check_values(config: Config) -> None:
     ):
         if value not in valid:
             raise unknown(f"config.{key}", value, valid)
-    if ensemble["fusion"] == "concat" and config["transfer"]["name"] != "none":
+    if ensemble["fusion"] != "mean" and config["transfer"]["name"] not in transfer.OF_THE_FUSED:
+        why = {
+            "concat": "leaves the students without predictions to transfer",
+            "sum": f"is never seen by the loss of config.transfer.name = {config['transfer']['name']!r}",
+        }
         raise InputError(
-            "config.ensemble.fusion = 'concat' leaves the students without predictions to transfer;"
-            " use it with config.transfer.name = 'none'"
+            f"config.ensemble.fusion = {ensemble['fusion']!r} {why[ensemble['fusion']]}; use it with"
+            " config.transfer.name = 'none'"
         )
     if mesh["student"] > 1:
         if ensemble["stack"] == "scan":
@@ -191,9 +195,7 @@ def _make_student(path: str, arguments: Any, config: Config) -> Callable[..., nn
         raise InputError(f"{path} must be a group of keys with a name; valid names: {', '.join(REGISTRY)}")
     options = dict(arguments)
     name = options.pop("name")
-    student = _import_student(path, name) if ":" in str(name) else REGISTRY.get(name)
-    if student is None:
-        raise unknown(f"{path}.name", name, REGISTRY)
+    student = student_class(path, arguments)
     parameters = inspect.signature(student.__init__).parameters.values()
     valid = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"rngs"}
     for key in options:
@@ -214,6 +216,15 @@ def _make_student(path: str, arguments: Any, config: Config) -> Callable[..., nn
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: {error}") from None
     return make
+
+
+def student_class(path: str, arguments: Mapping[str, Any]) -> type[nnx.Module]:
+    """The class of a student's settings, which config key `path` holds; InputError where there is none."""
+    name = arguments["name"]
+    student = _import_student(path, name) if ":" in str(name) else REGISTRY.get(name)
+    if student is None:
+        raise unknown(f"{path}.name", name, REGISTRY)
+    return student
 
 
 def _import_student(path: str, name: str) -> type[nnx.Module]:

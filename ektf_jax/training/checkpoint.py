@@ -2,14 +2,18 @@
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
 from ektf_jax.errors import InputError
+from ektf_jax.sharding import is_table, path_name
 
 Tree = TypeVar("Tree")
 
@@ -28,7 +32,11 @@ def open_checkpoints(directory: Path, *, read_only: bool = False) -> Iterator[oc
         create=not read_only,
         read_only=read_only,
     )
-    with ocp.CheckpointManager(directory.resolve(), options=options) as manager:
+    handlers: dict[str, ocp.CheckpointHandler] = {
+        "tree": ocp.StandardCheckpointHandler(),
+        "progress": ocp.JsonCheckpointHandler(),
+    }
+    with ocp.CheckpointManager(directory.resolve(), options=options, item_handlers=handlers) as manager:
         yield manager
 
 
@@ -46,20 +54,32 @@ def restore(
 
     Returns None where there is none. A damaged checkpoint is reported and passed over, and deleted if asked,
     once an older one was read, so that the run can write it again. The arrays come onto the devices of
-    `like`, whatever mesh they were saved from; a table's rows of zeros at its end are cut or filled up.
+    `like`, whatever mesh they were saved from: of the embedding table and its moments the rows of zeros that
+    fill it up to a multiple of the shards are cut off or added.
 
     Raises:
-      InputError: there are checkpoints, and none of them can be read.
+      InputError: there are checkpoints, and none of them can be read; or a leaf of the checkpoint is not in
+        `like`, the other way round, or has another shape or dtype there.
     """
     steps = sorted(manager.all_steps(), reverse=True) if step is None else [step]
-    target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    args = ocp.args.Composite(
-        tree=ocp.args.StandardRestore(target, strict=False), progress=ocp.args.JsonRestore()
-    )
     damaged: list[int] = []
     for candidate in steps:
         try:
+            saved = _leaves(manager.item_metadata(candidate)["tree"].tree)
+            _check_leaves(manager.directory / str(candidate), saved, like)
+            target = jax.tree_util.tree_map_with_path(partial(_target, saved), like)
+            fits = jax.tree.map(jnp.shape, target) == jax.tree.map(jnp.shape, like)
+            args = ocp.args.Composite(
+                tree=ocp.args.StandardRestore(target, strict=fits), progress=ocp.args.JsonRestore()
+            )
             restored = manager.restore(candidate, args=args)
+            tree = restored["tree"]
+            if not fits:
+                tree = jax.tree_util.tree_map_with_path(
+                    partial(_cut, manager.directory / str(candidate)), tree, like
+                )
+        except InputError:
+            raise
         except Exception as error:  # whatever the storage layer makes of a damaged file
             logging.warning("%s: checkpoint %d cannot be read (%s)", manager.directory, candidate, error)
             damaged.append(candidate)
@@ -67,10 +87,77 @@ def restore(
             continue
         for step in damaged if delete_damaged else ():
             manager.delete(step)
-        return restored["tree"], restored["progress"]
+        return tree, restored["progress"]
     if not steps:
         return None
     raise InputError(
         f"{manager.directory}: no checkpoint can be read (steps {steps}); delete the working directory and"
         f" start the run again"
     ) from cause
+
+
+def _leaves(tree: Any) -> dict[str, Any]:
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def _check_leaves(where: Any, saved: dict[str, Any], like: Any) -> None:
+    """Raise InputError for the first leaf that the checkpoint and the model do not have in common."""
+    ours = _leaves(like)
+    one_table = len({leaf.shape[0] for name, leaf in saved.items() if is_table(name) and leaf.shape}) == 1
+    for name in sorted(saved.keys() | ours.keys()):
+        there, here = (_described(leaves.get(name)) for leaves in (saved, ours))
+        padded = one_table and name in saved and name in ours and _is_padded(name, saved[name], ours[name])
+        if there == here or padded:
+            continue
+        raise InputError(
+            f"{where}: {name} is {there} in the checkpoint and {here} in the model that this config makes"
+            " now; use the code and the data of the run, or train again in another --workdir"
+        )
+
+
+def _described(leaf: Any) -> str:
+    return "not there" if leaf is None else f"{np.dtype(leaf.dtype)} {list(leaf.shape)}"
+
+
+def _is_padded(name: str, saved: Any, ours: Any) -> bool:
+    """Whether a table's rows differ, and perhaps by nothing but their padding.
+
+    What the checkpoint has more is looked at when it is read. What it lacks must be padding of the model's:
+    initial rows are zero nowhere else at the end of a table, whose last row is a value's.
+    """
+    if not is_table(name) or saved.dtype != ours.dtype or saved.shape[1:] != ours.shape[1:]:
+        return False
+    return not _any_from(ours, saved.shape[0])
+
+
+def _target(saved: dict[str, Any], path: tuple[Any, ...], leaf: Any) -> Any:
+    """What a leaf is restored as: itself or, of a table, with all rows that were saved."""
+    target = ocp.utils.to_shape_dtype_struct(leaf)
+    rows = saved[path_name(path)].shape[0] if leaf.ndim else 0
+    if not leaf.ndim or rows <= leaf.shape[0]:
+        return target
+    shards = leaf.shape[0] // leaf.sharding.shard_shape(leaf.shape)[0]
+    return jax.ShapeDtypeStruct(
+        (-(-rows // shards) * shards, *leaf.shape[1:]), leaf.dtype, sharding=leaf.sharding
+    )
+
+
+def _cut(where: Any, path: tuple[Any, ...], restored: jax.Array, like: jax.Array) -> jax.Array:
+    """The rows of a table that the model has; InputError if there is something in the others."""
+    if restored.shape == like.shape:
+        return restored
+    rows = like.shape[0]
+    if _any_from(restored, rows):
+        raise InputError(
+            f"{where}: {path_name(path)} is {_described(restored)} in the checkpoint, with values beyond row"
+            f" {rows}, and {_described(like)} in the model that this config makes now; use the code and the"
+            " data of the run, or train again in another --workdir"
+        )
+    return jax.jit(lambda table: table[:rows], out_shardings=like.sharding)(restored)
+
+
+def _any_from(table: jax.Array, row: int) -> bool:
+    """Whether there is anything but zeros from a row on. Works on shards, also of several processes."""
+    return bool(
+        jax.jit(lambda table: jnp.any((jnp.arange(len(table)) >= row)[:, None] & (table != 0)))(table)
+    )

@@ -8,6 +8,7 @@ from flax import nnx
 from ektf_jax import evaluation
 from ektf_jax.data.encoded import Split
 from ektf_jax.data.loader import evaluation_batches
+from ektf_jax.training import finite
 from ektf_jax.training.step import Predict
 
 Metrics = dict[str, Any]
@@ -27,7 +28,14 @@ def predict_split(
 def evaluate_split(
     predict: Predict, parameters: nnx.State, statistics: nnx.State, split: Split, batch_size: int
 ) -> Metrics:
-    """AUC and logloss as result.json has them: {"ensemble": {...}, "students": [{...}, ...]}."""
+    """AUC and logloss as result.json has them: {"ensemble": {...}, "students": [{...}, ...]}.
+
+    Raises NotFinite for logits or metrics that are not finite.
+    """
     logits = predict_split(predict, parameters, statistics, split, batch_size)
+    names = [*(f"student {k}" for k in range(len(logits) - 1)), "the ensemble"]
+    finite.check({f"logit of {name}": row for name, row in zip(names, logits, strict=True)})
     *students, ensemble = evaluation.metrics(split.labels, logits)
+    for name, metrics in zip(names, [*students, ensemble], strict=True):
+        finite.check({f"{metric} of {name}": value for metric, value in metrics.items()})
     return {"ensemble": ensemble, "students": students}

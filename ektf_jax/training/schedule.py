@@ -1,7 +1,8 @@
 """Reduce on plateau and early stopping, as one pure update per evaluation."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 
 class Plateau(NamedTuple):
@@ -17,6 +18,18 @@ class Plateau(NamedTuple):
     def improved(self) -> bool:
         """Whether the latest evaluation was the best."""
         return self.bad_epochs == 0
+
+
+def to_json(plateau: Plateau) -> dict[str, Any]:
+    """The plateau as a checkpoint has it: before the first evaluation its best metric is None."""
+    best = plateau.best if math.isfinite(plateau.best) else None
+    return plateau._asdict() | {"best": best}
+
+
+def from_json(saved: Mapping[str, Any]) -> Plateau:
+    """The plateau of a checkpoint. Version 0.1.0 wrote -Infinity for None."""
+    best = -math.inf if saved["best"] is None else saved["best"]
+    return Plateau(**{**saved, "best": best})
 
 
 def update(

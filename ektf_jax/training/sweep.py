@@ -17,7 +17,7 @@ from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError, unknown
 from ektf_jax.files import read_json, write_json
 from ektf_jax.summary import flops_per_sample
-from ektf_jax.training import build, teachers
+from ektf_jax.training import build, record, teachers
 
 Runs = Mapping[str, build.Config]
 
@@ -46,8 +46,9 @@ def work(
     `train(name)` trains DIRECTORY/name in a process of its own, resuming what is there, and returns what
     went wrong, or None. A run that another worker is at is left to it. A failure is recorded in the run's
     failure.json and does not stop the others, but for those that it was to teach; it is tried again by the
-    next call.
+    next call. Raises InputError where a finished run is not the one that its config asks for.
     """
+    check_finished(runs, directory)
     failed: list[str] = []
     left = list(runs)
     passes_in_vain = 0
@@ -79,9 +80,10 @@ def work(
                 reason = train(name)
                 if reason is not None or not (workdir / "result.json").exists():
                     failed.append(name)
-                    record = {"reason": reason or "ended without a result", "seconds": time.time() - started}
-                    write_json(workdir / "failure.json", record)
-                    report(f"{name}: failed: {record['reason']}")
+                    reason = reason or "ended without a result"
+                    failure = {"reason": reason, "seconds": time.time() - started}
+                    write_json(workdir / "failure.json", failure)
+                    report(f"{name}: failed: {reason}")
         passes_in_vain = 0 if taken else passes_in_vain + 1
         if passes_in_vain == 1:
             time.sleep(1)  # others are at what is left, or a look at the plan holds a claim for a moment
@@ -89,7 +91,11 @@ def work(
 
 
 def plan(runs: Runs, directory: Path) -> list[Planned]:
-    """State and time of every run, in order. Looks at DIRECTORY and writes nothing."""
+    """State and time of every run, in order. Looks at DIRECTORY and writes nothing.
+
+    Raises InputError where a finished run is not the one that its config asks for.
+    """
+    check_finished(runs, directory)
     states = {name: _state(directory / name) for name in runs}
     for name in _teachers_first(runs):
         blocked = any(states[teacher] in ("failed", "blocked") for teacher in _teachers(runs[name]))
@@ -177,15 +183,37 @@ def check(runs: Mapping[str, Any], reference: build.Config) -> None:
     _teachers_first(runs)
 
 
-def check_data(runs: Runs, directory: Path) -> None:
-    """Raise InputError for a finished run that was trained on another dataset than its config names now."""
+def check_finished(runs: Runs, directory: Path) -> None:
+    """Raise InputError for a finished run that is not the one that the sweep's config asks for now.
+
+    It names the run, the key and both values; what counts is said in `ektf_jax.training.identity`.
+    """
+    for name in runs:
+        workdir = directory / name
+        if (workdir / "result.json").exists() and "config" in read_json(workdir / "result.json"):
+            config = located(runs, name)
+            try:
+                record.check_run(workdir, config, teachers.digests(config, workdir))
+            except InputError as error:
+                raise InputError(f"run {name}: {error}") from None
+
+
+def check_data(runs: Runs, directory: Path, *, whole: bool = True) -> None:
+    """Raise InputError for a finished run that was trained on another dataset than its config names now.
+
+    One pass over the rows of each such dataset or, if not `whole`, a look at what it says of them.
+    """
     schemas: dict[str, Schema] = {}
     for name, config in runs.items():
         data, workdir = config["data"]["path"], directory / name
         if data and Path(data).exists() and (workdir / "result.json").exists():
             if data not in schemas:
-                schemas[data] = encoded.open_schema(Path(data))
-            teachers.check_data(workdir, schemas[data], data)
+                path = Path(data)
+                schemas[data] = encoded.open_dataset(path)[0] if whole else encoded.open_schema(path)
+            try:
+                record.check_data(workdir, schemas[data], data)
+            except InputError as error:
+                raise InputError(f"run {name}: {error}") from None
 
 
 def _teachers(config: build.Config) -> Sequence[str]:
@@ -195,9 +223,9 @@ def _teachers(config: build.Config) -> Sequence[str]:
 
 def _teachers_first(runs: Runs) -> list[str]:
     """The names of the runs, each after those of its teachers."""
-    teachers = {name: _teachers(run) for name, run in runs.items()}
+    taught_by = {name: _teachers(run) for name, run in runs.items()}
     try:
-        return list(graphlib.TopologicalSorter(teachers).static_order())
+        return list(graphlib.TopologicalSorter(taught_by).static_order())
     except graphlib.CycleError as error:
         circle = " <- ".join(error.args[1])
         raise InputError(f"config.transfer.teachers: these runs teach each other: {circle}") from None

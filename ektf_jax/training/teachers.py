@@ -1,5 +1,7 @@
 """Finished runs, and learning from them: their models, what they say of a batch, what their pupils need."""
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +20,9 @@ from ektf_jax.data.loader import evaluation_batches
 from ektf_jax.data.schema import Schema
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.errors import InputError
-from ektf_jax.files import read_json
 from ektf_jax.training import build, checkpoint
+from ektf_jax.training.identity import differences, identity
+from ektf_jax.training.record import check_data, check_students, read_result, students_in_full
 from ektf_jax.training.step import Predict
 from ektf_jax.transfer.eckd import Pupil, distillation
 from ektf_jax.transfer.lesson import Lesson
@@ -29,27 +32,6 @@ Teach = Callable[[ArrayLike], Lesson]
 
 class Fixed(nnx.Variable):
     """A value that is saved with the model and not trained."""
-
-
-def read_result(workdir: Path) -> dict[str, Any]:
-    """The result.json of a finished run; InputError where there is none."""
-    path = workdir / "result.json"
-    if not path.exists():
-        raise InputError(
-            f"{path}: missing; train with `python -m experiments.train --workdir={workdir}` first"
-        )
-    return read_json(path)
-
-
-def check_data(workdir: Path, schema: Schema, data: Path | str) -> None:
-    """Raise InputError where a run was trained on another dataset than this one, which is at `data`."""
-    theirs = read_json(workdir / "dataset.json").get("schema_sha256")
-    if theirs != schema.fingerprint:
-        raise InputError(
-            f"{workdir / 'dataset.json'}: schema_sha256 = {theirs!r} is not that of {data},"
-            f" {schema.fingerprint!r}; prepare the data as it was for this run, or train again in another"
-            " --workdir"
-        )
 
 
 def directories(config: build.Config, workdir: Path) -> list[Path]:
@@ -67,12 +49,29 @@ def check(config: build.Config, workdir: Path, schema: Schema | None = None) -> 
             check_data(directory, schema, config["data"]["path"] or "this run's generated data")
 
 
+def digests(config: build.Config, workdir: Path) -> dict[str, str]:
+    """For each teacher that is finished, by its name in the config, a digest of the model that it is.
+
+    A teacher that is trained again to the same bits keeps it: times are no part of it, metrics are.
+    """
+    found = {}
+    for name, directory in zip(config["transfer"]["teachers"], directories(config, workdir), strict=False):
+        if (directory / "result.json").exists():
+            result = read_result(directory)
+            told = {key: result.get(key) for key in ("params", "best_epoch", "epochs", "valid", "test")}
+            text = json.dumps(told, sort_keys=True, allow_nan=False)
+            found[name] = hashlib.sha256(text.encode()).hexdigest()
+    return found
+
+
 def load(workdir: Path, schema: Schema) -> Ensemble | Pupil:
     """The model of a finished run, with the weights of its best epoch.
 
-    Raises InputError where these are not there any more. Writes and deletes nothing.
+    Raises InputError where these are not there any more, or are not those of the model that the run's config
+    makes now. Writes and deletes nothing.
     """
     result = read_result(workdir)
+    check_students(workdir, result)
     directory, advice = workdir / "checkpoints" / "best", "restore it, or train again in another --workdir"
     if not directory.is_dir():
         raise InputError(f"{directory}: no checkpoint; {advice}")
@@ -112,6 +111,7 @@ def make_model(
     ((directory, teacher),) = found
     if config["transfer"]["dagfm"]["stage"] == "finetuning":
         _start_from(model, teacher, directory)
+        _check_same_student(config, directory)
         return model, None
     _take_embeddings(model, teacher, directory)
     return model, _make_teach(teachers, [0], mesh)
@@ -182,13 +182,29 @@ def _make_teach(teachers: list[Ensemble], hint_sizes: tuple[int, ...] | list[int
 def _start_from(model: Ensemble, trained: Ensemble, directory: Path) -> None:
     """Give an untrained model the weights of a trained one of the same shape."""
     trained.embedding.table = nnx.Param(trained.embedding.table[...])  # fixed where it was distilled
-    ours, theirs = nnx.state(model), nnx.state(trained)
-    if jax.tree.map(jnp.shape, nnx.to_pure_dict(ours)) != jax.tree.map(jnp.shape, nnx.to_pure_dict(theirs)):
+    theirs = nnx.state(trained)
+    ours, given = (
+        jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), nnx.to_pure_dict(state))
+        for state in (nnx.state(model), theirs)
+    )
+    if ours != given:
         raise InputError(
             f"{directory}: not a model of this run's shape, as config.transfer.dagfm.stage = 'finetuning'"
             " goes on from; give it the same config.ensemble and config.embedding.dim"
         )
     nnx.update(model, theirs)
+
+
+def _check_same_student(config: build.Config, directory: Path) -> None:
+    """Weights of one shape can mean another thing: DAGFM's interactions, say."""
+    result = read_result(directory)
+    (ours,) = students_in_full(config).values()
+    theirs = next(iter((result.get("students") or students_in_full(result["config"])).values()))
+    if changed := differences(identity(theirs), identity(ours)):
+        raise InputError(
+            f"{directory}: its student is not that of config.ensemble.students ({'; '.join(changed)}), so its"
+            " weights are no start for it; give it the same arguments"
+        )
 
 
 def _take_embeddings(model: Ensemble, teacher: Ensemble, directory: Path) -> None:

@@ -54,6 +54,8 @@ METHODS: dict[str, LossFn] = {
 
 # Methods that learn from finished runs: their loss takes a `Lesson`, too.
 TAUGHT = ("eckd", "dagfm")
+# Methods whose loss is that of the fused prediction; all others see the students alone.
+OF_THE_FUSED = ("none",)
 
 
 def make(name: str, **options: Any) -> LossFn:

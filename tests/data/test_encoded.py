@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import os
 import resource
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ektf_jax.data import encoded
-from ektf_jax.data.schema import SPLITS, Field, Schema, make_fields
+from ektf_jax.data.schema import ARRAYS, SPLITS, Field, Schema, make_fields
 from ektf_jax.errors import InputError
 
 ROWS = {"train": 50, "valid": 6, "test": 7}
@@ -571,3 +572,102 @@ def test_files_like_a_leftover_are_not_touched(tmp_path):
     schema = make_schema()
     encoded.write(tmp_path / "set", schema, make_splits(schema), None)
     assert len(visible_and_hidden(tmp_path)) == 3
+
+
+# --- a dataset is its rows
+
+
+def by_hand(directory):
+    """The digests of the arrays by numpy and hashlib alone."""
+    return {
+        f"{split}/{kind}.npy": hashlib.sha256(
+            np.load(directory / split / f"{kind}.npy").tobytes()
+        ).hexdigest()
+        for split in SPLITS
+        for kind in ("ids", "labels")
+    }
+
+
+def test_the_fingerprint_covers_every_id_and_label(tmp_path):
+    schema = make_schema()
+    prints = {}
+    for change in (None, *((split, kind) for split in SPLITS for kind in (0, 1))):
+        splits = make_splits(schema)
+        if change is not None:
+            split, kind = change
+            splits[split][kind][-1] = 1 - splits[split][kind][-1] if kind else 0
+            if not kind and not make_splits(schema)[split][0][-1].any():
+                splits[split][0][-1] = [1, 6, 13, 0, 0]
+        encoded.write(tmp_path / "set", schema, splits, None)
+        found = encoded.open_schema(tmp_path / "set")
+        assert found.arrays == by_hand(tmp_path / "set")
+        assert found.description_fingerprint == schema.fingerprint, "version 0.1.0's"
+        prints[change] = found.fingerprint
+    assert len(set(prints.values())) == 7
+
+
+def test_writers_in_pieces_write_the_digests_too(tmp_path):
+    schema, splits = make_schema(), make_splits(make_schema())
+    with encoded.replacing(tmp_path / "set") as new:
+        for name, (ids, labels) in splits.items():
+            with encoded.appending(new, name, len(labels), schema.num_slots) as append:
+                append(ids[:3], labels[:3])
+                append(ids[3:], labels[3:])
+        encoded.write_description(new, schema, None)
+    encoded.write(tmp_path / "at_once", schema, splits, None)
+    pieces, at_once = (encoded.open_schema(tmp_path / name) for name in ("set", "at_once"))
+    assert pieces.fingerprint == at_once.fingerprint
+    assert pieces.arrays == by_hand(tmp_path / "set")
+
+
+def test_digests_of_other_rows_are_not_passed_on(dataset, tmp_path):
+    """A schema that was read from one dataset and describes another."""
+    schema = encoded.open_schema(dataset)
+    encoded.write(tmp_path / "other", schema, make_splits(schema, seed=1), None)
+    assert encoded.open_schema(tmp_path / "other").arrays == by_hand(tmp_path / "other") != schema.arrays
+    encoded.open_dataset(tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", ["train/labels.npy", "valid/ids.npy", "test/labels.npy"])
+def test_rows_that_changed_after_they_were_written_are_refused(dataset, monkeypatch, name):
+    monkeypatch.setattr(encoded, "_CHUNK_BYTES", 40)  # several chunks
+    schema, splits = encoded.open_dataset(dataset)
+    assert schema.arrays == by_hand(dataset)
+    np.testing.assert_array_equal(splits["test"].ids, np.load(dataset / "test/ids.npy"))
+    array = np.load(dataset / name)
+    array[-1] = 0 if array[-1].any() else 1
+    np.save(dataset / name, array)
+    with pytest.raises(InputError) as error:
+        encoded.open_dataset(dataset)
+    named(
+        error, f"{name}: its rows have the SHA-256 {by_hand(dataset)[name]}", schema.arrays[name], "changed"
+    )
+    assert encoded.current(dataset, schema.source) is None, "it is prepared anew"
+
+
+def test_a_dataset_of_version_0_1_0_has_no_digests_and_gets_them_when_it_is_opened(dataset):
+    whole = encoded.open_schema(dataset)
+    document = json.loads((dataset / "schema.json").read_text())
+    del document["arrays"]
+    (dataset / "schema.json").write_text(json.dumps(document))
+    assert encoded.open_schema(dataset).arrays == {}
+    assert encoded.open_schema(dataset).fingerprint == whole.description_fingerprint
+    assert encoded.open_dataset(dataset)[0].fingerprint == whole.fingerprint
+    assert set(encoded.open_dataset(dataset, ["valid"])[0].arrays) == {"valid/ids.npy", "valid/labels.npy"}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({}, "arrays are []"),
+        ({"train/ids.npy": "00"}, "arrays are ['train/ids.npy']"),
+        ([], "arrays is [], not an object"),
+        (dict.fromkeys(ARRAYS, 5), "train/ids.npy is 5, not text"),
+    ],
+)
+def test_digests_that_are_none_are_named(dataset, arrays, said):
+    document = json.loads((dataset / "schema.json").read_text())
+    (dataset / "schema.json").write_text(json.dumps(document | {"arrays": arrays}))
+    with pytest.raises(InputError) as error:
+        encoded.open_schema(dataset)
+    named(error, "schema.json", said)
