@@ -135,8 +135,8 @@ def _dml_helps(dml: Series, kd: Series, heavier: Series) -> Finding:
         f"mean of K = {sizes}: DML {average([a for a, _ in pairs])}; KD {average([b for _, b in pairs])}"
     )
     measured += (
-        ". Eq. 3 sums over the K students, so the L2 of the table is K times weaker beside each student's loss"
-        " than with KD"
+        ". Eq. 3 sums over the K students, so the L2 of the table is K times weaker beside each student's"
+        " loss than with KD"
     )
     again = sorted(heavier.keys() & set(shared))
     if not again:

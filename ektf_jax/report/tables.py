@@ -291,8 +291,8 @@ def table_4(runs: Sequence[Run], dataset: str) -> Table | None:
     ]
     if opposite := _opposite_gains(rows, epochs):
         notes.append(
-            f"Gains of 0.001 or more whose sign is opposite to the paper's: {'; '.join(opposite)}. In EKTF the"
-            " learning rate and the end follow the ensemble, whether or not this student still learns."
+            f"Gains of 0.001 or more whose sign is opposite to the paper's: {'; '.join(opposite)}. In EKTF"
+            " the learning rate and the end follow the ensemble, whether or not this student still learns."
         )
     return _assemble("Table 4: models alone, and as students of EKTF", header, rows, columns, notes)
 

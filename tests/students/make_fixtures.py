@@ -8,8 +8,8 @@ v1.2.2, of salmon1802/EKTF and of cl4ctr/cl4ctr. It writes one .npz per case. Th
 without PyTorch.
 
 A case is either a whole FuxiCTR model, from ids to a logit, or a module that is given embeddings: one of
-EKTF's or CL4CTR's authors, or a model of FuxiCTR 1.2.2 without its embedding layer. All weights are random, in double precision but with values that single precision can hold,
-and nothing is dropped out.
+EKTF's or CL4CTR's authors, or a model of FuxiCTR 1.2.2 without its embedding layer. All weights are random,
+in double precision but with values that single precision can hold, and nothing is dropped out.
 """
 
 import argparse
