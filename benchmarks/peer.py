@@ -63,9 +63,19 @@ class PNN(MLP):
 class FINAL(nn.Module):
     """FINAL(1B): field gates, then layers that multiply one half of their units with the other."""
 
-    def __init__(self, fields: int, dim: int, *, hidden_units: list[int], dropout: float, batch_norm: bool):
+    def __init__(
+        self,
+        fields: int,
+        dim: int,
+        *,
+        hidden_units: list[int],
+        dropout: float,
+        batch_norm: bool,
+        gate_init: str = "ones",
+    ):
         super().__init__()
         self.gate = nn.Linear(fields, fields)
+        self.gate_init = gate_init
         widths = [2 * fields * dim, *hidden_units]
         self.linears = nn.ModuleList(map(nn.Linear, widths, hidden_units))
         self.norms = nn.ModuleList(nn.BatchNorm1d(n) if batch_norm else nn.Identity() for n in hidden_units)
@@ -73,8 +83,9 @@ class FINAL(nn.Module):
         self.output = nn.Linear(hidden_units[-1], 1)
 
     def init_weights(self) -> None:
-        nn.init.zeros_(self.gate.weight)
-        nn.init.ones_(self.gate.bias)
+        if self.gate_init == "ones":
+            nn.init.zeros_(self.gate.weight)
+            nn.init.ones_(self.gate.bias)
 
     def forward(self, embeddings: Tensor) -> Tensor:
         gates = self.gate(embeddings.transpose(1, 2)).transpose(1, 2)

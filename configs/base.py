@@ -60,6 +60,8 @@ def get_config() -> ml_collections.ConfigDict:
                     "examination": True,
                     "per_sample": False,  # True: Eq. 4 as written
                 },
+                # weights: lambda of Eq. 2, the same for each student. The paper calls it a hyper-parameter
+                # and names no value; `losses.kd_ctr_loss` by itself has 1 / K, so that they sum to 1.
                 "kd": {"weights": 1.0, "teacher": "mean_logit", "stop_gradient": True},
                 "dml": {"stop_gradient": True},
                 "online_kd": {"weight": 1.0, "temperature": 2.0, "divergence": "kl"},  # or mse

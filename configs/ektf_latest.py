@@ -19,7 +19,13 @@ def get_config(dataset: str = "ml1m") -> ml_collections.ConfigDict:
     config.ensemble.num_students = 3
     config.ensemble.students = {
         "pnn": {"name": "pnn", "hidden_units": hidden_units, "dropout": pnn, "batch_norm": True},
-        "final": {"name": "final", "hidden_units": hidden_units, "dropout": final, "batch_norm": True},
+        "final": {
+            "name": "final",
+            "gate_init": "xavier",
+            "hidden_units": hidden_units,
+            "dropout": final,
+            "batch_norm": True,
+        },
         "ecn": {"name": "ecn", "num_cross_layers": latest["ecn_layers"], "dropout": ecn, "batch_norm": True},
     }
     return config

@@ -89,7 +89,8 @@ def kd_ctr_loss(
     """Ensemble trained on the labels, students distilled from it (Eq. 2). [K, B], [B] -> scalar, Terms.
 
     L = L_CTR(teacher) + sum_k weights_k * MSE(p_teacher, p_k). `weights` is lambda, a scalar or [K], by
-    default 1 / K; `teacher` and `stop_gradient` are as in `ektf_loss`.
+    default 1 / K; the paper names no value, and the configs of experiments have 1. `teacher` and
+    `stop_gradient` are as in `ektf_loss`.
     """
     _check(logits, labels)
     num_students = logits.shape[0]

@@ -134,3 +134,38 @@ def test_what_differs_from_the_tower_is_published():
 def test_a_wrong_argument_is_refused(argument, message):
     with pytest.raises(InputError, match=message):
         table2.get_config(argument)
+
+
+# The logs do not name the number of features. It follows from the count, as each has ten weights: with gates
+# where there are none, or none where there are, a remainder is left (but for frappe_x1, whose gates have 60).
+@pytest.mark.parametrize(
+    ("features", "fields", "options", "expected"),
+    [
+        (2_086_316, 39, {"regulation": True, "temperature": 20.0}, 21_329_055),  # criteo_x1
+        (1_298_599, 22, {"regulation": False}, 13_136_471),  # avazu_x1
+        (5_389, 10, {"regulation": True, "temperature": 5.0}, 86_351),  # frappe_x1
+        (90_239, 3, {"regulation": False, "num_cross_layers": 2}, 904_701),  # movielenslatest_x1
+    ],
+)
+def test_edcn_has_the_parameters_of_barss_logs(features, fields, options, expected):
+    config = base.get_config()
+    config.embedding.dim = 10
+    config.ensemble.num_students = 1
+    config.ensemble.students = {"edcn": {"name": "edcn", "residual": True, **options}}
+    assert parameters(config, features, fields) == expected
+
+
+def test_edcns_published_settings_are_those_of_barss_runs():
+    bars = {
+        "ml1m": {"num_cross_layers": 2, "residual": True, "regulation": False},
+        "criteo": {"residual": True, "temperature": 20.0},
+    }
+    for dataset, expected in bars.items():
+        student, run = published.settings("edcn", dataset, alone=True)
+        assert (student, run) == ({"name": "edcn", **expected}, {})
+
+
+def test_the_gates_of_final_start_as_the_authors_do():
+    assert ektf_latest.get_config("ml1m").ensemble.students.final.gate_init == "xavier"
+    assert published.settings("final1b", "ml1m", alone=True)[0]["gate_init"] == "xavier"
+    assert "gate_init" not in published.settings("final2b", "ml1m", alone=True)[0]

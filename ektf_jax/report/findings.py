@@ -4,6 +4,7 @@ A difference counts from 0.001 AUC on, which the paper calls significant in CTR 
 ensembles of K equal MLPs, K of 2 or more.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,10 +26,11 @@ class Finding:
     measured: str
 
 
-def findings(runs: Sequence[Run]) -> list[Finding]:
+def findings(runs: Sequence[Run], variants: Sequence[Run] = ()) -> list[Finding]:
     """The six, in order; [] where no two ensembles of MLPs by one method differ in K.
 
-    `runs` are of one dataset, without variants.
+    `runs` are of one dataset, without variants. `variants` are runs of it with other settings: those of DML
+    whose L2 is K times that of the run of the same K say what of Finding 5 is the weight of the L2.
     """
     plain = {
         fusion: _ensembles(series.of_mlps(runs, select.method("none", fusion)))
@@ -43,7 +45,7 @@ def findings(runs: Sequence[Run]) -> list[Finding]:
         _students_decline(plain["mean"]),
         _students_are_far_from_their_ensemble(plain["mean"]),
         _kd_helps(kd, plain["mean"]),
-        _dml_helps(dml, kd),
+        _dml_helps(dml, kd, _with_k_times_the_l2(runs, variants)),
         _tuning_is_impractical(runs),
     ]
 
@@ -93,7 +95,28 @@ def _kd_helps(kd: Series, mean_: Series) -> Finding:
     return Finding(claim, _verdict([holds, milder]), measured)
 
 
-def _dml_helps(dml: Series, kd: Series) -> Finding:
+def _with_k_times_the_l2(runs: Sequence[Run], variants: Sequence[Run]) -> Series:
+    """DML of MLPs by K, from variants that have K times the L2 of the runs and no other difference."""
+    is_dml = select.both(select.method("dml"), select.of_mlps)
+
+    def without_l2(run: Run) -> dict[str, object]:
+        return {key: value for key, value in run.settings.items() if key != "embedding.l2"}
+
+    def heavier(run: Run) -> bool:
+        return any(
+            math.isclose(
+                run.settings.get("embedding.l2", math.nan),
+                run.num_students * other.settings.get("embedding.l2", math.nan),
+            )
+            and without_l2(run) == without_l2(other)
+            for other in runs
+            if is_dml(other) and other.num_students == run.num_students
+        )
+
+    return _ensembles(series.of_mlps([run for run in variants if is_dml(run) and heavier(run)], is_dml))
+
+
+def _dml_helps(dml: Series, kd: Series, heavier: Series) -> Finding:
     claim = "5. With DML students are better and nearer to their ensemble than with KD, the ensemble worse."
     shared = sorted(dml.keys() & kd.keys())
     if not shared:
@@ -111,6 +134,22 @@ def _dml_helps(dml: Series, kd: Series) -> Finding:
     measured = (
         f"mean of K = {sizes}: DML {average([a for a, _ in pairs])}; KD {average([b for _, b in pairs])}"
     )
+    measured += (
+        ". Eq. 3 sums over the K students, so the L2 of the table is K times weaker beside each student's"
+        " loss than with KD"
+    )
+    again = sorted(heavier.keys() & set(shared))
+    if not again:
+        measured += "; there is no run of DML with K times the L2"
+    for size in again:
+        missing, rest = kd[size].auc - dml[size].auc, kd[size].auc - heavier[size].auc
+        cause = (
+            "the L2 makes the difference" if rest < COUNTS else "the L2 does not make the difference alone"
+        )
+        measured += (
+            f"; with K times the L2, K = {size}: {average([heavier[size]])}, {rest:.4f} under KD's ensemble"
+            f" where it was {missing:.4f} under it" + (f", so {cause}" if missing >= COUNTS else "")
+        )
     return Finding(claim, _verdict([better, nearer, worse]), measured)
 
 

@@ -113,7 +113,7 @@ def _dataset(runs: Sequence[Run], dataset: str, prefix: str, ceiling: float | No
         figures.overview(main, f"{_name(dataset)}: students and their ensemble", ceiling),
         "Test AUC of every student and of the ensemble, of each run",
     )
-    if found := findings(main):
+    if found := findings(main, runs):
         blocks += [Heading("Findings of Section 3", 3), _findings_table(found)]
     else:
         absent.append("Findings of Section 3")

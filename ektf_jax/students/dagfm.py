@@ -17,8 +17,11 @@ class DAGFM(nnx.Module):
     With h_1 a linear mixture of the embeddings over fields, layer t makes
     h_{t+1, j} = h_{1, j} * sum_{i <= j} W_tij h_{t, i}: interactions of order t + 1. The D x D matrix W_tij
     is diagonal ("inner"), of rank one ("outer") or full ("kernel"). The logit is linear in the sums over D
-    of all states. The authors' DAGFM, whose code has "inner" and "outer"; the mixture starts as the
-    identity, the other weights Xavier normal with gain sqrt(2).
+    of all states. The authors' DAGFM, whose code has "inner" and "outer".
+
+    The mixture starts as the identity and all W_tij start Xavier normal with gain sqrt(2), as the authors'
+    "outer" does. Their "inner" is drawn from N(0, 1), sqrt(F D / 2) times as wide, which is not followed; in
+    the DAGFM with a deep part of the same file it starts as here.
     """
 
     def __init__(

@@ -20,16 +20,23 @@ from ektf_jax.students.layers import (
     norm_relu_drop,
 )
 
+GATE_INITS = ("ones", "xavier")
+
 
 class FieldGate(nnx.Module):
     """The embeddings and, after them, the embeddings times gates over the fields. [B, F, D] -> [B, 2 F, D].
 
-    A gate is linear in the same dimension of all fields; all gates start at 1.
+    A gate is linear in the same dimension of all fields. With init "ones" all gates start at 1 (kernel 0,
+    bias 1), with "xavier" as any linear layer here does (kernel Xavier normal, bias 0).
     """
 
-    def __init__(self, num_fields: int, *, rngs: nnx.Rngs):
-        zeros, ones = nnx.initializers.zeros, nnx.initializers.ones
-        self.linear = nnx.Linear(num_fields, num_fields, kernel_init=zeros, bias_init=ones, rngs=rngs)
+    def __init__(self, num_fields: int, *, init: str, rngs: nnx.Rngs):
+        check_choice("gate_init", init, GATE_INITS)
+        if init == "xavier":
+            self.linear = linear(num_fields, num_fields, rngs=rngs)
+        else:
+            zeros, ones = nnx.initializers.zeros, nnx.initializers.ones
+            self.linear = nnx.Linear(num_fields, num_fields, kernel_init=zeros, bias_init=ones, rngs=rngs)
 
     def __call__(self, embeddings: jax.Array) -> jax.Array:
         gates = self.linear(embeddings.swapaxes(1, 2)).swapaxes(1, 2)
@@ -88,6 +95,10 @@ class FINAL(nnx.Module):
     activation by default. Two blocks are FuxiCTR's: the second reads the embeddings as they are, the logit
     is the mean of the blocks', and in training it is returned beside a loss, (logits [B], loss): each
     block's cross-entropy with the prediction of both as its soft label, without gradient.
+
+    `gate_init`, how the gates of the fields start, is "ones" in FuxiCTR's FINAL and "xavier" in the authors'
+    EKTF_L: the method of their gate that would set it to ones is called by no FuxiCTR that has the interface
+    EKTF_L is written for (2.0.0 to 2.0.2).
     """
 
     def __init__(
@@ -96,6 +107,7 @@ class FINAL(nnx.Module):
         embedding_dim: int,
         *,
         blocks: int = 1,
+        gate_init: str = "ones",
         hidden_units: Sequence[int] = (400, 400, 400),
         hidden_units2: Sequence[int] = (400, 400, 400),
         activation: str = "relu",
@@ -105,7 +117,7 @@ class FINAL(nnx.Module):
     ):
         check_choice("blocks", blocks, (1, 2))
         width = num_fields * embedding_dim
-        self.gate = FieldGate(num_fields, rngs=rngs)
+        self.gate = FieldGate(num_fields, init=gate_init, rngs=rngs)
         self.blocks = nnx.List(
             FactorizedBlock(
                 inputs, units, activation=activation, dropout=dropout, batch_norm=batch_norm, rngs=rngs

@@ -30,8 +30,9 @@ class FeatureGate(nnx.Module):
 class FinalMLP(nnx.Module):
     """Two gated MLPs and a multi-head bilinear form of their outputs: [B, F, D] -> logits [B].
 
-    FuxiCTR's FinalMLP. `hidden_units` are the first MLP's, `hidden_units2` the second's; dropout and
-    BatchNorm are the same in both.
+    FuxiCTR's FinalMLP. `hidden_units`, `dropout` and `batch_norm` are the first MLP's, those that end in 2
+    the second's. `gate_hidden_units` are the hidden layers of both feature gates; `num_heads` divides the
+    last width of either MLP.
     """
 
     def __init__(

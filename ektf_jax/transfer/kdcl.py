@@ -31,8 +31,9 @@ def minlogit(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def linear(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """The convex mixture of logits with the lowest cross-entropy on the batch. [K, B], [B] -> [B].
 
-    The paper solves this convex problem for each batch; here by exponentiated gradient descent, whose
-    steps stay on the simplex.
+    One mixture for the whole batch, which is a choice: for a sample by itself the best mixture of logits of
+    two classes is a single student's, the teacher of `minlogit`. The problem is convex; it is solved by
+    exponentiated gradient descent, whose steps stay on the simplex.
     """
     labels = labels.astype(logits.dtype)
     # The curvature in any direction is at most max_b |z_b|^2 / 4: a step of its inverse descends.

@@ -10,7 +10,7 @@ LATEST = {"ecn": {"name": "ecn"}, "final": {"name": "final"}, "pnn": {"name": "p
 def result(method, aucs, ensemble=None, *, kinds=None, seed=1, dataset="ml1m", loss=0.3, **changes):
     """A result.json: `aucs` of the students, of the ensemble their mean unless given.
 
-    `changes`: fusion, options of the method, learning_rate, num_students for a concat ensemble.
+    `changes`: fusion, options of the method, learning_rate, l2, num_students for a concat ensemble.
     """
     options = changes.get("options", {})
     ensemble = sum(aucs) / len(aucs) if ensemble is None else ensemble
@@ -18,7 +18,7 @@ def result(method, aucs, ensemble=None, *, kinds=None, seed=1, dataset="ml1m", l
         "config": {
             "seed": seed,
             "data": {"path": f"data/{seed}"},
-            "embedding": {"dim": 16},
+            "embedding": {"dim": 16} | ({"l2": changes["l2"]} if "l2" in changes else {}),
             "ensemble": {
                 "num_students": changes.get("num_students", len(aucs)),
                 "fusion": changes.get("fusion", "mean"),

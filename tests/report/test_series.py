@@ -72,3 +72,32 @@ def test_findings_without_runs(write):
     assert verdicts(write(result("kd", [0.8, 0.8]))) == []
     directory = write(result("kd", [0.8] * 4))
     assert verdicts(directory) == ["no runs"] * 5 + ["not measured"]
+
+
+@pytest.mark.parametrize(
+    ("auc", "said"),
+    [
+        (0.8995, "0.0005 under KD's ensemble where it was 0.0100 under it, so the L2 makes the difference"),
+        (
+            0.895,
+            "0.0050 under KD's ensemble where it was 0.0100 under it, so the L2 does not make the difference",
+        ),
+    ],
+)
+def test_finding_5_says_what_the_l2_does(write, auc, said):
+    for size in (2, 4):
+        write(result("kd", [0.89] * size, 0.9, l2=0.01))
+        directory = write(result("dml", [0.88] * size, 0.89, l2=0.01))
+    alone = findings(results.load(directory))[4]
+    assert "the L2 of the table is K times weaker" in alone.measured
+    assert alone.measured.endswith("; there is no run of DML with K times the L2")
+    write(result("dml", [0.5] * 2, 0.6, l2=0.03))  # not K times
+    write(result("dml", [0.5] * 4, 0.6, l2=0.04, learning_rate=0.1))  # another difference too
+    write(result("dml", [0.5] * 4, auc, l2=0.04))
+    runs = results.load(directory)
+    main = [run for run in runs if run.settings["embedding.l2"] == 0.01]
+    found = findings(main, runs)[4]
+    assert (found.claim, found.verdict) == (alone.claim, alone.verdict)
+    assert f"with K times the L2, K = 4: best student 0.5000, ensemble {auc:.4f}, " in found.measured
+    assert said in found.measured
+    assert "K = 2:" not in found.measured

@@ -208,6 +208,21 @@ def test_table_4_has_the_student_inside_the_ensemble(write):
     assert found["CIN", "1"][1] == "—"
 
 
+def test_table_4_names_gains_of_the_other_sign(write):
+    write(result("none", [0.90], kinds={"crossnetv2": {"name": "crossnetv2"}}, seed=1) | {"epochs": 30})
+    write(result("none", [0.90], kinds={"crossnetv2": {"name": "crossnetv2"}}, seed=2) | {"epochs": 33})
+    write(result("none", [0.9005], kinds={"cin": {"name": "cin"}}))
+    write(result("none", [0.80], kinds={"dcnv2": {"name": "dcnv2"}}))
+    for kind in ("cin", "crossnetv2", "dcnv2"):  # after it ECN, FINAL(1B), PNN
+        made = result("ektf", [0.898, 0.9, 0.9, 0.9], kinds={kind: {"name": kind}, **LATEST})
+        directory = write(made | {"epochs": 20 if kind == "crossnetv2" else 3})
+    (note,) = [note for note in tables.table_4(results.load(directory), "ml1m").notes if "opposite" in note]
+    assert note.startswith(
+        "Gains of 0.001 or more whose sign is opposite to the paper's:"
+        " CrossNetv2 (alone 31.5 epochs, inside EKTF 20); CIN (alone 3 epochs, inside EKTF 3). In EKTF"
+    )
+
+
 def test_table_4_of_a_dataset_that_the_papers_lacks(write):
     directory = write(result("none", [0.80], kinds={"pnn": {"name": "pnn"}}, dataset="kdd12"))
     assert rows(tables.table_4(results.load(directory), "kdd12"))["PNN", "1"][:4] == ["1", "0.8000", "—", "—"]

@@ -1,14 +1,15 @@
 r"""Numbers of the PyTorch originals at a tiny shape, for the students to be compared with.
 
-    python tests/students/make_fixtures.py --fuxictr=CHECKOUT --ektf=CHECKOUT --cl4ctr=CHECKOUT \
-        --out=tests/students/fixtures
+    python tests/students/make_fixtures.py --fuxictr=CHECKOUT --fuxictr1=CHECKOUT --ektf=CHECKOUT \
+        --cl4ctr=CHECKOUT --out=tests/students/fixtures
 
-needs PyTorch and fuxictr 2.3, and checkouts of reczoo/FuxiCTR (its model zoo is in no package),
-salmon1802/EKTF and cl4ctr/cl4ctr. It writes one .npz per case. The module itself imports without PyTorch.
+needs PyTorch and fuxictr 2.3, and checkouts of reczoo/FuxiCTR (its model zoo is in no package), of its tag
+v1.2.2, of salmon1802/EKTF and of cl4ctr/cl4ctr. It writes one .npz per case. The module itself imports
+without PyTorch.
 
-A case is either a whole FuxiCTR model, from ids to a logit, or a module of EKTF's or CL4CTR's authors that is
-given embeddings. All weights are random, in double precision but with values that single precision can hold,
-and nothing is dropped out.
+A case is either a whole FuxiCTR model, from ids to a logit, or a module that is given embeddings: one of
+EKTF's or CL4CTR's authors, or a model of FuxiCTR 1.2.2 without its embedding layer. All weights are random,
+in double precision but with values that single precision can hold, and nothing is dropped out.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +40,7 @@ class Checkouts:
     """Where the originals are."""
 
     fuxictr: Path
+    fuxictr1: Path
     ektf: Path
     cl4ctr: Path
 
@@ -229,6 +231,39 @@ def feature_map() -> Any:
     fields.default_emb_dim = DIM
     fields.set_column_index()  # and input_length
     return fields
+
+
+def fuxictr1(name: str, **options: Any) -> Make:
+    """A model of FuxiCTR 1.2.2 that is given embeddings; as a "regression" it ends in no sigmoid."""
+
+    def make(checkouts: Checkouts) -> "nn.Module":
+        from torch import nn
+
+        newer = {key: sys.modules.pop(key) for key in list(sys.modules) if key.partition(".")[0] == "fuxictr"}
+        sys.path.insert(0, str(checkouts.fuxictr1))
+        try:
+            model_class = getattr(importlib.import_module("fuxictr.pytorch.models"), name)
+        finally:
+            sys.path.remove(str(checkouts.fuxictr1))
+            for key in [key for key in sys.modules if key.partition(".")[0] == "fuxictr"]:
+                del sys.modules[key]
+            sys.modules.update(newer)
+        model = model_class(
+            SimpleNamespace(dataset_id="tiny", num_fields=FIELDS, feature_specs={}),
+            task="regression",
+            embedding_dim=DIM,
+            optimizer="adam",
+            loss="binary_crossentropy",
+            metrics=[],
+            verbose=0,
+            model_root="",
+            **options,
+        )
+        model.embedding_layer = nn.Identity()
+        model.inputs_to_device = lambda embeddings: (embeddings, None)  # it looks columns up
+        return model
+
+    return make
 
 
 def authors(name: str, **options: Any) -> Make:
@@ -485,6 +520,20 @@ CASES = [
         fuxictr("EDCN/src/EDCN.py", num_cross_layers=2, temperature=0.5, bridge_type="pointwise_addition"),
     ),
     Case(
+        "edcn_residual",
+        "edcn",
+        {"num_cross_layers": 2, "residual": True, "temperature": 0.5},
+        fuxictr1("EDCN", num_cross_layers=2, use_regulation_module=True, temperature=0.5, batch_norm=True),
+        "embeddings",
+    ),
+    Case(
+        "edcn_residual_without_gates",
+        "edcn",
+        {"num_cross_layers": 2, "residual": True, "regulation": False},
+        fuxictr1("EDCN", num_cross_layers=2, batch_norm=True),
+        "embeddings",
+    ),
+    Case(
         "masknet_parallel",
         "masknet",
         {"variant": "parallel", **DNN, "num_blocks": 2, "block_dim": 5, "reduction_ratio": 0.5},
@@ -589,10 +638,10 @@ CASES = [
 def main() -> None:
     """Write every case's numbers."""
     parser = argparse.ArgumentParser(description="Records the PyTorch originals at a tiny shape.")
-    for name in ("fuxictr", "ektf", "cl4ctr", "out"):
+    for name in ("fuxictr", "fuxictr1", "ektf", "cl4ctr", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     arguments = parser.parse_args()
-    checkouts = Checkouts(arguments.fuxictr, arguments.ektf, arguments.cl4ctr)
+    checkouts = Checkouts(arguments.fuxictr, arguments.fuxictr1, arguments.ektf, arguments.cl4ctr)
     arguments.out.mkdir(parents=True, exist_ok=True)
     for case in CASES:
         arrays = reference(case, checkouts)

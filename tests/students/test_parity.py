@@ -1,9 +1,10 @@
-"""The students against their PyTorch originals: FuxiCTR's models, and EKTF's and CL4CTR's authors' networks.
+r"""The students against their PyTorch originals: FuxiCTR's models, and EKTF's and CL4CTR's authors' networks.
 
 The numbers in fixtures/ were made by make_fixtures.py, in double precision; each case gives a student the
 original's weights. With the originals at hand,
 
-    PEERS_FUXICTR=CHECKOUT PEERS_EKTF=CHECKOUT PEERS_CL4CTR=CHECKOUT pytest tests/students/test_parity.py
+    PEERS_FUXICTR=CHECKOUT PEERS_FUXICTR1=CHECKOUT PEERS_EKTF=CHECKOUT PEERS_CL4CTR=CHECKOUT \
+        pytest tests/students/test_parity.py
 
 runs them beside the students (`pip install ektf-jax[peers]`, see make_fixtures.py for the checkouts).
 """
@@ -44,7 +45,7 @@ SCHEMA = Schema(
     {},
 )
 KEY = jax.random.key(0)
-PEERS = [os.environ.get(f"PEERS_{name}") for name in ("FUXICTR", "EKTF", "CL4CTR")]
+PEERS = [os.environ.get(f"PEERS_{name}") for name in ("FUXICTR", "FUXICTR1", "EKTF", "CL4CTR")]
 
 
 # From PyTorch's names to ours. Each function takes {PyTorch name: array}, of weights or of gradients, and
@@ -189,11 +190,12 @@ def afn(a):
 
 def edcn(a):
     found = each(2, linear, "deep_layers/{}/linears/0", "dense_layers.{}.mlp.0", a)
+    found |= each(2, linear, "deep_layers/{}/linears/0", "dense_layers.{}.dnn.0", a)  # in FuxiCTR 1.2.2
     found |= each(2, linear, "cross_layers/{}/weight", "cross_layers.{}.weight", a)
     for k in range(2):
         found[f"cross_layers/{k}/bias"] = a[f"cross_layers.{k}.bias"]
         for i in range(2):
-            found[f"regulations/{k}/gates/{i}"] = a[f"regulation_modules.{k}.g{i + 1}"]
+            found |= take(a, {f"regulations/{k}/gates/{i}": f"regulation_modules.{k}.g{i + 1}"})
             found |= norm(a, f"regulations/{k}/norms/{i}", f"regulation_modules.{k}.bn{i + 1}")
     return found | linear(a, "output", "fc")
 
@@ -455,7 +457,7 @@ def test_student_equals_its_original(case_and_record):
     check(*case_and_record)
 
 
-@pytest.mark.skipif(None in PEERS, reason="PEERS_FUXICTR, PEERS_EKTF and PEERS_CL4CTR name no checkouts")
+@pytest.mark.skipif(None in PEERS, reason="no PEERS_FUXICTR, PEERS_FUXICTR1, PEERS_EKTF, PEERS_CL4CTR")
 def test_student_equals_its_original_run_beside_it(case_and_record):
     case, record = case_and_record
     beside = make_fixtures.reference(case, make_fixtures.Checkouts(*map(Path, PEERS)))

@@ -44,6 +44,7 @@ STUDENTS = {
     "afn": ("afn", TOWER | {"afn_hidden_units": (5,)}),
     "afn with its own embedding": ("afn", TOWER | {"afn_hidden_units": (5,), "dnn_embedding": "own"}),
     "edcn": ("edcn", {"dropout": 0.2}),
+    "edcn without gates": ("edcn", {"dropout": 0.2, "residual": True, "regulation": False}),
     "masknet parallel": ("masknet", TOWER | {"num_blocks": 2, "block_dim": 5}),
     "masknet serial": ("masknet", TOWER | {"variant": "serial"}),
     "cl4ctr": ("cl4ctr", {"encoder_units": 6, "encoder_layers": 1}),

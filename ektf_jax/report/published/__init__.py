@@ -8,9 +8,13 @@ runs.csv: test metrics of the 47 runs whose logs the authors published with thei
 FINAL(1B), ECN), and plain ensembles of K MLPs by mean, sum and concat. Students of a concat ensemble are
 left out: it does not train their predictions.
 
-reruns.csv: test metrics of the ensemble when the authors' model class was run for this project, with FuxiCTR
-2.0.4 and torch 2.13 on a CPU, on MovieLens-1M split by the rule of `experiments.prepare`, which since moves
-one row. Settings and families are those of the authors' runs.
+reruns.csv: test metrics of the ensemble when the authors' model classes were run for this project, with
+FuxiCTR 2.0.4 and torch 2.13 on a CPU, on MovieLens-1M split by the rule of `experiments.prepare`, which since
+moves one row. Settings and families are those of the authors' runs. The classes are written for FuxiCTR 2.0.0
+to 2.0.2, so that small mends were needed, among them of NumPy's removed aliases, of scikit-learn's removed
+`eps` of the logloss, and of the argument by which embeddings are asked for flat. Release had ten values, the
+decade of any year; the authors' data, like `experiments.prepare`, have eight. In FuxiCTR 2.0.4 the gates of
+FINAL start at 1 (`gate_init="ones"`).
 
 Where a log has a number of Table 2, the table cuts it off, it does not round: 0.809999 is 0.8099 there.
 """
