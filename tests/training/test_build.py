@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from configs import base
-from ektf_jax import losses, students
+from ektf_jax import losses, students, transfer
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.data.synthetic import SyntheticSpec
 from ektf_jax.ensemble import Prediction
@@ -268,6 +268,17 @@ def test_concat_needs_students_with_a_hidden_state(monkeypatch):
 
 
 # The others
+
+
+@pytest.mark.parametrize("fusion", ["sum", "concat"])
+@pytest.mark.parametrize("method", sorted(set(transfer.METHODS) - {"none"}))
+def test_a_fusion_that_the_method_never_sees_is_refused(fusion, method):
+    taught = ("a",) if method in transfer.TAUGHT else ()
+    config = make_config(ensemble__fusion=fusion, transfer__name=method, transfer__teachers=taught)
+    message = message_of(build.check_values, config)
+    assert message.startswith(f"config.ensemble.fusion = {fusion!r} ")
+    assert message.endswith("use it with config.transfer.name = 'none'")
+    build.check_values(make_config(ensemble__fusion=fusion, transfer__name="none"))
 
 
 def test_the_model_is_the_configs():

@@ -1,6 +1,8 @@
 """A whole run on a tiny synthetic dataset: what it leaves behind, and how it fails."""
 
+import errno
 import fcntl
+import importlib.metadata
 import json
 import shutil
 from functools import partial
@@ -8,10 +10,12 @@ from functools import partial
 import numpy as np
 import pytest
 
+import ektf_jax
+from ektf_jax import files
 from ektf_jax.data import encoded, synthetic
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.errors import InputError
-from ektf_jax.training import loop
+from ektf_jax.training import evaluate, loop, record, versions
 
 TIMINGS = ("train_samples_per_second", "input_wait", "wall_seconds")
 
@@ -98,6 +102,70 @@ def test_a_workdir_in_use_is_refused(finished, tiny_config):
             loop.train(tiny_config(), finished[0])
 
 
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_evaluation_of_a_split_of_one_class_says_so(finished, tiny_config, tmp_path, split):
+    """The training split of a run may have one; its metrics need none."""
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    schema, splits = encoded.open_dataset(workdir / "data")
+    ones = {name: (np.array(ids), np.array(labels)) for name, (ids, labels) in splits.items()}
+    ones[split][1][:] = 1
+    encoded.write(workdir / "data", schema, ones, None)
+    (workdir / "dataset.json").unlink()
+    with pytest.raises(InputError, match=rf"data/{split}: all labels are 1, so AUC is undefined"):
+        loop.evaluate(workdir, split)
+
+
+@pytest.mark.parametrize("name", ["", "tensorboard", "checkpoints", "checkpoints/latest", "checkpoints/best"])
+def test_a_working_directory_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path, tiny_config, monkeypatch, name
+):
+    monkeypatch.setattr(loop, "make_train_step", None)  # whoever gets there fails
+    monkeypatch.setattr(loop.synthetic, "prepare", None)
+    path = tmp_path / "run" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("a file")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(
+        InputError, match=rf"{path.name}: cannot be written \((Not a directory|File exists)\)"
+    ):
+        loop.train(tiny_config(), tmp_path / "run")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_disk_without_room_is_seen_before_the_work(tmp_path, tiny_config, monkeypatch):
+    def full(dir):
+        raise OSError(errno.ENOSPC, "No space left on device", str(dir))
+
+    monkeypatch.setattr(record.tempfile, "TemporaryFile", full)
+    with pytest.raises(InputError, match=r"run: cannot be written \(No space left on device\)"):
+        loop.train(tiny_config(), tmp_path / "run")
+
+
+def test_versions_of_what_is_not_installed_are_those_of_its_module(monkeypatch):
+    """A checkout on the path is no installed package."""
+
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    installed = loop.versions()
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    found = loop.versions()
+    assert found["ektf-jax"] == ektf_jax.__version__
+    assert found.keys() == installed.keys()
+    assert {name: found[name] for name in ("jax", "numpy", "optax")} == {
+        name: installed[name] for name in ("jax", "numpy", "optax")
+    }
+    assert versions.versions("no-such-package")["no-such-package"] == "unknown"
+
+
+def test_the_best_weights_are_missed_before_the_work_goes_on(interrupted, tiny_config, monkeypatch):
+    shutil.rmtree(interrupted / "checkpoints" / "best")
+    monkeypatch.setattr(loop, "evaluate_split", None)
+    with pytest.raises(InputError, match=r"checkpoints/best: no checkpoint 50, the best so far"):
+        loop.train(tiny_config(), interrupted)
+
+
 def test_evaluation_without_a_run_says_what_to_do(tmp_path):
     with pytest.raises(InputError, match=r"result\.json: missing"):
         loop.evaluate(tmp_path, "test")
@@ -109,6 +177,101 @@ def test_a_non_finite_loss_stops_at_its_step_and_keeps_the_last_good_checkpoint(
         loop.train(config, tmp_path / "run")
     assert checkpoint_steps(tmp_path / "run")
     assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_non_finite_loss_before_the_first_checkpoint_speaks_of_none(tmp_path, tiny_config):
+    with pytest.raises(InputError, match=r"step \d+: \S+ is (nan|inf); try a lower config"):
+        loop.train(tiny_config(learning_rate=1e37, checkpoint_every=1000, log_every=1), tmp_path / "run")
+    assert not checkpoint_steps(tmp_path / "run")
+
+
+STUDENT = r"evaluation of valid at step 50: logit of student 1\[3\] is"
+
+
+@pytest.mark.parametrize(
+    ("value", "match"), [(np.nan, STUDENT + " nan"), (np.inf, STUDENT + " inf"), (-np.inf, STUDENT + " -inf")]
+)
+def test_logits_that_are_not_finite_are_no_result(tmp_path, tiny_config, monkeypatch, value, match):
+    """At the evaluation of the second epoch; infinite ones have an AUC, and a logloss of inf."""
+    real, calls = evaluate.predict_split, []
+
+    def diverged(*args):
+        calls.append(args)
+        logits = real(*args)
+        if len(calls) == 2:
+            logits[1, 3] = value
+        return logits
+
+    monkeypatch.setattr(evaluate, "predict_split", diverged)
+    with pytest.raises(
+        InputError, match=match + r"; the last good checkpoint stays in .*run/checkpoints; try"
+    ):
+        loop.train(tiny_config(), tmp_path / "run")
+    assert checkpoint_steps(tmp_path / "run") == [30, 40], "the last one before that epoch's end"
+    assert len(strict_lines(tmp_path / "run" / "metrics.jsonl")) == 1
+
+
+def test_metrics_that_are_not_finite_are_no_result(finished, monkeypatch):
+    monkeypatch.setattr(
+        evaluate.evaluation, "metrics", lambda labels, logits: [{"auc": 0.5, "logloss": np.inf}] * len(logits)
+    )
+    with pytest.raises(InputError, match=r"evaluation of test: logloss of student 0 is inf"):
+        loop.evaluate(finished[0], "test")
+
+
+def test_weights_that_are_not_finite_are_never_a_checkpoint(tmp_path, tiny_config, monkeypatch):
+    """A step's losses are of the weights before it: what it made of them shows in the next one's."""
+    real = loop.make_train_step
+
+    def poisoned(*args, **options):
+        step = real(*args, **options)
+
+        def one(state, *rest):
+            state, metrics = step(state, *rest)
+            if int(state.step) == 20:
+                table = state.parameters["embedding"]["table"]
+                table[...] = table[...].at[5, 1].set(np.nan)
+            return state, metrics
+
+        return one
+
+    monkeypatch.setattr(loop, "make_train_step", poisoned)
+    with pytest.raises(
+        InputError, match=r"after step 20: parameters/embedding/table/value is not finite; the last"
+    ):
+        loop.train(tiny_config(), tmp_path / "run")
+    assert checkpoint_steps(tmp_path / "run") == [10]
+
+
+def strict_lines(path):
+    """The lines of a file of JSON, refusing what only Python's reader takes."""
+
+    def refuse(constant):
+        raise AssertionError(f"{path}: {constant}")
+
+    return [json.loads(line, parse_constant=refuse) for line in path.read_text().splitlines()]
+
+
+def test_every_json_file_of_a_run_is_strict(tmp_path, tiny_config):
+    """Before the first evaluation, too, when the best metric so far is minus infinity."""
+    with pytest.raises(InputError):
+        loop.train(tiny_config(learning_rate=1e37, checkpoint_every=1, log_every=1), tmp_path / "run")
+    found = list((tmp_path / "run").rglob("progress/metadata"))
+    found += [path for path in (tmp_path / "run").rglob("*.json") if path.is_file()]
+    assert len(found) > 3
+    for path in found:
+        assert "Infinity" not in path.read_text()
+        assert "NaN" not in path.read_text()
+
+
+def test_files_hold_strict_json_only(tmp_path):
+    for value in (np.nan, [np.inf], {"a": -np.inf}):
+        with pytest.raises(ValueError, match="Out of range"):
+            files.write_json(tmp_path / "a.json", {"value": value})
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a.json").write_text('{"value": NaN}')
+    with pytest.raises(InputError, match=r"a\.json: is not JSON \(it has NaN\)"):
+        files.read_json(tmp_path / "a.json")
 
 
 class Interrupted(Exception):
@@ -195,6 +358,9 @@ def test_bad_data_is_refused_before_anything_is_written(tmp_path, tiny_config, d
     config["data"]["batch_size"] = 4
     config["data"]["path"] = dataset(labels=(1.0, 1.0))
     refused(config, workdir, "all labels are 1, so AUC is undefined")
+    config["data"]["path"] = dataset()
+    np.save(tmp_path / "data" / "test" / "labels.npy", np.array([1, 0], np.float32))
+    refused(config, workdir, r"test/labels\.npy: its rows have the SHA-256 .*changed or damaged")
     (tmp_path / "data" / "train" / "ids.npy").write_bytes(b"")
     refused(config, workdir, r"train/ids\.npy")
     config["data"] |= {"path": "", "synthetic": {}}

@@ -1,0 +1,143 @@
+"""Weights fit a model, leaf by leaf, or are refused."""
+
+import re
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ektf_jax.errors import InputError
+from ektf_jax.training import checkpoint
+
+
+class State(NamedTuple):
+    parameters: dict
+    moments: dict
+
+
+def table(rows, padding=0, columns=3):
+    """A table as a model starts with: every value's row is something, padding at the end is zeros."""
+    values = jnp.pad(
+        1 + jnp.arange(rows * columns, dtype=jnp.float32).reshape(rows, columns), ((0, padding), (0, 0))
+    )
+    return {"embedding": {"table": values}}
+
+
+def state(rows=5, padding=0, **kernel):
+    shape, dtype = kernel.get("shape", (4, 2)), kernel.get("dtype", jnp.float32)
+    parameters = table(rows, padding) | {"groups": {"0": {"students": {"kernel": jnp.ones(shape, dtype)}}}}
+    return State(parameters, jax.tree.map(jnp.zeros_like, parameters))
+
+
+def saved(tmp_path, tree):
+    with checkpoint.open_checkpoints(tmp_path / "latest") as manager:
+        checkpoint.save(manager, 7, tree, {"epoch": 1})
+    return tmp_path / "latest"
+
+
+def restore(directory, like):
+    with checkpoint.open_checkpoints(directory, read_only=True) as manager:
+        return checkpoint.restore(manager, like)
+
+
+def refused(directory, like, leaf, there, here):
+    with pytest.raises(InputError, match=re.escape(f"{leaf} is {there} in the checkpoint")) as error:
+        restore(directory, like)
+    assert f"and {here} in the model" in str(error.value)
+    assert str(directory / "7") in str(error.value)
+
+
+def assert_equal(tree, expected):
+    jax.tree.map(np.testing.assert_array_equal, tree, expected)
+
+
+def test_what_was_saved_comes_back(tmp_path):
+    tree, progress = restore(saved(tmp_path, state()), jax.tree.map(jnp.zeros_like, state()))
+    assert_equal(tree, state())
+    assert progress == {"epoch": 1}
+
+
+KERNEL = "parameters/groups/0/students/kernel"
+
+
+@pytest.mark.parametrize("shape", [(6, 2), (3, 2), (4, 1), (4, 2, 1), (8,), ()])
+def test_another_shape_is_refused(tmp_path, shape):
+    """A larger one would be cut, a smaller one filled up with zeros."""
+    there = "moments/groups/0/students/kernel"
+    refused(saved(tmp_path, state(shape=shape)), state(), there, f"float32 {list(shape)}", "float32 [4, 2]")
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.int32])
+def test_another_dtype_is_refused(tmp_path, dtype):
+    there = "moments/groups/0/students/kernel"
+    refused(
+        saved(tmp_path, state(dtype=dtype)), state(), there, f"{np.dtype(dtype)} [4, 2]", "float32 [4, 2]"
+    )
+
+
+def test_leaves_of_one_side_alone_are_refused(tmp_path):
+    more = state()
+    more.parameters["gate"] = jnp.ones(3)
+    refused(saved(tmp_path / "a", state()), more, "parameters/gate", "not there", "float32 [3]")
+    refused(saved(tmp_path / "b", more), state(), "parameters/gate", "float32 [3]", "not there")
+
+
+@pytest.mark.parametrize(("there", "here"), [(0, 3), (3, 0), (1, 3), (3, 1)])
+def test_padding_of_the_table_and_its_moments_is_cut_and_filled(tmp_path, there, here):
+    tree, _ = restore(saved(tmp_path, state(padding=there)), state(padding=here))
+    assert_equal(tree, state(padding=here))
+
+
+@pytest.mark.parametrize("part", ["parameters", "moments"])
+@pytest.mark.parametrize("value", [1.0, -1e-30, np.nan])
+def test_padding_that_is_something_is_not_cut_off(tmp_path, part, value):
+    tree = state(padding=3)
+    held = getattr(tree, part)["embedding"]
+    held["table"] = held["table"].at[6, 1].set(value)
+    refused(saved(tmp_path, tree), state(), f"{part}/embedding/table", "float32 [8, 3]", "float32 [5, 3]")
+
+
+def test_a_table_of_more_or_fewer_values_is_refused(tmp_path):
+    larger = state(rows=6)
+    refused(
+        saved(tmp_path / "a", larger),
+        state(),
+        "parameters/embedding/table",
+        "float32 [6, 3]",
+        "float32 [5, 3]",
+    )
+    # The moments of the other one are zeros everywhere, and say nothing of what is padding.
+    refused(
+        saved(tmp_path / "b", state()),
+        larger,
+        "parameters/embedding/table",
+        "float32 [5, 3]",
+        "float32 [6, 3]",
+    )
+    wider = state()
+    wider.parameters["embedding"]["table"] = jnp.ones((5, 4))
+    refused(
+        saved(tmp_path / "c", wider),
+        state(),
+        "parameters/embedding/table",
+        "float32 [5, 4]",
+        "float32 [5, 3]",
+    )
+
+
+def test_moments_of_fewer_rows_than_their_table_are_refused(tmp_path):
+    tree = state()
+    tree.moments["embedding"]["table"] = jnp.zeros((3, 3))
+    refused(saved(tmp_path, tree), state(), "moments/embedding/table", "float32 [3, 3]", "float32 [5, 3]")
+
+
+def test_a_students_own_table_is_no_exception(tmp_path):
+    def own(rows):
+        tree = state()
+        tree.parameters["groups"]["0"]["students"] |= {"embedding": {"table": jnp.zeros((rows, 2))}}
+        return tree
+
+    leaf = "parameters/groups/0/students/embedding/table"
+    refused(saved(tmp_path, own(4)), own(3), leaf, "float32 [4, 2]", "float32 [3, 2]")
