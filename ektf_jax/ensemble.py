@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -122,7 +122,7 @@ class Ensemble(nnx.Module):
         students: Sequence[tuple[Callable[..., nnx.Module], int]],
         *,
         embedding_dim: int,
-        fusion: str = "mean",
+        fusion: Literal["mean", "sum", "concat"] = "mean",
         stack: str = "auto",
         table_shards: int = 1,
         key: jax.Array,

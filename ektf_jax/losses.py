@@ -1,18 +1,59 @@
 """The EKTF loss, Eq. 1 to 6 of "Ensemble Learning via Knowledge Transfer for CTR Prediction".
 
-Pure functions of arrays: student logits [K, B] (student axis first) and labels [B] in {0, 1}. All of them
-can be jitted, differentiated and vmapped, and work in float32 and float64. K is the number of students, B
-the batch size, p = sigmoid(logits) the predictions of the students.
+Pure functions of arrays: student logits [K, B] (student axis first) and labels [B] in {0, 1}. K is the
+number of students, B the batch size, p = sigmoid(logits) the predictions of the students.
 
 Where the paper and its authors' code differ, the default is what the code does, since the paper's tables
 came from it, and an argument selects the paper's wording. This module imports jax and optax only.
+
+Arrays are JAX's or numpy's. Logits are floating-point, labels of any real or boolean type; values are not
+checked, so that everything can be traced.
+
+Precision. float32 and float64 stay what they are. bfloat16 and float16 are computed in float32, and all
+results are float32: the differences between students that nearly agree would not survive 8 or 11 bits.
+Gradients come back in the type of the logits.
+
+Transformations. Everything can be differentiated, vmapped and jitted. Under `jax.jit` all keyword arguments
+are static but `weights`:
+
+    >>> import jax
+    >>> from ektf_jax import losses
+    >>> logits = jax.random.normal(jax.random.key(0), (5, 1024))
+    >>> labels = jax.random.bernoulli(jax.random.key(1), 0.3, (1024,))
+    >>> loss_fn = jax.jit(losses.ektf_loss, static_argnames=("teacher", "per_sample"))
+    >>> loss, terms = loss_fn(logits, labels, teacher="mean_prob", per_sample=True)
+    >>> print(loss.shape, terms.peer_weights.shape)
+    () (5, 5)
+
+Many devices. Logits may be sharded by students, by rows or by both, with axes of any type (auto or explicit);
+values are those of one device, and labels follow the rows of the logits. Inside `jax.shard_map` and
+`jax.pmap` a device sees only its block of the rows, and what it computes is about that block. The mean over
+devices is what one device computes for the whole batch, in value and, as usual in data parallelism, in
+gradient, once the examination scores, which are batch means, are taken over the whole batch too: name the
+mapped axis, as for a BatchNorm.
+
+    >>> from jax.sharding import NamedSharding, PartitionSpec as P
+    >>> mesh, specs = jax.make_mesh((jax.device_count(),), ("data",)), (P(None, "data"), P("data"))
+    >>> def block_loss(logits, labels):
+    ...     loss, terms = losses.ektf_loss(logits, labels, axis_name="data")
+    ...     return jax.lax.pmean(loss, "data")
+    >>> loss_fn = jax.jit(jax.shard_map(block_loss, mesh=mesh, in_specs=specs, out_specs=P()))
+    >>> whole, _ = losses.ektf_loss(logits, labels)
+    >>> logits, labels = jax.device_put((logits, labels), tuple(NamedSharding(mesh, spec) for spec in specs))
+    >>> print(abs(loss_fn(logits, labels) - whole) < 1e-6)
+    True
 """
 
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
+
+Teacher = Literal["mean_logit", "mean_prob"]
+Fusion = Literal["mean", "sum"]
 
 
 class Terms(NamedTuple):
@@ -31,11 +72,17 @@ class Terms(NamedTuple):
     peer_weights: jax.Array
 
 
-def fuse(logits: jax.Array, method: str) -> jax.Array:
+def fuse(logits: ArrayLike, method: Fusion) -> jax.Array:
     """Ensemble logit of the students: their "mean" or "sum" (Eq. 1). [K, B] -> [B].
 
     "concat" needs the students' hidden states and lives in `ektf_jax.ensemble`.
+
+    Raises ValueError for another method or shape, or without students, TypeError for logits that are not
+    floating-point.
     """
+    logits = _floating(logits, "logits")
+    if logits.ndim != 2 or not logits.shape[0]:
+        raise ValueError(f"expected logits [K, B], K at least 1, got shape {logits.shape}")
     if method == "mean":
         return jnp.mean(logits, axis=0)
     if method == "sum":
@@ -43,33 +90,61 @@ def fuse(logits: jax.Array, method: str) -> jax.Array:
     raise ValueError(f'fusion method {method!r} is unknown: use "mean" or "sum"')
 
 
-def ctr_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Binary cross-entropy from logits (L_CTR in Eq. 2), mean over the batch. [..., B], [B] -> [...]."""
-    return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype)), axis=-1)
+def ctr_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+    """Binary cross-entropy from logits (L_CTR in Eq. 2), mean over the batch. [..., B], [B] -> [...].
+
+    Raises ValueError for other shapes and for B = 0, TypeError for types that are not logits' or labels'.
+    """
+    logits, labels = _prepare(logits, labels)
+    return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, labels), axis=-1)
 
 
-def exam_scores(logits: jax.Array, labels: jax.Array, *, per_sample: bool = False) -> jax.Array:
+def exam_scores(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    per_sample: bool = False,
+    axis_name: str | tuple[str, ...] | None = None,
+) -> jax.Array:
     """Examination score S_k = 1 - |y - p_k| of every student (Eq. 4): 1 is perfect. [K, B], [B] -> [K].
 
     The score is the batch mean, one per student, as in the authors' code; `per_sample=True` keeps one per
-    sample, as Eq. 4 is written: [K, B].
+    sample, as Eq. 4 is written: [K, B]. `axis_name` is as in `ektf_loss`.
+
+    Raises ValueError for other shapes and for B = 0, TypeError for types that are not logits' or labels'.
     """
-    labels = labels.astype(logits.dtype)
+    logits, labels = _prepare(logits, labels)
+    if logits.ndim != 2:
+        raise ValueError(f"expected logits [K, B], got shape {logits.shape}")
     # p(label) = 1 - |y - p|, without the cancellation of 1 - (1 - p).
     scores = jax.nn.sigmoid((2 * labels - 1) * logits)
-    return scores if per_sample else jnp.mean(scores, axis=-1)
+    if per_sample:
+        return scores
+    scores = jnp.mean(scores, axis=-1)
+    return scores if axis_name is None else jax.lax.pmean(scores, axis_name)
 
 
-def teaching_weights(scores: jax.Array) -> jax.Array:
-    """lambda = softmin(scores) (Eq. 5): the teacher attends most to the weakest student. [K] -> [K]."""
+def teaching_weights(scores: ArrayLike) -> jax.Array:
+    """lambda = softmin(scores) (Eq. 5): the teacher attends most to the weakest student. [K] -> [K].
+
+    Of scores per sample, [K, B], weights per sample. Raises ValueError for other shapes, TypeError for scores
+    that are not floating-point.
+    """
+    scores = _floating(scores, "scores")
+    if scores.ndim not in (1, 2) or not scores.shape[0]:
+        raise ValueError(f"expected scores [K] or [K, B], K at least 1, got shape {scores.shape}")
     return jax.nn.softmax(-scores, axis=0)
 
 
-def peer_weights(scores: jax.Array) -> jax.Array:
+def peer_weights(scores: ArrayLike) -> jax.Array:
     """mu (Eq. 5): mu[k, l] is the softmax of S_l - S_k over the peers l != k. [K] -> [K, K].
 
-    Every row sums to 1 and the diagonal is 0; a student without peers (K = 1) has the row [0].
+    Every row sums to 1 and the diagonal is 0; a student without peers (K = 1) has the row [0]. Raises
+    ValueError for other shapes, TypeError for scores that are not floating-point.
     """
+    scores = _floating(scores, "scores")
+    if scores.ndim != 1 or not scores.shape[0]:
+        raise ValueError(f"expected scores [K], K at least 1, got shape {scores.shape}")
     num_students = scores.shape[0]
     if num_students == 1:
         return jnp.zeros((1, 1), scores.dtype)
@@ -79,22 +154,23 @@ def peer_weights(scores: jax.Array) -> jax.Array:
 
 
 def kd_ctr_loss(
-    logits: jax.Array,
-    labels: jax.Array,
+    logits: ArrayLike,
+    labels: ArrayLike,
     *,
-    weights: jax.Array | float | None = None,
-    teacher: str = "mean_logit",
+    weights: ArrayLike | None = None,
+    teacher: Teacher = "mean_logit",
     stop_gradient: bool = True,
 ) -> tuple[jax.Array, Terms]:
     """Ensemble trained on the labels, students distilled from it (Eq. 2). [K, B], [B] -> scalar, Terms.
 
     L = L_CTR(teacher) + sum_k weights_k * MSE(p_teacher, p_k). `weights` is lambda, a scalar or [K], by
-    default 1 / K; the paper names no value, and the configs of experiments have 1. `teacher` and
-    `stop_gradient` are as in `ektf_loss`.
+    default 1 / K; the paper names no value, and the configs of experiments have 1. `teacher`,
+    `stop_gradient` and errors are as in `ektf_loss`.
     """
-    _check(logits, labels)
+    logits, labels = _check(logits, labels)
+    _check_teacher(teacher)
     num_students = logits.shape[0]
-    weights = jnp.broadcast_to(_or_uniform(weights, 1 / num_students, logits), (num_students,))
+    weights = _or_uniform(weights, 1 / num_students, (num_students,), logits.dtype)
     ctr = _teacher_ctr_loss(logits, labels, teacher)
     kd = jnp.sum(weights * jnp.mean(_teacher_gap(logits, teacher, stop_gradient) ** 2, axis=1))
     scores = exam_scores(logits, labels)
@@ -103,21 +179,21 @@ def kd_ctr_loss(
 
 
 def dml_ctr_loss(
-    logits: jax.Array,
-    labels: jax.Array,
+    logits: ArrayLike,
+    labels: ArrayLike,
     *,
-    weights: jax.Array | float | None = None,
+    weights: ArrayLike | None = None,
     stop_gradient: bool = True,
 ) -> tuple[jax.Array, Terms]:
     """Every student trained on the labels and on its peers (Eq. 3). [K, B], [B] -> scalar, Terms.
 
     L = sum_k (L_CTR(p_k) + sum_{l != k} weights_kl * MSE(p_l, p_k)). `weights` is mu, a scalar or [K, K]
-    (the diagonal does not count), by default 1 / K (the paper's second footnote).
+    (the diagonal does not count), by default 1 / K (the paper's second footnote). Errors are
+    as in `ektf_loss`.
     """
-    _check(logits, labels)
+    logits, labels = _check(logits, labels)
     num_students = logits.shape[0]
-    shape = (num_students, num_students)
-    weights = jnp.broadcast_to(_or_uniform(weights, 1 / num_students, logits), shape)
+    weights = _or_uniform(weights, 1 / num_students, (num_students, num_students), logits.dtype)
     weights = weights * (1 - jnp.eye(num_students, dtype=logits.dtype))
     ctr = jnp.sum(ctr_loss(logits, labels))
     dml = jnp.sum(weights * _pairwise_mse(logits, stop_gradient))
@@ -127,15 +203,16 @@ def dml_ctr_loss(
 
 
 def ektf_loss(
-    logits: jax.Array,
-    labels: jax.Array,
+    logits: ArrayLike,
+    labels: ArrayLike,
     *,
-    teacher: str = "mean_logit",
+    teacher: Teacher = "mean_logit",
     stop_gradient: bool = True,
     kd: bool = True,
     dml: bool = True,
     examination: bool = True,
     per_sample: bool = False,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> tuple[jax.Array, Terms]:
     """The EKTF loss (Eq. 6). [K, B], [B] -> scalar, Terms.
 
@@ -153,11 +230,21 @@ def ektf_loss(
       examination: whether scores set the weights (off: "w/o EM", lambda = 1/K and mu = 1/(K-1)).
       per_sample: one examination score, and so one lambda and mu, per sample (Eq. 4 and 5 as written)
         rather than per batch (authors' code).
+      axis_name: the mapped axis, or axes, over which `jax.shard_map`, `jax.pmap` or `jax.vmap` split the
+        batch: the examination scores are then means over all of it. All else is of the device's own rows:
+        average it (`jax.lax.pmean`). Arrays that are sharded, not mapped, need no name.
+
+    Under `jax.jit` all arguments but the arrays are static.
+
+    Raises:
+      ValueError: other shapes, K or B = 0, an unknown teacher.
+      TypeError: logits that are not floating-point, labels that are not numbers.
     """
-    _check(logits, labels)
+    logits, labels = _check(logits, labels)
+    _check_teacher(teacher)
     num_students = logits.shape[0]
     per_sample = per_sample and examination
-    scores = exam_scores(logits, labels, per_sample=per_sample)
+    scores = exam_scores(logits, labels, per_sample=per_sample, axis_name=axis_name)
     graded = scores if examination else jnp.zeros_like(scores)
 
     ctr = jnp.mean(ctr_loss(logits, labels))
@@ -187,37 +274,80 @@ def ektf_loss(
     return ctr + kd_term + dml_term, Terms(ctr, kd_term, dml_term, scores, lam, mu)
 
 
-def _check(logits: jax.Array, labels: jax.Array) -> None:
-    if logits.ndim != 2 or not logits.shape[0] or labels.shape != logits.shape[1:]:
+def _floating(values: ArrayLike, name: str) -> jax.Array:
+    """An array of at least 32 bits, or TypeError where it is not floating-point."""
+    array = jnp.asarray(values)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"expected floating-point {name}, got {array.dtype} of shape {array.shape}")
+    return array.astype(jnp.float32) if jnp.finfo(array.dtype).bits < 32 else array
+
+
+def _prepare(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Logits [..., B] and labels [B] of one floating-point type, the labels lying as the logits' rows do."""
+    z, y = _floating(logits, "logits"), jnp.asarray(labels)
+    if jnp.issubdtype(y.dtype, jnp.complexfloating):
+        raise TypeError(f"expected labels that are real numbers or booleans, got {y.dtype}")
+    if not z.ndim or y.shape != z.shape[-1:] or not y.size:
+        raise ValueError(f"expected logits [K, B] and labels [B], B at least 1, got {z.shape} and {y.shape}")
+    y = y.astype(z.dtype)
+    rows = _lie(z, jax.typeof(z).sharding.spec[-1])
+    return z, y if rows is None or _lie(y) is None else jax.sharding.reshard(y, rows)
+
+
+def _check(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    logits, labels = _prepare(logits, labels)
+    if logits.ndim != 2 or not logits.shape[0]:
         raise ValueError(
             f"expected logits [K, B], K at least 1, and labels [B], got {logits.shape} and {labels.shape}"
         )
+    return logits, labels
 
 
-def _or_uniform(weights: jax.Array | float | None, uniform: float, like: jax.Array) -> jax.Array:
-    return jnp.asarray(uniform if weights is None else weights, like.dtype)
+def _check_teacher(teacher: str) -> None:
+    if teacher not in get_args(Teacher):
+        raise ValueError(f'teacher {teacher!r} is unknown: use "mean_logit" or "mean_prob"')
 
 
-def _teacher_ctr_loss(logits: jax.Array, labels: jax.Array, teacher: str) -> jax.Array:
+def _or_uniform(
+    weights: ArrayLike | None, uniform: float, shape: tuple[int, ...], dtype: jnp.dtype
+) -> jax.Array:
+    weights = jnp.asarray(uniform if weights is None else weights, dtype)
+    if weights.shape not in ((), shape):
+        raise ValueError(f"expected weights that are a scalar or of shape {shape}, got shape {weights.shape}")
+    return jnp.broadcast_to(_whole(weights), shape)
+
+
+def _lie(like: jax.Array, *axes: Any) -> NamedSharding | None:
+    """A sharding on the mesh of `like`, or None where no axis of that is explicit and XLA decides."""
+    mesh = jax.typeof(like).sharding.mesh
+    return NamedSharding(mesh, PartitionSpec(*axes)) if AxisType.Explicit in mesh.axis_types else None
+
+
+def _whole(array: jax.Array) -> jax.Array:
+    """A small array, on every device."""
+    everywhere = _lie(array, *[None] * array.ndim)
+    return array if everywhere is None else jax.sharding.reshard(array, everywhere)
+
+
+def _products(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Inner products of the rows of two matrices, on every device. [K, B], [K, B] -> [K, K]."""
+    everywhere = _lie(a, None, None)
+    return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST, out_sharding=everywhere)
+
+
+def _teacher_ctr_loss(logits: jax.Array, labels: jax.Array, teacher: Teacher) -> jax.Array:
     if teacher == "mean_logit":
         return ctr_loss(fuse(logits, "mean"), labels)
-    if teacher == "mean_prob":
-        # log of the mean probability of the label, from logits, so that it stays finite where p rounds to 0.
-        signed = (2 * labels.astype(logits.dtype) - 1) * logits
-        log_mean = jax.nn.logsumexp(jax.nn.log_sigmoid(signed), axis=0) - jnp.log(logits.shape[0])
-        return -jnp.mean(log_mean)
-    raise ValueError(f'teacher {teacher!r} is unknown: use "mean_logit" or "mean_prob"')
+    # log of the mean probability of the label, from logits, so that it stays finite where p rounds to 0.
+    signed = (2 * labels - 1) * logits
+    log_mean = jax.nn.logsumexp(jax.nn.log_sigmoid(signed), axis=0) - jnp.log(logits.shape[0])
+    return -jnp.mean(log_mean)
 
 
-def _teacher_gap(logits: jax.Array, teacher: str, stop_gradient: bool) -> jax.Array:
+def _teacher_gap(logits: jax.Array, teacher: Teacher, stop_gradient: bool) -> jax.Array:
     """p_k - p_teacher, [K, B]."""
     students = jax.nn.sigmoid(logits)
-    if teacher == "mean_logit":
-        target = jax.nn.sigmoid(fuse(logits, "mean"))
-    elif teacher == "mean_prob":
-        target = jnp.mean(students, axis=0)
-    else:
-        raise ValueError(f'teacher {teacher!r} is unknown: use "mean_logit" or "mean_prob"')
+    target = jax.nn.sigmoid(fuse(logits, "mean")) if teacher == "mean_logit" else jnp.mean(students, axis=0)
     return students - (jax.lax.stop_gradient(target) if stop_gradient else target)
 
 
@@ -235,8 +365,8 @@ def _centred(logits: jax.Array, stop_gradient: bool) -> tuple[jax.Array, jax.Arr
 def _pairwise_mse(logits: jax.Array, stop_gradient: bool) -> jax.Array:
     """MSE(target l, prediction k) as entry [k, l], by one matrix product instead of a [K, K, B] tensor."""
     p, targets = _centred(logits, stop_gradient)
-    cross = jnp.matmul(p, targets.T, precision=jax.lax.Precision.HIGHEST)
-    squares = jnp.sum(p**2, axis=1)[:, None] + jnp.sum(targets**2, axis=1)[None, :]
+    cross = _products(p, targets)
+    squares = _whole(jnp.sum(p**2, axis=1))[:, None] + _whole(jnp.sum(targets**2, axis=1))[None, :]
     return (squares - 2 * cross) / logits.shape[1]
 
 
@@ -254,6 +384,6 @@ def _per_sample_mutual_learning(
     inverse = 1 / (total - e)
     # The sum runs over all l: student k's distance to itself is 0, in value and in gradient.
     squares = jnp.sum(e * targets**2, axis=0) - 2 * p * jnp.sum(e * targets, axis=0) + p**2 * total
-    mu = jnp.matmul(inverse, e.T, precision=jax.lax.Precision.HIGHEST) / logits.shape[1]
+    mu = _products(inverse, e) / logits.shape[1]
     mu = mu * (1 - jnp.eye(logits.shape[0], dtype=logits.dtype))
     return jnp.mean(inverse * squares), mu

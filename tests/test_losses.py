@@ -1,7 +1,12 @@
 """ektf_jax.losses against a float64 transcription of the formulas, sample by sample and pair by pair."""
 
+import doctest
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import get_args, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -292,6 +297,74 @@ def test_mutual_learning_is_accurate_when_students_nearly_agree(per_sample):
     assert np.linalg.norm(actual - expected) < 2e-3 * np.linalg.norm(expected)
 
 
+SMALL = [jnp.bfloat16, jnp.float16, jnp.float8_e5m2]
+
+
+def near_equal(dtype, batch=512):
+    """Students that nearly agree, in 16 bits or fewer; and the same numbers in float64."""
+    rng = np.random.default_rng(0)
+    logits = jnp.array(rng.normal(size=batch) + 0.02 * rng.normal(size=(4, batch)), dtype)
+    labels = rng.binomial(1, 0.4, batch).astype(np.float32)
+    return logits, labels, np.asarray(logits.astype(jnp.float32), np.float64)
+
+
+@pytest.mark.parametrize("dtype", SMALL)
+def test_16_bits_keep_the_terms_of_students_that_nearly_agree(dtype):
+    logits, labels, exact = near_equal(dtype)
+    parts = {"ctr": {"kd": False, "dml": False}, "kd": {"dml": False}, "dml": {"kd": False}}
+    whole = {name: transcribed_ektf(exact, labels, **options) for name, options in parts.items()}
+    loss, terms = losses.ektf_loss(logits, labels)
+    assert loss.dtype == jnp.float32
+    assert {leaf.dtype for leaf in terms} == {jnp.dtype("float32")}
+    np.testing.assert_allclose(terms.ctr, whole["ctr"], rtol=1e-6)
+    np.testing.assert_allclose(terms.kd, whole["kd"] - whole["ctr"], rtol=1e-4)
+    np.testing.assert_allclose(terms.dml, whole["dml"] - whole["ctr"], rtol=1e-4)
+    per_sample = losses.ektf_loss(logits, labels, per_sample=True)[0]
+    np.testing.assert_allclose(per_sample, transcribed_per_sample(exact, labels), rtol=1e-6)
+
+    p, mean = sigmoid(exact), sigmoid(exact.mean(axis=0))
+    kd = np.mean([np.mean((p_k - mean) ** 2) for p_k in p])
+    np.testing.assert_allclose(losses.kd_ctr_loss(logits, labels)[1].kd, kd, rtol=1e-4)
+    dml = sum(np.mean((a - b) ** 2) for a in p for b in p) / len(p)
+    np.testing.assert_allclose(losses.dml_ctr_loss(logits, labels)[1].dml, dml, rtol=1e-4)
+    scores = [np.mean(1 - np.abs(labels - p_k)) for p_k in p]
+    np.testing.assert_allclose(losses.exam_scores(logits, labels), scores, rtol=1e-6)
+    np.testing.assert_allclose(losses.fuse(logits, "mean"), exact.mean(axis=0), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(losses.fuse(logits, "sum"), exact.sum(axis=0), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(losses.ctr_loss(logits, labels), [bce(p_k, labels) for p_k in p], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", SMALL)
+@pytest.mark.parametrize("part", ["kd", "dml"])
+def test_gradients_of_16_bits_are_those_of_float64_rounded_once(dtype, part):
+    logits, labels, exact = near_equal(dtype, batch=16)
+
+    def term(z):
+        return 1e3 * getattr(losses.ektf_loss(z, labels)[1], part)
+
+    actual = jax.grad(term)(logits)
+    assert actual.dtype == dtype
+    expected = in_float64(lambda: jax.grad(term)(jnp.array(exact)))
+    steps = float(jnp.finfo(dtype).eps), float(jnp.finfo(dtype).smallest_subnormal)
+    np.testing.assert_allclose(
+        np.asarray(actual, np.float64), expected, rtol=steps[0], atol=2 * steps[1] + 1e-6
+    )
+
+
+@pytest.mark.parametrize("of", [losses.teaching_weights, losses.peer_weights])
+def test_weights_of_16_bit_scores_are_float32(of):
+    scores = jnp.array([0.5, 0.502, 0.75], jnp.bfloat16)
+    assert of(scores).dtype == jnp.float32
+    np.testing.assert_array_equal(of(scores), of(scores.astype(jnp.float32)))
+
+
+def test_float64_stays_float64():
+    _, labels, exact = near_equal(jnp.bfloat16)
+    for loss in (losses.ektf_loss, losses.kd_ctr_loss, losses.dml_ctr_loss):
+        found = in_float64(lambda f=loss: jax.value_and_grad(lambda z: f(z, labels), has_aux=True)(exact))
+        assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype("float64")}
+
+
 @pytest.mark.parametrize("per_sample", [False, True])
 def test_no_tensor_of_pairs_times_batch(per_sample):
     num_students, batch = 7, 1000
@@ -335,10 +408,141 @@ def test_errors_name_the_value():
             loss(logits[:0], labels)
 
 
-def test_integer_labels_are_accepted():
-    logits, labels = sample(2)
-    expected = losses.ektf_loss(jnp.array(logits), jnp.array(labels))[0]
-    assert losses.ektf_loss(jnp.array(logits), jnp.array(labels, dtype=jnp.int32))[0] == expected
+THREE = [losses.ektf_loss, losses.kd_ctr_loss, losses.dml_ctr_loss]
+OF_BOTH = [*THREE, losses.exam_scores, losses.ctr_loss]
+OF_LOGITS = [
+    *(lambda z, f=f: f(z, np.ones(z.shape[1])) for f in OF_BOTH),
+    lambda z: losses.fuse(z, "mean"),
+    lambda z: losses.fuse(z, "sum"),
+    lambda z: losses.teaching_weights(z[:, 0]),
+    lambda z: losses.peer_weights(z[:, 0]),
+]
+
+
+@pytest.mark.parametrize("of", OF_LOGITS)
+@pytest.mark.parametrize("dtype", ["int8", "int32", "uint8", "bool", "complex64"])
+@pytest.mark.parametrize("how", [lambda f: f, jax.jit])
+def test_logits_that_are_not_floating_point_are_refused(of, dtype, how):
+    with pytest.raises(TypeError, match=rf"floating-point (logits|scores), got {dtype}"):
+        how(of)(jnp.ones((3, 8), dtype))
+
+
+@pytest.mark.parametrize("loss", OF_BOTH)
+def test_an_empty_batch_is_refused(loss):
+    with pytest.raises(ValueError, match=r"B at least 1, got \(3, 0\) and \(0,\)"):
+        loss(jnp.ones((3, 0)), jnp.ones(0))
+
+
+@pytest.mark.parametrize("loss", OF_BOTH)
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (8, 1), (1, 8), (3, 8), (9,)])
+def test_labels_of_another_shape_are_refused(loss, shape):
+    with pytest.raises(ValueError, match=r"logits \[K, B\] and labels \[B\]"):
+        jax.jit(loss)(jnp.ones((3, 8)), jnp.ones(shape))
+
+
+@pytest.mark.parametrize("loss", OF_BOTH)
+def test_complex_labels_are_refused(loss):
+    with pytest.raises(TypeError, match="complex64"):
+        loss(jnp.ones((3, 8)), jnp.ones(8, jnp.complex64))
+
+
+@pytest.mark.parametrize("loss", THREE)
+@pytest.mark.parametrize("shape", [(), (8,), (2, 3, 8)])
+def test_logits_of_another_rank_are_refused(loss, shape):
+    with pytest.raises(ValueError, match="expected logits"):
+        loss(jnp.ones(shape), jnp.ones(8))
+
+
+@pytest.mark.parametrize("shape", [(), (8,), (0, 8), (2, 3, 8)])
+def test_logits_that_cannot_be_fused_are_refused(shape):
+    with pytest.raises(ValueError, match="expected logits"):
+        losses.fuse(jnp.ones(shape), "mean")
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 2, 2)])
+def test_scores_of_another_rank_are_refused(shape):
+    with pytest.raises(ValueError, match=r"expected scores \[K\]"):
+        losses.teaching_weights(jnp.ones(shape))
+    with pytest.raises(ValueError, match=r"expected scores \[K\]"):
+        losses.peer_weights(jnp.ones(shape))
+    with pytest.raises(ValueError, match=r"expected scores \[K\]"):
+        losses.peer_weights(jnp.ones((3, 4)))
+
+
+@pytest.mark.parametrize(
+    ("loss", "shapes"),
+    [
+        (losses.kd_ctr_loss, [(1,), (4,), (3, 1), (3, 3), (3, 8)]),
+        (losses.dml_ctr_loss, [(1,), (3,), (3, 1), (1, 3), (4, 4), (3, 8)]),
+    ],
+)
+def test_weights_of_another_shape_are_refused(loss, shapes):
+    """Broadcast, [K] as [K, K] would silently mean one of two things."""
+    for shape in shapes:
+        with pytest.raises(ValueError, match="weights that are a scalar or of shape"):
+            loss(jnp.ones((3, 8)), jnp.ones(8), weights=np.ones(shape))
+
+
+@pytest.mark.parametrize("loss", [losses.ektf_loss, losses.kd_ctr_loss])
+def test_an_unknown_teacher_is_refused_also_where_it_does_not_teach(loss):
+    for options in ({}, {"kd": False}) if loss is losses.ektf_loss else ({},):
+        with pytest.raises(ValueError, match="'mean' is unknown"):
+            loss(jnp.ones((3, 8)), jnp.ones(8), teacher="mean", **options)
+    assert get_args(get_type_hints(loss)["teacher"]) == ("mean_logit", "mean_prob")
+
+
+@pytest.mark.parametrize("loss", OF_BOTH)
+def test_numpy_arrays_and_labels_of_any_type_are_taken(loss):
+    logits, labels = sample(3)
+    logits = logits.astype(np.float32)
+    expected = loss(jnp.array(logits), jnp.array(labels))
+    for dtype in ("bool", "int8", "uint8", "int64", "float16", "float64"):
+        actual = jax.tree.map(np.asarray, loss(logits, labels.astype(dtype)))
+        jax.tree.map(np.testing.assert_array_equal, actual, expected)
+    jax.tree.map(np.testing.assert_array_equal, loss(logits, jnp.array(labels, jnp.bfloat16)), expected)
+
+
+def test_a_scalar_weight_may_be_an_integer_or_of_numpy():
+    logits, labels = sample(3)
+    for loss in (losses.kd_ctr_loss, losses.dml_ctr_loss):
+        expected = loss(logits, labels, weights=2.0)[0]
+        assert {float(loss(logits, labels, weights=w)[0]) for w in (2, np.float64(2), np.int8(2))} == {
+            expected
+        }
+
+
+@pytest.mark.parametrize("loss", THREE)
+def test_what_the_docstring_says_is_static_is_static(loss):
+    logits, labels = sample(3)
+    options = {name: value for name, value in loss.__kwdefaults__.items() if name != "weights"}
+    options |= {"per_sample": True, "examination": True} if loss is losses.ektf_loss else {}
+    jitted = jax.jit(loss, static_argnames=tuple(options))
+    weights = {} if loss is losses.ektf_loss else {"weights": jnp.float32(0.3)}
+    expected = loss(logits, labels, **options, **weights)[0]
+    np.testing.assert_allclose(jitted(logits, labels, **options, **weights)[0], expected, rtol=1e-6)
+
+
+def test_the_docstrings_examples_run():
+    assert doctest.testmod(losses) == (0, doctest.testmod(losses).attempted)
+    assert doctest.testmod(losses).attempted > 10
+
+
+def test_four_devices_have_the_values_of_one():
+    """However arrays are laid or mapped; loss_on_devices.CASES says how."""
+    # The compiler's expensive passes cost this test half its time and change nothing that it looks at.
+    flags = "--xla_force_host_platform_device_count=4 --xla_llvm_disable_expensive_passes=true"
+    child = subprocess.run(
+        [sys.executable, "-m", "tests.loss_on_devices"],
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert child.returncode == 0, child.stderr
+    cases = json.loads(child.stdout)
+    assert {"rows", "students", "both", "shard_map", "pmap", "docstring"} < set(cases)
+    wrong = {name: off for name, off in cases.items() if not isinstance(off, float) or not off < 2e-6}
+    assert wrong == {}
 
 
 def test_imports_jax_and_optax_only():
