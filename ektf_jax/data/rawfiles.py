@@ -208,21 +208,25 @@ def _delimited(
     names = layout.columns
     blocks = records.blocks(path, file, layout.separator if layout.quoting else "", chunk_bytes)
     for number, block in enumerate(blocks):
-        if block.clean:
-            block = records.line_feeds(path, block, layout.quoting)
-        if not (number or layout.quoting) and b"\r" in block.text[: block.first_end()]:
-            raise InputError(f"{path}:{block.line}: {LONE_CR}")
+        if not (number or layout.quoting):
+            first_line = block.text[: block.first_end()]
+            if b"\r" in first_line.removesuffix(b"\r\n"):
+                raise InputError(f"{path}:{block.line}: {LONE_CR}")
         if names is None:
-            end = block.first_end()
-            names = _header(path, block._replace(text=block.text[:end]), layout)
-            block = block.after(end)
+            first, block = block.cut(block.first_end())
+            names = _header(path, _line_feeds(path, first, layout), layout)
         if block.text:
             missing = [name for name in wanted if name not in names]
             if missing:
                 raise InputError(f"{path}:1: the header lacks {', '.join(missing)}; it has {shown(names)}")
+            block = _line_feeds(path, block, layout)
             frame = _parse(path, block, layout, names)
             kept = [name for name in names if name in wanted] if wanted else list(names)
             yield Chunk(frame[kept], _Lines(path, block, layout), 0)
+
+
+def _line_feeds(path: Path, block: Block, layout: Layout) -> Block:
+    return block._replace(text=records.line_feeds(path, block, layout.quoting)) if block.clean else block
 
 
 def _header(path: Path, block: Block, layout: Layout) -> tuple[str, ...]:

@@ -31,14 +31,18 @@ class Block(NamedTuple):
     bounds: NDArray[np.int64]
     clean: bool
 
-    def after(self, end: int) -> "Block":
-        """The block without its first `end` bytes, which are whole records."""
-        later = self.bounds[self.bounds >= end] - end
-        return Block(self.line + self.text.count(b"\n", 0, end), self.text[end:], later, self.clean)
+    def cut(self, end: int) -> tuple["Block", "Block"]:
+        """The first `end` bytes, which are whole records, and the rest."""
+        place = int(np.searchsorted(self.bounds, end))
+        line = self.line + self.text.count(b"\n", 0, end)
+        return (
+            self._replace(text=self.text[:end], bounds=self.bounds[:place]),
+            Block(line, self.text[end:], self.bounds[place:] - end, self.clean),
+        )
 
     def first_end(self) -> int:
         """Where the first record ends."""
-        inner, start = iter(self.bounds.tolist()), 0
+        inner, start = map(int, self.bounds), 0
         for opening in inner:
             end = self.text.find(b"\n", start, opening)
             if end >= 0:
@@ -82,27 +86,28 @@ def blocks(path: Path, file: BinaryIO, quoted_by: str, chunk_bytes: int) -> Iter
         yield Block(line, text, bounds, clean == len(text))
 
 
-def line_feeds(path: Path, block: Block, quoting: bool) -> Block:
-    r"""A clean block with \n for each \r\n outside quotes; InputError if a \r stands there alone.
+def line_feeds(path: Path, block: Block, quoting: bool) -> bytes:
+    r"""The text of a clean block with \n for each \r\n outside quotes; InputError if a \r stands there alone.
 
     Without quoting only one at a line's end is refused: elsewhere it is a character.
     """
     if b"\r" not in block.text:
-        return block
+        return block.text
     if not len(block.bounds):
         text = block.text.replace(b"\r\n", b"\n")
         at = text.find(b"\r" if quoting else b"\r\n")
         if at >= 0:
             raise _lone(path, block.line, text, at)
-        return block._replace(text=text)
+        return text
     data = np.frombuffer(block.text, np.uint8)
-    returns = np.flatnonzero(data == _CR)
-    returns = returns[np.searchsorted(block.bounds, returns) % 2 == 0]
+    every = np.flatnonzero(data == _CR)
+    returns = every[np.searchsorted(block.bounds, every) % 2 == 0]
     alone = returns[data[returns + 1] != _LF]
     if len(alone):
         raise _lone(path, block.line, block.text, int(alone[0]))
-    bounds = block.bounds - np.searchsorted(returns, block.bounds)
-    return block._replace(text=np.delete(data, returns).tobytes(), bounds=bounds)
+    if len(returns) == len(every):
+        return block.text.replace(b"\r\n", b"\n")
+    return np.delete(data, returns).tobytes()
 
 
 def _lone(path: Path, line: int, text: bytes, at: int) -> InputError:
@@ -122,20 +127,19 @@ def _whole(line: int, text: bytes, separator: bytes) -> Block:
     bounds, clean, wrong = _quoted(text, separator)
     # The csv module refuses a record with a wrong quote, and says why.
     end = text.find(b"\n", wrong) + 1 if wrong >= 0 else _last_end(text, bounds, solid)
-    return Block(line, text[:end], bounds[bounds < end], clean >= end)
+    return Block(line, text[:end], bounds[: np.searchsorted(bounds, end)], clean >= end)
 
 
 def _last_end(text: bytes, bounds: NDArray[np.int64], solid: int) -> int:
     """Where the last record ends whose line end is outside quotes; 0 if none does."""
     if len(bounds) % 2 == 0 and (end := text.find(b"\n", solid) + 1):
         return end
-    stops = [0, *bounds.tolist(), len(text)]  # from a stop at an even place to the next is outside
-    for place in range((len(stops) - 1) // 2 * 2, -1, -2):
-        if place + 1 < len(stops):
-            end = text.rfind(b"\n", stops[place], stops[place + 1]) + 1
-            if end:
-                return end
-    return 0
+    stop = len(text)
+    for place in range(len(bounds) - 1, -1, -1):
+        if place % 2 and (end := text.rfind(b"\n", int(bounds[place]), stop) + 1):
+            return end  # after the value that ends at this place
+        stop = int(bounds[place])
+    return text.rfind(b"\n", 0, stop) + 1
 
 
 def _quoted(text: bytes, separator: bytes) -> tuple[NDArray[np.int64], int, int]:
@@ -147,21 +151,29 @@ def _quoted(text: bytes, separator: bytes) -> tuple[NDArray[np.int64], int, int]
         return np.empty(0, np.int64), len(text), -1
     data = np.frombuffer(text, np.uint8)
     quotes = np.flatnonzero(data == _QUOTE)
-    around = np.full(len(data) + 2, _LF, np.uint8)
-    around[1:-1] = data
-    before, after = around[quotes], around[quotes + 2]
-    opens = (before == separator[0]) | (before == _LF)
-    closes = (after == separator[0]) | (after == _LF) | (after == _CR)
-    right = np.empty(len(quotes), bool)
-    right[0::2] = opens[0::2] | (before[0::2] == _QUOTE)
-    right[1::2] = closes[1::2] | (after[1::2] == _QUOTE)
-    if right.all():
+    first, end = bytes((separator[0], _LF)), bytes((separator[0], _LF, _CR))
+    right = [
+        _beside(data, quotes[0::2], -1, first + b'"'),  # opens a value, or is the second of a doubled one
+        _beside(data, quotes[1::2], 1, end + b'"'),
+    ]
+    if right[0].all() and right[1].all():
         return quotes, len(text), -1
-    return _one_by_one(len(text), quotes, opens, closes, int(quotes[int(np.argmin(right))]))
+    wrong = min(int(quotes[turn::2][~one][0]) for turn, one in enumerate(right) if not one.all())
+    return _one_by_one(quotes, _beside(data, quotes, -1, first), _beside(data, quotes, 1, end), wrong)
+
+
+def _beside(
+    data: NDArray[np.uint8], places: NDArray[np.int64], step: int, wanted: bytes
+) -> NDArray[np.bool_]:
+    """Whether the bytes one step from `places` are among those wanted, as is what lies beyond both ends."""
+    table = np.zeros(256, bool)
+    table[list(wanted)] = True
+    found = table[data.take(places + step, mode="clip")]
+    found[(places == 0) if step < 0 else (places == len(data) - 1)] = True
+    return found
 
 
 def _one_by_one(
-    length: int,
     quotes: NDArray[np.int64],
     opens: NDArray[np.bool_],
     closes: NDArray[np.bool_],
