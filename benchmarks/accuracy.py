@@ -86,8 +86,8 @@ def main(argv: list[str]) -> None:
         json.dumps({"epoch": epoch, "valid": {"ensemble": {"auc": auc}}})
         for epoch, auc in enumerate(result.pop("curve"), start=1)
     ]
-    (workdir / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    (workdir / "metrics.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result["test"]))
 
 

@@ -106,7 +106,8 @@ def machine() -> dict[str, Any]:
     """The processor, its cores and memory, and how busy it was."""
     model = platform.processor() or platform.machine()
     if (cpuinfo := Path("/proc/cpuinfo")).exists():
-        facts = dict(line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line)
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+        facts = dict(line.split(":", 1) for line in lines if ":" in line)
         named = {key.strip(): value.strip() for key, value in facts.items()}
         model = (
             f"{named.get('model name', model)} (family {named.get('cpu family')}, model {named.get('model')})"
@@ -128,7 +129,9 @@ def versions(*packages: str) -> dict[str, str]:
 
 def child(command: Sequence[str], *, python: str = sys.executable, **options: Any) -> str:
     """What `python command...` prints; its errors stay visible. Options are those of `subprocess.run`."""
-    finished = subprocess.run([python, *command], check=True, stdout=subprocess.PIPE, text=True, **options)
+    finished = subprocess.run(
+        [python, *command], check=True, stdout=subprocess.PIPE, encoding="utf-8", **options
+    )
     return finished.stdout
 
 
@@ -161,7 +164,7 @@ def our_epochs(shape: str, num_students: int, data: Path, epochs: int) -> dict[s
                 f"--config.train.patience={1 + epochs}",
             ]
         )
-        input_wait = json.loads((Path(workdir) / "result.json").read_text())["input_wait"]
+        input_wait = json.loads((Path(workdir) / "result.json").read_text(encoding="utf-8"))["input_wait"]
     rates = [float(rate.replace(",", "")) for rate in _RATE.findall(printed)]
     if len(rates) != 1 + epochs:
         raise SystemExit(f"experiments.train printed {len(rates)} epochs, not {1 + epochs}:\n{printed}")
@@ -205,4 +208,4 @@ def write(name: str, content: Mapping[str, Any]) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     command = " ".join([f"python -m benchmarks.{name}", *(a for a in sys.argv[1:] if "python=" not in a)])
     document = {"benchmark": name, "command": command, "machine": machine(), **content}
-    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -55,12 +55,13 @@ def _train(name: str) -> str | None:
     """
     command = [sys.executable, "-m", "experiments.sweep", *sys.argv[1:], f"--only={name}"]
     log = Path(_WORKDIR.value) / name / "stderr.log"
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         # Open files are left open for the child: the claim stays with it, should this process be killed.
         process = subprocess.run(command, stderr=file, close_fds=False)
     if process.returncode == 0:
         return None
-    last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["nothing on stderr"]
+    text = log.read_text(encoding="utf-8", errors="replace")
+    last = text.strip().splitlines()[-1:] or ["nothing on stderr"]
     return f"exit status {process.returncode}: {last[0]}"
 
 

@@ -62,8 +62,8 @@ def write(source: Path, out: Path, *, title: str, ceiling: float | None = None) 
     for block in blocks:
         if isinstance(block, Picture):
             figures.save(block.figure, out / block.name)
-    (out / "report.md").write_text(render.markdown(title, blocks))
-    (out / "report.html").write_text(render.page(title, blocks, out))
+    (out / "report.md").write_text(render.markdown(title, blocks), encoding="utf-8")
+    (out / "report.html").write_text(render.page(title, blocks, out), encoding="utf-8")
     summaries = [block for block in blocks if isinstance(block, Table) and block.title == tables.SUMMARY]
     return "\n\n".join(map(render.markdown_table, summaries)) + "\n"
 

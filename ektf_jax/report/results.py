@@ -114,7 +114,7 @@ def _order(run: Run) -> tuple[Any, ...]:
 
 def _read(path: Path, name: str) -> Run:
     try:
-        result: dict[str, Any] = json.loads(path.read_text())
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         config, test = result["config"], result["test"]
         ensemble = config["ensemble"]
         kinds = _kinds(config)
@@ -207,7 +207,7 @@ def _curve(path: Path) -> tuple[float, ...]:
     if not path.exists():
         return ()
     curve = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             epoch = json.loads(line)
             curve.append(float(epoch["valid"]["ensemble"]["auc"]))

@@ -360,7 +360,7 @@ def _report_epoch(
 ) -> None:
     """One line on the terminal, one in metrics.jsonl, and TensorBoard."""
     line = {"epoch": epoch, "step": step, "learning_rate": learning_rate, "train": terms, "valid": valid}
-    with (workdir / "metrics.jsonl").open("a") as file:
+    with (workdir / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
     board.add_scalar("train/learning_rate", learning_rate, step)
     for index, metrics in enumerate([valid["ensemble"], *valid["students"]]):
@@ -379,7 +379,7 @@ def _drop_lines_after(path: Path, epoch: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError, TypeError, KeyError):
             if json.loads(line)["epoch"] <= epoch:
                 kept.append(line + "\n")
@@ -430,7 +430,7 @@ def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
 @contextlib.contextmanager
 def _exclusive(workdir: Path) -> Iterator[None]:
     """Hold the working directory for this process; the lock goes with the process, however it ends."""
-    with (workdir / ".lock").open("w") as file:
+    with (workdir / ".lock").open("w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -126,7 +126,7 @@ def claimed(workdir: Path) -> Iterator[bool]:
     A claim ends with its process, however it ends, and with the children that it leaves behind.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / ".claim").open("w") as file:
+    with (workdir / ".claim").open("w", encoding="utf-8") as file:
         os.set_inheritable(file.fileno(), True)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
