@@ -9,7 +9,6 @@ several times at once on the same DIR, the sweep does no run twice.
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 from absl import flags
 
@@ -27,7 +26,7 @@ _ONLY = flags.DEFINE_string("only", None, "Train this run alone, in this process
 def main(argv: list[str]) -> None:
     """Train what is not finished; exit with 1 if something failed."""
     del argv
-    runs, directory = config.read(_CONFIG).get("runs", {}), Path(_WORKDIR.value)
+    runs, directory = config.read(_CONFIG).get("runs", {}), cli.path(_WORKDIR)
     sweep.check(runs, base.get_config().to_dict())
     if _LIST.value:
         print(_table(sweep.plan(runs, directory)))
@@ -54,7 +53,7 @@ def _train(name: str) -> str | None:
     Its standard error stays in DIR/NAME/stderr.log.
     """
     command = [sys.executable, "-m", "experiments.sweep", *sys.argv[1:], f"--only={name}"]
-    log = Path(_WORKDIR.value) / name / "stderr.log"
+    log = cli.path(_WORKDIR) / name / "stderr.log"
     with log.open("w", encoding="utf-8") as file:
         # Open files are left open for the child: the claim stays with it, should this process be killed.
         process = subprocess.run(command, stderr=file, close_fds=False)

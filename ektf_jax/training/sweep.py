@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax import nnx
 
 from ektf_jax.data import encoded
 from ektf_jax.data.schema import Schema
@@ -155,7 +156,7 @@ def _work(config: build.Config) -> float:
         schema = build.open_schema(config)
     except InputError:  # the data is not there yet; training will say so
         return 0.0
-    model = build.make_model(config, schema, jax.random.key(0))
+    model = nnx.eval_shape(lambda: build.make_model(config, schema, jax.random.key(0)))
     return flops_per_sample(model, schema.num_fields) * schema.splits["train"]
 
 
