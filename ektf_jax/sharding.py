@@ -29,7 +29,8 @@ def check_devices() -> None:
     except Exception as error:  # an assertion, where a platform is known and has no device
         platforms = os.environ.get("JAX_PLATFORMS")
         raise InputError(
-            f"JAX_PLATFORMS = {platforms!r}: JAX has no such device here ({cause(error)}); correct or unset it"
+            f"JAX_PLATFORMS = {platforms!r}: JAX has no such device here ({cause(error)}); correct it or"
+            " unset it"
         ) from None
 
 

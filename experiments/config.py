@@ -37,7 +37,7 @@ def read(flag: flags.FlagHolder) -> dict[str, Any]:
     """
     config = load(flag.value)
     changed: dict[tuple[str, ...], str] = {}
-    for text in flags.FLAGS["override"].value:
+    for text in flags.FLAGS["override"].value or ():
         keys, value = cli.keys_and_value(text)
         assert value is not None  # or cli had refused it
         for earlier, before in changed.items():
@@ -82,7 +82,10 @@ def load(given: str) -> dict[str, Any]:
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # it is the user's program
-        raise InputError(f"--config={given}: {_place(error, file)}: {cause(error)}") from error
+        said = cause(error)
+        if "ConfigDict does not accept dots" in said:
+            said += "; a plain dictionary does, and get_config may return one"
+        raise InputError(f"--config={given}: {_place(error, file)}: {said}") from error
     if not isinstance(config, Mapping):
         raise InputError(
             f"--config={given}: get_config of {file} returned {type(config).__name__}, not a config;"
@@ -110,7 +113,7 @@ def _function(file: Path) -> Callable[..., Any]:
     get_config = getattr(module, "get_config", None)
     if not callable(get_config):
         raise InputError(f"{file}: has no function get_config; see configs/base.py")
-    return get_config  # type: ignore[no-any-return]
+    return get_config
 
 
 def _place(error: BaseException, file: Path) -> str:

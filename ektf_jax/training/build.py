@@ -61,8 +61,8 @@ def plain(value: Any, path: str = "config", depth: int = 0) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     raise InputError(
-        f"{path} is of type {type(value).__module__}.{type(value).__qualname__}; a config holds numbers, text,"
-        " True and False, tuples of them, and groups of keys"
+        f"{path} is of type {type(value).__module__}.{type(value).__qualname__}; a config holds numbers,"
+        " text, True and False, tuples of them, and groups of keys"
     )
 
 

@@ -257,6 +257,7 @@ def evaluate(workdir: Path, split: str, data: Path | None = None) -> dict[str, A
     graphdef, parameters, *rest = nnx.split(model, nnx.Param, ...)
     (statistics,) = rest
     rows = encoded.open_split(data, split)
+    _check_classes(data / split, rows)
     predict = make_predict(graphdef, compiler_options=compiler.options(config["ensemble"]["products"]))
     return evaluate_split(predict, parameters, statistics, rows, config["data"]["batch_size"])
 
@@ -288,11 +289,16 @@ def _open(config: build.Config, data: Path) -> tuple[Schema, dict[str, encoded.S
     splits = {name: encoded.open_split(data, name) for name in SPLITS}
     _check_batch_size(config, data, len(splits["train"].labels))
     for name, split in splits.items():
-        if name != "train" and split.labels.min() == split.labels.max():
-            raise InputError(
-                f"{data / name}: all labels are {split.labels[0]:g}, so AUC is undefined; prepare more rows"
-            )
+        if name != "train":
+            _check_classes(data / name, split)
     return schema, splits
+
+
+def _check_classes(where: Path, split: encoded.Split) -> None:
+    if split.labels.min() == split.labels.max():
+        raise InputError(
+            f"{where}: all labels are {split.labels[0]:g}, so AUC is undefined; prepare more rows"
+        )
 
 
 def _check_batch_size(config: build.Config, data: Path | str, rows: int) -> None:

@@ -31,14 +31,30 @@ class Fixed(nnx.Variable):
     """A value that is saved with the model and not trained."""
 
 
+_METRICS = {"auc": int | float, "logloss": int | float}
+_SPLIT = {"ensemble": _METRICS, "students": [_METRICS]}
+# Of a result.json, what is read of it here and by the command lines.
+_RESULT: dict[str, Any] = {
+    "config": {
+        "data": {"path": str, "synthetic": dict, "batch_size": int},
+        "embedding": {"dim": int},
+        "ensemble": {"num_students": int, "students": dict, "fusion": str, "stack": str, "products": str},
+        "transfer": {"name": str, "teachers": list},
+    },
+    "best_epoch": int,
+    "valid": _SPLIT,
+    "test": _SPLIT,
+}
+
+
 def read_result(workdir: Path) -> dict[str, Any]:
-    """The result.json of a finished run; InputError where there is none."""
+    """The result.json of a finished run; InputError where there is none, or it is something else."""
     path = workdir / "result.json"
     if not path.exists():
         raise InputError(
             f"{path}: missing; train with `python -m experiments.train --workdir={workdir}` first"
         )
-    return read_json(path)
+    return read_json(path, _RESULT)
 
 
 def check_data(workdir: Path, schema: Schema, data: Path | str) -> None:
