@@ -13,10 +13,9 @@ _REMEDY = "restore it, or delete its directory"
 
 
 def read_json(path: Path, shape: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The object in a JSON file, which has at least the keys of `shape`.
+    """The object in a JSON file; InputError where it is missing, cut off or something else.
 
-    `shape` maps a key to the type that its value has, to a nested shape, or in a list to the shape of each
-    part. Raises InputError where the file is missing, cut off or something else.
+    `shape` says what it must hold, see `check_shape`.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -26,26 +25,31 @@ def read_json(path: Path, shape: Mapping[str, Any] | None = None) -> dict[str, A
         raise InputError(f"{path}: is not JSON ({error}); {_REMEDY}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: is {reprlib.repr(content)}, not an object; {_REMEDY}")
-    _check_shape(path, "", content, shape or {})
+    try:
+        check_shape(content, shape or {})
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; {_REMEDY}") from None
     return content
 
 
-def _check_shape(path: Path, key: str, value: Any, shape: Any) -> None:
+def check_shape(value: Any, shape: Any, key: str = "the whole") -> None:
+    """Raise ValueError, naming the key, for what is read from JSON and has not this shape.
+
+    A shape is a type; a mapping of keys that must be there to the shapes of their values; or, of a list whose
+    parts have one shape, a list of that.
+    """
+    kind = dict if isinstance(shape, Mapping) else list if isinstance(shape, list) else shape
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"{key} is {reprlib.repr(value)}, which it cannot be")
     if isinstance(shape, Mapping):
-        if not isinstance(value, dict):
-            raise InputError(f"{path}: {key} is {reprlib.repr(value)}, not an object; {_REMEDY}")
         for name, part in shape.items():
-            inner = f"{key}.{name}" if key else name
+            inner = name if key == "the whole" else f"{key}.{name}"
             if name not in value:
-                raise InputError(f"{path}: {inner} is missing; {_REMEDY}")
-            _check_shape(path, inner, value[name], part)
-    elif isinstance(shape, list):
-        if not isinstance(value, list):
-            raise InputError(f"{path}: {key} is {reprlib.repr(value)}, not a list; {_REMEDY}")
+                raise ValueError(f"{inner} is missing")
+            check_shape(value[name], part, inner)
+    if isinstance(shape, list):
         for index, part in enumerate(value):
-            _check_shape(path, f"{key}[{index}]", part, shape[0])
-    elif not isinstance(value, shape) or (isinstance(value, bool) and shape is not bool):
-        raise InputError(f"{path}: {key} is {reprlib.repr(value)}, which it cannot be; {_REMEDY}")
+            check_shape(part, shape[0], f"{key}[{index}]")
 
 
 def write_json(path: Path, content: Any) -> None:

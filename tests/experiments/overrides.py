@@ -7,6 +7,7 @@ itself is left out. A process of its own, as flags are global.
 import contextlib
 import io
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.training import loop
 from experiments import cli, config, train
 
+ROOT = Path(__file__).resolve().parents[2]
 FILES = (
     "configs/quickstart.py",
     "configs/base.py",
@@ -239,7 +241,7 @@ def paths(group, prefix=""):
             yield from paths(value, f"{prefix}{key}.")
 
 
-KEYS = {file: list(paths(config.load(file))) for file in FILES}
+KEYS = {file: list(paths(config.load(str(ROOT / file)))) for file in FILES}
 
 
 def likely(value):
@@ -302,7 +304,8 @@ def main():
 
     loop._run = run
     loop.dataset = lambda *_: data
-    before = sorted(Path().iterdir())
+    (root / "here").mkdir()
+    os.chdir(root / "here")
     outcomes = {"run": 0, "refused": 0}
 
     @seed(seed_)
@@ -317,7 +320,7 @@ def main():
     def check(command):
         file, overrides = command
         workdir = root / "run"
-        sys.argv = ["train", f"--config={file}", f"--workdir={workdir}", *overrides]
+        sys.argv = ["train", f"--config={ROOT / file}", f"--workdir={workdir}", *overrides]
         if not any(".data" in part for part in overrides):
             sys.argv += [f"--config.data.path={data}", "--config.data.batch_size=8"]
         flags.FLAGS.unparse_flags()
@@ -339,8 +342,8 @@ def main():
             assert said.count("\n") == 1, said
             assert len(said) < 2100
             outcomes["refused"] += 1
-        assert [path.name for path in root.iterdir()] == ["data"]
-        assert sorted(Path().iterdir()) == before
+        assert sorted(path.name for path in root.iterdir()) == ["data", "here"]
+        assert list(Path().iterdir()) == []
 
     check()
     print(json.dumps(outcomes))
