@@ -4,7 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test test-slow check clean
+# What tells one interpreter from another: a virtual environment says it of the one that it was made with.
+IDENTITY := import sys; print(getattr(sys, "base_prefix", "") + " " + sys.version)
+
+# PYTHON= names an interpreter: where .venv is made with another, it is remade.
+ifneq ($(filter environment command,$(firstword $(origin PYTHON))),)
+ifneq ($(wildcard $(STAMP)),)
+ifneq ($(shell $(PYTHON) -c '$(IDENTITY)' 2>&1),$(shell $(BIN)/python -c '$(IDENTITY)' 2>&1))
+REMAKE := remake
+endif
+endif
+endif
+
+.PHONY: run test test-slow check clean remake
 
 run: $(STAMP)  ## train the quickstart on embedded synthetic data
 	$(BIN)/python -m experiments.quickstart --workdir=runs/quickstart
@@ -23,7 +35,9 @@ check: $(STAMP)  ## format, lint, types
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt $(REMAKE)
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: $(PYTHON) is Python %d.%d, and ektf-jax needs 3.11 or newer: make PYTHON=python3.12" % sys.version_info[:2])'
+	@test "$$($(PYTHON) -c '$(IDENTITY)')" = "$$($(BIN)/python -c '$(IDENTITY)' 2>&1)" || rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"

@@ -107,7 +107,8 @@ def machine() -> dict[str, Any]:
     """The processor, its cores and memory, and how busy it was."""
     model = platform.processor() or platform.machine()
     if (cpuinfo := Path("/proc/cpuinfo")).exists():
-        facts = dict(line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line)
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+        facts = dict(line.split(":", 1) for line in lines if ":" in line)
         named = {key.strip(): value.strip() for key, value in facts.items()}
         model = (
             f"{named.get('model name', model)} (family {named.get('cpu family')}, model {named.get('model')})"
@@ -122,7 +123,9 @@ def machine() -> dict[str, Any]:
 
 def child(command: Sequence[str], *, python: str = sys.executable, **options: Any) -> str:
     """What `python command...` prints; its errors stay visible. Options are those of `subprocess.run`."""
-    finished = subprocess.run([python, *command], check=True, stdout=subprocess.PIPE, text=True, **options)
+    finished = subprocess.run(
+        [python, *command], check=True, stdout=subprocess.PIPE, encoding="utf-8", **options
+    )
     return finished.stdout
 
 
@@ -155,7 +158,7 @@ def our_epochs(shape: str, num_students: int, data: Path, epochs: int) -> dict[s
                 f"--config.train.patience={1 + epochs}",
             ]
         )
-        input_wait = json.loads((Path(workdir) / "result.json").read_text())["input_wait"]
+        input_wait = json.loads((Path(workdir) / "result.json").read_text(encoding="utf-8"))["input_wait"]
     rates = [float(rate.replace(",", "")) for rate in _RATE.findall(printed)]
     if len(rates) != 1 + epochs:
         raise SystemExit(f"experiments.train printed {len(rates)} epochs, not {1 + epochs}:\n{printed}")

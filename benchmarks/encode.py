@@ -54,7 +54,10 @@ class Run(NamedTuple):
 
 def run(command: Sequence[str]) -> Run:
     """Runs a command in the repository's root; ends the benchmark with its output if it fails."""
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as output,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
+    ):
         start = time.perf_counter()
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=errors)
         peak = 0
@@ -78,7 +81,7 @@ def _memory(root: int) -> int:
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            parent = int(path.read_text(encoding="utf-8").rpartition(")")[2].split()[1])
         except OSError:
             continue  # it has ended
         children.setdefault(parent, []).append(int(path.parent.name))
@@ -86,7 +89,7 @@ def _memory(root: int) -> int:
     for pid in family:
         family += children.get(pid, [])
         try:
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
         except OSError:
             continue
         total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))

@@ -460,11 +460,11 @@ def main(argv: list[str]) -> None:
     for name, section in SECTIONS.items():
         path = common.RESULTS / f"{name}.json"
         if path.exists():
-            blocks += section(json.loads(path.read_text()))
+            blocks += section(json.loads(path.read_text(encoding="utf-8")))
     for block in blocks:
         if isinstance(block, Picture):
             figures.save(block.figure, common.RESULTS / block.name)
-    (common.RESULTS / "README.md").write_text(render.markdown("Benchmarks", blocks))
+    (common.RESULTS / "README.md").write_text(render.markdown("Benchmarks", blocks), encoding="utf-8")
 
 
 if __name__ == "__main__":

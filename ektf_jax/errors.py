@@ -12,6 +12,14 @@ class InputError(ValueError):
     """
 
 
+def cause(error: BaseException) -> str:
+    """What an exception says, on one line, with its type where that says more than that a value is bad."""
+    said = " ".join(str(error).split())
+    if isinstance(error, ValueError | TypeError) and said:
+        return said
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
 def unknown(kind: str, name: str, valid: Iterable[str]) -> InputError:
     """The error for a name that is not among the valid ones, with the nearest of them."""
     valid = sorted(valid)

@@ -2,23 +2,54 @@
 
 import json
 import os
+import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ektf_jax.errors import InputError
 
+_REMEDY = "restore it, or delete its directory"
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; InputError where it is missing, cut off or something else."""
+
+def read_json(path: Path, shape: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The object in a JSON file; InputError where it is missing, cut off or something else.
+
+    `shape` says what it must hold, see `check_shape`.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_not_json)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise InputError(f"{path}: is not JSON ({error}); restore it, or delete its directory") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not JSON ({error}); {_REMEDY}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: is {content!r}, not an object; restore it, or delete its directory")
+        raise InputError(f"{path}: is {reprlib.repr(content)}, not an object; {_REMEDY}")
+    try:
+        check_shape(content, shape or {})
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; {_REMEDY}") from None
     return content
+
+
+def check_shape(value: Any, shape: Any, key: str = "the whole") -> None:
+    """Raise ValueError, naming the key, for what is read from JSON and has not this shape.
+
+    A shape is a type; a mapping of keys that must be there to the shapes of their values; or, of a list whose
+    parts have one shape, a list of that.
+    """
+    kind = dict if isinstance(shape, Mapping) else list if isinstance(shape, list) else shape
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"{key} is {reprlib.repr(value)}, which it cannot be")
+    if isinstance(shape, Mapping):
+        for name, part in shape.items():
+            inner = name if key == "the whole" else f"{key}.{name}"
+            if name not in value:
+                raise ValueError(f"{inner} is missing")
+            check_shape(value[name], part, inner)
+    if isinstance(shape, list):
+        for index, part in enumerate(value):
+            check_shape(part, shape[0], f"{key}[{index}]")
 
 
 def _not_json(constant: str) -> None:

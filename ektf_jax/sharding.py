@@ -6,6 +6,7 @@ inserts the communication, so that losses, gradients and BatchNorm statistics ar
 a step means the same on every mesh.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +17,21 @@ from jax.typing import ArrayLike
 
 from ektf_jax.data.encoded import Split
 from ektf_jax.data.loader import Batch
+from ektf_jax.errors import InputError, cause
 
 DATA, STUDENT, TABLE = AXES = ("data", "student", "table")
+
+
+def check_devices() -> None:
+    """Raise InputError where JAX finds none of the devices that JAX_PLATFORMS names."""
+    try:
+        jax.devices()
+    except Exception as error:  # an assertion, where a platform is known and has no device
+        platforms = os.environ.get("JAX_PLATFORMS")
+        raise InputError(
+            f"JAX_PLATFORMS = {platforms!r}: JAX has no such device here ({cause(error)}); correct it or"
+            " unset it"
+        ) from None
 
 
 def make_mesh(data: int = 1, student: int = 1, table: int = 1) -> Mesh:

@@ -13,14 +13,23 @@ def summarize_student(student: nnx.Module, num_fields: int, embedding_dim: int, 
     `embedding_dim` counts the columns that the student owns, if any. `depth` is how far down parts are
     listed. FLOPs are XLA's count of the forward pass in evaluation mode.
     """
-    embeddings = jnp.zeros((1, num_fields, embedding_dim))
+    graphdef, state = nnx.split(student)
     console = {"width": 140, "color_system": None, "force_terminal": False}
-    table = nnx.tabulate(student, embeddings, depth=depth, compute_flops=True, console_kwargs=console)
-    return "\n".join(line.rstrip() for line in table.strip().splitlines())
+    tables: list[str] = []
+
+    def tabulate(state: nnx.State, embeddings: jax.Array) -> None:
+        model = nnx.merge(graphdef, state, copy=True)
+        tables.append(
+            nnx.tabulate(model, embeddings, depth=depth, compute_flops=True, console_kwargs=console)
+        )
+
+    # Of shapes alone: a model that is too large to be made can be summarised.
+    jax.eval_shape(tabulate, state, _embeddings(num_fields, embedding_dim))
+    return "\n".join(line.rstrip() for line in tables[0].strip().splitlines())
 
 
 def summarize(model: Ensemble, num_fields: int, *, depth: int = 2) -> str:
-    """One table per kind of student, then the embedding table and the totals.
+    """One table per kind of student, then the embedding table and the totals; of a model or its shapes.
 
     FLOPs leave out the lookup in the embedding table and the fusion, which cost next to nothing.
     """
@@ -49,7 +58,7 @@ def summarize(model: Ensemble, num_fields: int, *, depth: int = 2) -> str:
 
 
 def flops_per_sample(model: Ensemble, num_fields: int) -> int:
-    """FLOPs of the students' forward passes, all copies, as in `summarize`."""
+    """FLOPs of the students' forward passes, all copies, as in `summarize`; of a model or its shapes."""
     return sum(
         group.size * _flops(_first_copy(group), num_fields, _width(model, group)) for group in model.groups
     )
@@ -61,13 +70,19 @@ def _width(model: Ensemble, group: StudentGroup) -> int:
 
 
 def _first_copy(group: StudentGroup) -> nnx.Module:
+    """The shapes of one copy."""
     graphdef, state = nnx.split(group.students)
-    return nnx.merge(graphdef, jax.tree.map(lambda x: x[0], state))
+    return nnx.merge(graphdef, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state))
 
 
 def _flops(student: nnx.Module, num_fields: int, embedding_dim: int) -> int:
     graphdef, state = nnx.split(student)
     run = jax.jit(lambda state, embeddings: nnx.merge(graphdef, state)(embeddings))
-    cost = run.lower(state, jnp.zeros((1, num_fields, embedding_dim))).cost_analysis()
+    cost = run.lower(state, _embeddings(num_fields, embedding_dim)).cost_analysis()
     assert cost is not None
     return int(cost["flops"])
+
+
+def _embeddings(num_fields: int, embedding_dim: int) -> jax.ShapeDtypeStruct:
+    """The input of a student for one sample."""
+    return jax.ShapeDtypeStruct((1, num_fields, embedding_dim), jnp.float32)

@@ -1,10 +1,13 @@
 """Command lines.
 
-`python -m experiments.X` and `python -m benchmarks.X` start anew at once with the allocator's settings below,
-before anything is imported, unless GLIBC_TUNABLES says otherwise. A compiled step on a CPU takes its
-temporaries, hundreds of megabytes, anew at every call. By default each of them is mapped, zeroed page by page
-and unmapped again; kept, and in huge pages, they cost a quarter less processor time (benchmarks/step.py).
-glibc reads these settings when a process starts and at no other time.
+`python -m experiments.X` and `python -m benchmarks.X` start anew at once, before anything is imported, with
+
+- the allocator's settings below, unless GLIBC_TUNABLES says otherwise. A compiled step on a CPU takes its
+  temporaries, hundreds of megabytes, anew at every call. By default each of them is mapped, zeroed page by
+  page and unmapped again; kept, and in huge pages, they cost a quarter less processor time
+  (benchmarks/step.py). glibc reads these settings when a process starts and at no other time;
+- Python's UTF-8 mode where it would take names of files and its output for ASCII: in the C locale with
+  PYTHONUTF8=0. Tables and schemas may name fields and files in any script.
 """
 
 import os
@@ -21,6 +24,12 @@ KEEP_FREED_MEMORY = ":".join(
 )
 
 # While `python -m` imports the package of its module, this is the first argument.
-if sys.platform == "linux" and sys.argv[0] == "-m" and "GLIBC_TUNABLES" not in os.environ:
-    os.environ["GLIBC_TUNABLES"] = KEEP_FREED_MEMORY
-    os.execv(sys.executable, sys.orig_argv)
+if sys.platform == "linux" and sys.argv[0] == "-m":
+    wanted = {}
+    if "GLIBC_TUNABLES" not in os.environ:
+        wanted["GLIBC_TUNABLES"] = KEEP_FREED_MEMORY
+    if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1":
+        wanted["PYTHONUTF8"] = "1"
+    if wanted:
+        os.environ.update(wanted)
+        os.execv(sys.executable, sys.orig_argv)

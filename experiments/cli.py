@@ -1,9 +1,12 @@
 """What every command line does the same way: user errors are one line and exit status 2, signals a line."""
 
+import io
+import os
 import re
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -22,19 +25,28 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise _Terminated
 
 
+_LONGEST = 2000  # characters of a message: a value in it may be of any length
+
+_OVERRIDE = re.compile(r"--?config(?=[.\[])\.?")
+# A key of a path: after a dot, or in brackets and quotes where it has dots itself.
+_KEY = re.compile(r"""(?:^|(?<=.)\.)([^.=\[\]]+)|\[(?:"([^"]*)"|'([^']*)')\]""", re.S)
+
+
 def run(main: Callable[[list[str]], Any]) -> None:
     """Runs main(argv) under absl; an InputError or a bad flag prints `error: ...` and exits with 2.
 
     Ctrl-C and SIGTERM print a line and exit with 130 and 143.
     """
     logging.set_verbosity(logging.WARNING)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks
     try:
         with (
             stopping.handling(_terminate, signal.SIGTERM),
             stopping.handling(signal.default_int_handler, signal.SIGINT),
         ):
             # absl's own parser prints a usage text and exits with 1; this one raises.
-            app.run(_without_arguments(main), flags_parser=_parse)
+            app.run(_guarded(main), flags_parser=_parse)
     except stopping.Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(stopped.status)
@@ -44,18 +56,29 @@ def run(main: Callable[[list[str]], Any]) -> None:
     except OSError as error:
         # A file where a directory should be, no permission, a full disk.
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(f"{where}{error.strerror or error}")
     except (InputError, flags.Error) as error:
-        # ml_collections wraps what a config file raises in a traceback; its last line is the message.
-        text = str(error).strip()
-        text = (
-            text.splitlines()[-1].removeprefix("ektf_jax.errors.InputError: ")
-            if "Traceback" in text
-            else text
-        )
-        print(f"error: {' '.join(text.split())}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
+    except MemoryError as error:
+        _fail(f"out of memory: {error}; take a smaller batch, embedding or number of students")
+    except RuntimeError as error:  # among them all of XLA's
+        if "RESOURCE_EXHAUSTED" in str(error):
+            said = str(error).strip().splitlines()[0]
+            _fail(f"out of device memory: {said}; take a smaller batch, embedding or number of students")
+        raise
+
+
+def _fail(message: str) -> None:
+    line = " ".join(message.split())
+    print(f"error: {line if len(line) <= _LONGEST else line[:_LONGEST] + ' ...'}", file=sys.stderr)
+    sys.exit(2)
+
+
+def path(flag: flags.FlagHolder) -> Path:
+    """The path that a flag holds; InputError where it is empty, which would be this very directory."""
+    if not flag.value:
+        raise InputError(f"--{flag.name} is empty; name a path (. is this directory)")
+    return Path(flag.value)
 
 
 def join(job: str) -> None:
@@ -80,21 +103,66 @@ def join(job: str) -> None:
 
 def _parse(argv: list[str]) -> list[str]:
     try:
+        if "config" in flags.FLAGS:
+            given = flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)
+            argv = [argv[0], *_spell_out(given)]
         return flags.FLAGS(argv)
-    except KeyError as error:  # --config.KEY.MORE=VALUE where KEY is a value, or no key at all
-        said = " ".join(str(error.args[0]).split())
-        if named := re.match(r"'([^']*)'", said):
-            group = re.compile(rf"--config(\.\w+)*\.{re.escape(named[1])}\.")
-            given = next((part.split("=")[0] for part in argv if group.match(part)), "--config")
-            hint = f"; {near}" if (near := said.removeprefix(named[0]).strip()) else ""
-            said = f"{given}: the config has no group {named[1]!r}{hint}"
-        raise InputError(f"{said}; configs/base.py has the keys of every config") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"--flagfile: not UTF-8 text ({error})") from None
 
 
-def _without_arguments(main: Callable[[list[str]], Any]) -> Callable[[list[str]], Any]:
-    def checked(argv: list[str]) -> Any:
+def _spell_out(argv: list[str]) -> list[str]:
+    """An argument list with --override=KEY=VALUE for each --config.KEY=VALUE or --config.KEY VALUE.
+
+    Raises InputError for a key without a value.
+    """
+    spelled: list[str] = []
+    given = iter(argv)
+    for argument in given:
+        if argument == "--":
+            return [*spelled, argument, *given]
+        if argument.startswith(("--noconfig.", "-noconfig.")):
+            raise InputError(f"{argument}: write --config.KEY=False")
+        found = _OVERRIDE.match(argument)
+        if found is None:
+            spelled.append(argument)
+            continue
+        text = argument[found.end() :]
+        if keys_and_value(text)[1] is None:
+            value = next(given, None)
+            if value is None or value.startswith("--"):
+                raise InputError(f"{argument}: has no value; write --config.KEY=VALUE")
+            text = f"{text}={value}"
+        spelled.append(f"--override={text}")
+    return spelled
+
+
+def keys_and_value(text: str) -> tuple[tuple[str, ...], str | None]:
+    """The keys of KEY.KEY=VALUE, and VALUE; None for it without "=". InputError where there is no key."""
+    keys: list[str] = []
+    end = 0
+    while match := _KEY.match(text, end):
+        keys.append(next(group for group in match.groups() if group is not None))
+        end = match.end()
+    if not keys or text[end : end + 1] not in ("", "="):
+        raise InputError(
+            f"--config.{text}: names no key; write --config.GROUP.KEY=VALUE; configs/base.py has the keys of"
+            " every config"
+        )
+    return tuple(keys), text[end + 1 :] if end < len(text) else None
+
+
+def _guarded(main: Callable[[list[str]], Any]) -> Callable[[list[str]], Any]:
+    def guarded(argv: list[str]) -> Any:
         if len(argv) > 1:
             raise InputError(f"unexpected argument {argv[1]!r}; options are written --name=value")
-        return main(argv)
+        try:
+            return main(argv)
+        except (RuntimeError, AssertionError):
+            if os.environ.get("JAX_PLATFORMS"):  # whatever came of it: without devices nothing works
+                from ektf_jax import sharding  # only now: other commands need no JAX to start
 
-    return checked
+                sharding.check_devices()
+            raise
+
+    return guarded

@@ -1,7 +1,6 @@
 """What an encoded dataset holds: python -m experiments.describe --data=DIR --out=DIR (docs/datasets.md)."""
 
 import time
-from pathlib import Path
 
 from absl import flags
 from tqdm import tqdm
@@ -19,7 +18,7 @@ def main(argv: list[str]) -> None:
     """Counts --data, writes the pages and prints the tables of splits and fields."""
     del argv
     start = time.perf_counter()
-    data, out = Path(_DATA.value), Path(_OUT.value)
+    data, out = cli.path(_DATA), cli.path(_OUT)
     rows = sum(encoded.open_schema(data).splits.values())
     with tqdm(total=rows, unit="row", unit_scale=True, leave=False, disable=None) as bar:
         found = describe.describe(data, _VALUES.value, progress=bar.update)

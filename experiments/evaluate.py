@@ -1,7 +1,6 @@
 """Evaluates a finished run: python -m experiments.evaluate --workdir=DIR --split=test [--predictor=NAME]."""
 
 import json
-from pathlib import Path
 
 from absl import flags
 
@@ -21,11 +20,11 @@ _PREDICTOR = flags.DEFINE_string(
 def main(argv: list[str]) -> None:
     """Print one JSON line per predictor: {"predictor", "split", "auc", "logloss"}."""
     del argv
-    workdir = Path(_WORKDIR.value)
+    workdir = cli.path(_WORKDIR)
     result = record.read_result(workdir)
     num_students = len(result["valid"]["students"])
     wanted = None if _PREDICTOR.value is None else _find(_PREDICTOR.value, result)
-    metrics = loop.evaluate(workdir, _SPLIT.value, Path(_DATA.value) if _DATA.value else None)
+    metrics = loop.evaluate(workdir, _SPLIT.value, None if _DATA.value is None else cli.path(_DATA))
     for index, values in enumerate([*metrics["students"], metrics["ensemble"]]):
         if wanted in (None, index):
             name = "ensemble" if index == num_students else index

@@ -1,7 +1,6 @@
 """Writes raw files of synthetic data: python -m experiments.generate --dataset=criteo --rows=N --out=DIR."""
 
 import time
-from pathlib import Path
 
 from absl import flags
 from tqdm import tqdm
@@ -21,7 +20,7 @@ def main(argv: list[str]) -> None:
     """Writes --dataset's files and prints what they are."""
     del argv
     start = time.perf_counter()
-    dataset, rows, out = _DATASET.value, _ROWS.value, Path(_OUT.value)
+    dataset, rows, out = _DATASET.value, _ROWS.value, cli.path(_OUT)
     with tqdm(total=rows, unit="rows", unit_scale=True, disable=None) as bar:
         paths = generators.write(dataset, out, rows, _SEED.value, progress=bar.update)
     print(generators.notice(dataset, out, rows, _SEED.value))

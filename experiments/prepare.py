@@ -59,7 +59,7 @@ def _custom(raw: Path, out: Path) -> Schema:
         raise InputError(
             "--schema is missing; give the YAML file that describes the table (docs/datasets.md)"
         )
-    return custom.prepare(Path(_TABLE.value), raw, out, split_seed=_SPLIT_SEED.value)
+    return custom.prepare(cli.path(_TABLE), raw, out, split_seed=_SPLIT_SEED.value)
 
 
 DATASETS: dict[str, Callable[[Path, Path], Schema]] = {
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
     """Prepares --dataset and prints what it holds."""
     del argv
     start = time.perf_counter()
-    name, out = _DATASET.value, Path(_OUT.value)
+    name, out = _DATASET.value, cli.path(_OUT)
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.3)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -84,7 +84,7 @@ def main(argv: list[str]) -> None:
     if _RAW.value is None:
         raise InputError("--raw is missing; give the directory of the raw files (docs/datasets.md)")
     before = _stamp(out)
-    schema = DATASETS[name](Path(_RAW.value), out)
+    schema = DATASETS[name](cli.path(_RAW), out)
     state = "up to date" if before == _stamp(out) else "written"
     print(f"{out}: {state}")
     if schema.source.get("synthetic"):

@@ -1,7 +1,6 @@
 """Findings 1 to 3 and EKTF's answer on synthetic clicks: python -m experiments.quickstart --workdir=DIR."""
 
 import time
-from pathlib import Path
 
 from absl import flags
 
@@ -16,7 +15,7 @@ _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "Where the three ru
 def main(argv: list[str]) -> None:
     """Train a single MLP, a plain mean ensemble and EKTF, then print a table and save a plot."""
     del argv
-    workdir, start = Path(_WORKDIR.value), time.perf_counter()
+    workdir, start = cli.path(_WORKDIR), time.perf_counter()
     students = quickstart.get_config().ensemble.num_students
     plan = {"single": ("none", 1), "plain": ("none", students), "ektf": ("ektf", students)}
     for name, (method, num_students) in plan.items():

@@ -1,7 +1,5 @@
 """Tables and figures of finished runs: python -m experiments.report --results=DIR --out=DIR."""
 
-from pathlib import Path
-
 from absl import flags
 
 from ektf_jax.report import page
@@ -15,7 +13,7 @@ _TITLE = flags.DEFINE_string("title", "Ensemble knowledge transfer: results", "T
 def main(argv: list[str]) -> None:
     """Write report.md, report.html and the figures; print the table of all runs."""
     del argv
-    print(page.write(Path(_RESULTS.value), Path(_OUT.value), title=_TITLE.value))
+    print(page.write(cli.path(_RESULTS), cli.path(_OUT), title=_TITLE.value))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Parameters per part, FLOPs per sample and shapes, for the prepared dataset that 
 
 import jax
 from absl import flags
+from flax import nnx
 
 from ektf_jax.summary import summarize
 from ektf_jax.training import build
@@ -20,7 +21,7 @@ def main(argv: list[str]) -> None:
     settings = config.read_run(_CONFIG)
     build.check_values(settings)
     schema = build.open_schema(settings)
-    model = build.make_model(settings, schema, jax.random.key(0))
+    model = nnx.eval_shape(lambda: build.make_model(settings, schema, jax.random.key(0)))
     print(summarize(model, schema.num_fields, depth=_DEPTH.value))
 
 

@@ -10,7 +10,6 @@ sweep does no run twice.
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from types import FrameType
 
 from absl import flags
@@ -29,7 +28,7 @@ _ONLY = flags.DEFINE_string("only", None, "Train this run alone, in this process
 def main(argv: list[str]) -> None:
     """Train what is not finished; exit with 1 if something failed."""
     del argv
-    runs, directory = config.read(_CONFIG).get("runs", {}), Path(_WORKDIR.value)
+    runs, directory = config.read(_CONFIG).get("runs", {}), cli.path(_WORKDIR)
     sweep.check(runs, base.get_config().to_dict())
     if _LIST.value:
         sweep.check_data(runs, directory, whole=False)
@@ -56,7 +55,7 @@ def _train(name: str) -> str | None:
     alone; a signal that asks to stop is passed on once it is there, and the sweep ends when the run is saved.
     """
     command = [sys.executable, "-m", "experiments.sweep", *sys.argv[1:], f"--only={name}"]
-    log = Path(_WORKDIR.value) / name / "stderr.log"
+    log = cli.path(_WORKDIR) / name / "stderr.log"
     asked: list[int] = []
     process: subprocess.Popen | None = None
 

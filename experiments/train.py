@@ -1,7 +1,5 @@
 """Trains one config: python -m experiments.train --config=FILE[:ARG] --workdir=DIR [--config.KEY=VALUE]."""
 
-from pathlib import Path
-
 from absl import flags
 
 from ektf_jax.training import build, loop
@@ -23,7 +21,7 @@ def main(argv: list[str]) -> None:
     if _DISTRIBUTED.value is not None:
         cli.join(_DISTRIBUTED.value)
     settings = config.read_run(_CONFIG)
-    result = loop.train(settings, Path(_WORKDIR.value))
+    result = loop.train(settings, cli.path(_WORKDIR))
     test = result["test"]
     print(f"test ensemble  AUC {test['ensemble']['auc']:.6f}  logloss {test['ensemble']['logloss']:.6f}")
     labels = build.student_labels(result["config"])

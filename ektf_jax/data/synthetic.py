@@ -19,6 +19,7 @@ from ektf_jax.data.schema import SPLITS, Field, Schema, make_fields
 from ektf_jax.errors import InputError
 
 CHUNK_ROWS = 1 << 16  # bounds the gathered hidden parameters to tens of MB; part of what a seed means
+_MOST, _WIDEST, _STRONGEST = 2**31, 2**16, 1000
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,25 @@ class SyntheticSpec:
         fields = len(self.values)
         strengths = (self.first_order, self.second_order, self.preference, self.high_order)
         rules = {
-            "rows": (self.rows >= 20, "at least 20, for 2 rows in every split"),
-            "values": (fields >= 2 and min(self.values) >= 1, "2 fields or more, each of at least 1 value"),
-            "max_lens": (
-                len(self.max_lens) in (0, fields) and min(self.max_lens, default=1) >= 1,
-                f"() or {fields} entries of at least 1, one per field in values",
+            "rows": (20 <= self.rows < _MOST, "at least 20, for 2 rows in every split, and below 2^31"),
+            "values": (
+                fields >= 2 and min(self.values) >= 1 and sum(self.values) + 2 * fields < _MOST,
+                "2 fields or more, each of at least 1 value, and below 2^31 in all",
             ),
-            "zipf": (np.isfinite(self.zipf) and self.zipf >= 0, "finite and at least 0"),
-            "strengths": (all(np.isfinite(s) and s >= 0 for s in strengths), "finite and at least 0"),
+            "max_lens": (
+                len(self.max_lens) in (0, fields)
+                and min(self.max_lens, default=1) >= 1
+                and sum(self.max_lens) < _WIDEST,
+                f"() or {fields} entries of at least 1, one per field in values, and below {_WIDEST} in all",
+            ),
+            "zipf": (0 <= self.zipf <= _STRONGEST, f"in [0, {_STRONGEST}]"),
+            "strengths": (all(0 <= s <= _STRONGEST for s in strengths), f"in [0, {_STRONGEST}]"),
             "order": (2 <= self.order <= fields, f"2 to {fields}, the number of fields"),
-            "hidden_dim": (self.hidden_dim >= 1, "at least 1"),
-            "click_rate": (0 < self.click_rate < 1, "between 0 and 1, both excluded"),
+            "hidden_dim": (1 <= self.hidden_dim < _WIDEST, f"at least 1 and below {_WIDEST}"),
+            "click_rate": (
+                1e-9 <= self.click_rate <= 1 - 1e-9,
+                "between 0 and 1, both excluded, and not nearer to them than 1e-9",
+            ),
             "seed": (self.seed >= 0, "at least 0"),
         }
         for name, (holds, wanted) in rules.items():

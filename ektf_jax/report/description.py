@@ -89,5 +89,4 @@ def _percent(share: float) -> Cell:
 
 def _shown(text: str) -> str:
     """A value on one line: control characters escaped, a long one cut, quotes if it is empty."""
-    line = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text) or '""'
-    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 1]}…"
+    return names.one_line(text, _SHOWN) or '""'

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ektf_jax.report import published, select, series
+from ektf_jax.report import names, published, select, series
 from ektf_jax.report.results import Run
 from ektf_jax.report.seeds import groups
 from ektf_jax.report.series import Point, Series
@@ -22,6 +22,8 @@ from ektf_jax.report.series import Point, Series
 ACCENT = "#0a5ca8"
 _RC: dict[Any, Any] = {
     "svg.hashsalt": "ektf-jax",  # the same picture is the same file
+    "text.parse_math": False,  # names are shown as they are
+    "text.usetex": False,
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.edgecolor": "0.4",
@@ -37,6 +39,7 @@ _METHODS = {
     "plain concat": select.method("none", "concat"),
 }
 _OVERVIEW = 14  # columns that fit in the overview
+_TITLE, _TICK = 80, 60  # characters that fit
 
 
 @dataclass(frozen=True)
@@ -99,13 +102,17 @@ def overview(runs: Sequence[Run], title: str, ceiling: float | None = None) -> F
             )
         if ceiling is not None:
             axes.axhline(ceiling, color="0.6", linestyle=":", label="best possible")
-        names = [
-            f"{group.label.replace(' of ', chr(10) + 'of ')}\nK = {group.num_students}" for group in columns
+        ticks = [
+            "\n".join(
+                names.one_line(line, _TICK) for line in group.label.replace(" of ", "\nof ").split("\n")
+            )
+            + f"\nK = {group.num_students}"
+            for group in columns
         ]
-        axes.set_xticks(range(len(columns)), names, fontsize=7.5)
+        axes.set_xticks(range(len(columns)), ticks, fontsize=7.5)
         axes.set_xlim(-0.6, len(columns) - 0.4)
         axes.set_ylabel("test AUC")
-        axes.set_title(title, loc="left", fontsize=11)
+        axes.set_title(names.one_line(title, _TITLE), loc="left", fontsize=11)
         _frame(axes)
         figure.legend(frameon=False, loc="outside lower center", ncols=3)
     return figure
@@ -246,10 +253,10 @@ def _chosen_for_curves(runs: Sequence[Run]) -> dict[str, tuple[Run, Style]]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG and, beside it, as SVG; the same figure gives the same bytes."""
+    """Write a figure as PATH.png and PATH.svg; the same figure gives the same bytes."""
     with matplotlib.rc_context(_RC):
-        figure.savefig(path.with_suffix(".png"), dpi=150)
-        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+        figure.savefig(path.with_name(f"{path.name}.png"), dpi=150)
+        figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})
 
 
 def _methods(runs: Sequence[Run], *wanted: str) -> Curves:

@@ -1,5 +1,7 @@
 """What tables and figures call datasets, models and transfer methods: the paper's names, in its order."""
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -90,3 +92,27 @@ def _ablation(options: Mapping[str, Any]) -> list[str]:
     kd, dml, examination = (options.get(part, True) for part in ("kd", "dml", "examination"))
     parts = [] if kd and dml else ["only KD" if kd else "only DML" if dml else "neither KD nor DML"]
     return parts if examination else [*parts, "w/o EM"]
+
+
+def file_name(text: str) -> str:
+    """A name for files: the text itself where it is one everywhere, else what of it is, and a hash."""
+    if re.fullmatch(r"[a-z0-9_][a-z0-9_-]{0,59}", text):
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return "-".join([*re.findall(r"[a-z0-9_]+", text.lower()), digest])[-60:].lstrip("-")
+
+
+def one_line(text: str, most: int | None = None) -> str:
+    """A text that can be printed: control characters as escapes; one longer than `most` is cut."""
+    line = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    return line if most is None or len(line) <= most else f"{line[: most - 1]}…"
+
+
+def literal(text: str) -> str:
+    """A name in running text, where backquotes enclose code (`render`)."""
+    return re.sub(r"([\\`])", r"\\\1", one_line(text))
+
+
+def code(text: str) -> str:
+    """A name as code in running text."""
+    return f"`{literal(text)}`"

@@ -48,44 +48,52 @@ _CAPTIONS = {
 def write(source: Path, out: Path, *, title: str, ceiling: float | None = None) -> str:
     """Write the report of all runs below `source`; returns the table of all runs as Markdown.
 
-    Leaves report.md, report.html and the figures as PNG and SVG in `out`. `ceiling` is the best possible AUC,
-    where the data's truth is known.
+    Leaves report.md, report.html and the figures as PNG and SVG in `out`. A result that cannot be read is
+    left out and named; InputError where that leaves none. `ceiling` is the best possible AUC, where the
+    data's truth is known.
     """
-    runs, repeated = seeds.distinct(results.load(source))
-    blocks = _introduction(runs, repeated)
+    broken: list[str] = []
+    runs, repeated = seeds.distinct(results.load(source, broken.append))
+    blocks = _introduction(runs, repeated, broken)
     datasets = sorted({run.dataset for run in runs})
     for dataset in datasets:
         of_it = [run for run in runs if run.dataset == dataset]
-        prefix = f"{dataset}_" if len(datasets) > 1 else ""
+        prefix = f"{names.file_name(dataset)}_" if len(datasets) > 1 else ""
         blocks += _dataset(of_it, dataset, prefix, ceiling)
     out.mkdir(parents=True, exist_ok=True)
     for block in blocks:
         if isinstance(block, Picture):
             figures.save(block.figure, out / block.name)
-    (out / "report.md").write_text(render.markdown(title, blocks))
-    (out / "report.html").write_text(render.page(title, blocks, out))
+    (out / "report.md").write_text(render.markdown(title, blocks), encoding="utf-8")
+    (out / "report.html").write_text(render.page(title, blocks, out), encoding="utf-8")
     summaries = [block for block in blocks if isinstance(block, Table) and block.title == tables.SUMMARY]
-    return "\n\n".join(map(render.markdown_table, summaries)) + "\n"
+    left_out = [f"Left out: {names.one_line(message)}" for message in broken]
+    return "\n\n".join([*map(render.markdown_table, summaries), *left_out]) + "\n"
 
 
-def _introduction(runs: Sequence[Run], repeated: Sequence[Run]) -> list[Block]:
-    versions = sorted({f"{name} {version}" for run in runs for name, version in run.versions.items()})
+def _introduction(runs: Sequence[Run], repeated: Sequence[Run], broken: Sequence[str]) -> list[Block]:
+    versions = sorted(
+        {names.literal(f"{name} {version}") for run in runs for name, version in run.versions.items()}
+    )
     counts = {
         dataset: sum(run.dataset == dataset for run in runs)
         for dataset in sorted({run.dataset for run in runs})
     }
-    per_dataset = ", ".join(f"{count} on {_name(dataset)}" for dataset, count in counts.items())
+    per_dataset = ", ".join(
+        f"{count} on {names.literal(_name(dataset))}" for dataset, count in counts.items()
+    )
     listed = ", ".join(str(seed) for seed in sorted({run.seed for run in runs}))
     made_of = (
         f"Made from {len(runs)} result.json files: {per_dataset}. Seeds: {listed}. Devices:"
-        f" {', '.join(sorted({run.device for run in runs}))}. Versions: {', '.join(versions)}."
+        f" {', '.join(sorted({names.literal(run.device) for run in runs}))}. Versions: {', '.join(versions)}."
     )
     blocks: list[Block] = [Heading("How to read this"), *map(Text, (*_GUIDE, made_of))]
+    blocks += [Text(f"Left out, as it cannot be read: {names.literal(message)}.") for message in broken]
     if repeated:
-        paths = ", ".join(f"`{run.path}`" for run in repeated)
+        paths = ", ".join(names.code(run.path) for run in repeated)
         blocks.append(Text(f"Left out, as config and seed repeat those of another result: {paths}."))
     if variants := [group for group in seeds.groups(runs) if group.variant]:
-        these = "; ".join(f"{group.label}, K = {group.num_students}" for group in variants)
+        these = "; ".join(names.literal(f"{group.label}, K = {group.num_students}") for group in variants)
         blocks.append(
             Text(
                 "Several settings of one model are here. Tables and figures use those with most seeds; only"
@@ -148,14 +156,15 @@ def _dataset(runs: Sequence[Run], dataset: str, prefix: str, ceiling: float | No
     for table in (tables.summary(runs), tables.cost(runs)):
         blocks += [Heading(table.title, 3), table]
     if absent:
-        blocks.append(Text(f"Not here, for want of runs on {_name(dataset)}: {'; '.join(absent)}."))
+        where = names.literal(_name(dataset))
+        blocks.append(Text(f"Not here, for want of runs on {where}: {'; '.join(absent)}."))
     return blocks
 
 
 def _described(run: Run) -> str:
     rows = ", ".join(f"{count:,} {split}" for split, count in run.rows.items())
     features = "" if run.features is None else f"{run.features:,} features; "
-    return f"Dataset `{run.dataset}`: {features}rows: {rows or 'not recorded'}."
+    return f"Dataset {names.code(run.dataset)}: {features}rows: {rows or 'not recorded'}."
 
 
 def _findings_table(found: Sequence[Finding]) -> Table:

@@ -1,12 +1,13 @@
 """A report's content, and Markdown and HTML made from it.
 
-Texts are plain, but for `code` between backquotes, which both formats show as such.
+Titles, headings and cells are shown as they are. In paragraphs, notes and captions `code` stands between
+backquotes, which a backslash makes characters: names from outside go through `names.literal` or `names.code`.
 """
 
 import base64
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ektf_jax.report.tables import MISSING, Bar, Cell, Table
 
 @dataclass(frozen=True)
 class Heading:
-    """A heading of level 2 or 3."""
+    """A heading of level 2 or 3, shown as it is."""
 
     text: str
     level: int = 2
@@ -26,7 +27,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph."""
+    """A paragraph; `code` between backquotes."""
 
     text: str
 
@@ -48,12 +49,12 @@ _INDEX = re.compile(f"EKTF_({'|'.join(map(re.escape, _INDEXED))})")
 
 def markdown(title: str, blocks: Sequence[Block]) -> str:
     """The page as Markdown; pictures lie beside it."""
-    return "\n\n".join([f"# {_plain(title)}", *map(_markdown_block, blocks)]) + "\n"
+    return "\n\n".join([_markdown_heading(title, 1), *map(_markdown_block, blocks)]) + "\n"
 
 
 def markdown_table(table: Table) -> str:
     """Header and rows; the best of a column bold, the second best italic."""
-    lines = [[_plain(name) for name in table.header], ["---"] * len(table.header)]
+    lines = [[_escaped(name) for name in table.header], ["---"] * len(table.header)]
     lines += [[_markdown_cell(cell) for cell in row] for row in table.rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -62,14 +63,14 @@ def page(title: str, blocks: Sequence[Block], directory: Path) -> str:
     """The page as HTML that needs no other file: the pictures, NAME.svg in `directory`, are inside it."""
     headings = [block for block in blocks if isinstance(block, Heading)]
     links = "".join(
-        f'<li class="level{heading.level}"><a href="#{_anchor(i)}">{_inline(heading.text)}</a></li>\n'
+        f'<li class="level{heading.level}"><a href="#{_anchor(i)}">{_html(heading.text)}</a></li>\n'
         for i, heading in enumerate(headings)
     )
     body, number = [], 0
     for block in blocks:
         if isinstance(block, Heading):
             level = block.level
-            body.append(f'<h{level} id="{_anchor(number)}">{_inline(block.text)}</h{level}>')
+            body.append(f'<h{level} id="{_anchor(number)}">{_html(block.text)}</h{level}>')
             number += 1
         elif isinstance(block, Text):
             body.append(f"<p>{_inline(block.text)}</p>")
@@ -77,12 +78,14 @@ def page(title: str, blocks: Sequence[Block], directory: Path) -> str:
             body.append(_html_table(block))
         else:
             body.append(_html_picture(block, directory))
-    return _PAGE.format(title=html.escape(title), style=_STYLE, links=links, body="\n".join(body))
+    return _PAGE.format(
+        title=html.escape(names.one_line(title)), style=_STYLE, links=links, body="\n".join(body)
+    )
 
 
 def _markdown_block(block: Block) -> str:
     if isinstance(block, Heading):
-        return f"{'#' * block.level} {_plain(block.text)}"
+        return _markdown_heading(block.text, block.level)
     if isinstance(block, Text):
         return _plain(block.text)
     if isinstance(block, Table):
@@ -91,22 +94,51 @@ def _markdown_block(block: Block) -> str:
     return f"![{_plain(_alt(block))}]({block.name}.png)\n\n{_plain(block.caption)}"
 
 
+def _markdown_heading(text: str, level: int) -> str:
+    # Number signs at the end would be taken for the end of the heading.
+    shown = re.sub(r"#(?=#*$)", r"\\#", _escaped(text))
+    return f"{'#' * level} {shown}"
+
+
 def _markdown_cell(cell: Cell) -> str:
-    return {0: "{}", 1: "**{}**", 2: "*{}*"}[cell.rank].format(_plain(cell.text))
+    return {0: "{}", 1: "**{}**", 2: "*{}*"}[cell.rank].format(_escaped(cell.text))
+
+
+def _escaped(text: str) -> str:
+    """Markdown that shows a text as it is: what would be markup is escaped."""
+    markup = r"[*|\\`~$]|<(?=[\w/!?])|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])"
+    return re.sub(f"({markup})", r"\\\1", names.one_line(text))
 
 
 def _plain(text: str) -> str:
-    """Markdown of a text: what would be markup is escaped, outside of code."""
-    parts = re.split(r"(`[^`]*`)", text)
-    return "".join(
-        part if part.startswith("`") else re.sub(r"([*|\\]|<(?=[\w/!?]))", r"\\\1", part) for part in parts
-    )
+    """Markdown of a text with code in it."""
+    return "".join(_markdown_code(part) if code else _escaped(part) for part, code in _parts(text))
+
+
+def _markdown_code(text: str) -> str:
+    # The fence is longer than any within.
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence} {text} {fence}" if "`" in text else f"`{text}`"
+
+
+def _parts(text: str) -> Iterator[tuple[str, bool]]:
+    """Parts of a text with code between backquotes, and whether each is code."""
+    for match in re.finditer(r"`((?:\\[\\`]|[^`])*)`|((?:\\[\\`]|[^`])+|`)", text):
+        code = match[1] is not None
+        yield re.sub(r"\\([\\`])", r"\1", match[1] if code else match[2]), code
+
+
+def _html(text: str) -> str:
+    """HTML that shows a text as it is; the paper's EKTF_x is EKTF with an index."""
+    return _INDEX.sub(r"EKTF<sub>\1</sub>", html.escape(names.one_line(text), quote=False))
 
 
 def _inline(text: str) -> str:
-    """HTML of a text; the paper's EKTF_x is EKTF with an index."""
-    escaped = re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(text, quote=False))
-    return _INDEX.sub(r"EKTF<sub>\1</sub>", escaped)
+    """HTML of a text with code in it."""
+    return "".join(
+        f"<code>{html.escape(part, quote=False)}</code>" if code else _html(part)
+        for part, code in _parts(text)
+    )
 
 
 def _html_table(table: Table) -> str:
@@ -116,7 +148,7 @@ def _html_table(table: Table) -> str:
         for cells in columns
     ]
     head = "".join(
-        f"<th{_class(kind)}>{_inline(name)}</th>" for name, kind in zip(table.header, kinds, strict=True)
+        f"<th{_class(kind)}>{_html(name)}</th>" for name, kind in zip(table.header, kinds, strict=True)
     )
     rows = "\n".join(
         "<tr>"
@@ -132,7 +164,7 @@ def _html_table(table: Table) -> str:
 
 
 def _html_cell(cell: Cell) -> str:
-    text = {0: "{}", 1: "<b>{}</b>", 2: "<u>{}</u>"}[cell.rank].format(_inline(cell.text))
+    text = {0: "{}", 1: "<b>{}</b>", 2: "<u>{}</u>"}[cell.rank].format(_html(cell.text))
     return text if cell.bar is None else f"{text} {_html_bar(cell.bar)}"
 
 

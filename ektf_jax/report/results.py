@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ektf_jax.errors import InputError
+from ektf_jax.files import check_shape
 from ektf_jax.report import names
 from ektf_jax.report.published import Metrics
 from ektf_jax.students import REGISTRY
@@ -18,6 +18,26 @@ from ektf_jax.training.record import arguments_in_full
 
 # At K = 1 there is nobody to learn from: with these methods, and with none, it is the model alone.
 _NEED_PEERS = ("ektf", "kd", "dml", "online_kd", "kdcl")
+_METRICS = {"auc": int | float, "logloss": int | float}
+# What every result has; `_read` looks at the rest.
+_SHAPE: dict[str, Any] = {
+    "config": {
+        "ensemble": {"num_students": int, "students": dict, "fusion": str},
+        "transfer": {"name": str},
+    },
+    "dataset": {"name": str},
+    "params": int,
+    "seed": int,
+    "epochs": int,
+    "best_epoch": int,
+    "test": {"ensemble": _METRICS, "students": [_METRICS]},
+    "train_samples_per_second": int | float,
+    "versions": dict,
+}
+_MOST_STUDENTS = 2**16
+_LARGEST = 1e6  # a logloss
+# Whatever comes of reading a file that holds something else.
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, OSError)
 # In the config of runs that another implementation trained (`benchmarks.accuracy`).
 IMPLEMENTATION = "implementation"
 
@@ -78,17 +98,29 @@ class Run:
         return min(self.students, key=lambda student: student.auc)
 
 
-def load(directory: Path) -> list[Run]:
+def load(directory: Path, broken: Callable[[str], object] | None = None) -> list[Run]:
     """All runs below a directory: per dataset single models, then by method, students, K and seed.
 
-    Raises InputError where there is none or a file is broken.
+    `broken` is told of each run whose files cannot be read, which is left out. Raises InputError where there
+    is no run, and without `broken` for the first that cannot be read.
     """
     paths = sorted(directory.rglob("result.json"))
     if not paths:
         raise InputError(
             f"{directory}: no result.json below it; train with `python -m experiments.train` first"
         )
-    runs = [_read(path, str(path.parent.relative_to(directory))) for path in paths]
+    runs: list[Run] = []
+    errors: list[InputError] = []
+    for path in paths:
+        try:
+            runs.append(_read(path, str(path.parent.relative_to(directory))))
+        except InputError as error:
+            errors.append(error)
+    if errors and (broken is None or not runs):
+        raise errors[0]
+    for left_out in errors:
+        assert broken is not None
+        broken(str(left_out))
     return sorted(_with_rows(runs), key=_order)
 
 
@@ -126,7 +158,8 @@ def _order(run: Run) -> tuple[Any, ...]:
 
 def _read(path: Path, name: str) -> Run:
     try:
-        result: dict[str, Any] = json.loads(path.read_text())
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        check_shape(result, _SHAPE)
         config, test = result["config"], result["test"]
         ensemble = config["ensemble"]
         kinds = _kinds(config)
@@ -135,13 +168,19 @@ def _read(path: Path, name: str) -> Run:
             method = "none"
         options = config["transfer"].get(method, {})
         students = tuple(_metrics(student) for student in test["students"])
-        if students and len(students) != len(kinds):
+        if len(students) != (0 if ensemble["fusion"] == "concat" else len(kinds)):
             raise ValueError(f"metrics of {len(students)} students, not {len(kinds)}")
+        if not isinstance(options, Mapping):
+            raise ValueError(f"config.transfer.{method} is {options!r}")
+        if not 0 <= result["params"] < 2**63:
+            raise ValueError(f"params is {result['params']}")
+        if not 1 <= result["best_epoch"] <= result["epochs"] < 2**31:
+            raise ValueError(f"best_epoch is {result['best_epoch']} of {result['epochs']}")
         return Run(
             path=name,
             dataset=_dataset(result["dataset"]),
-            rows=result["dataset"].get("rows", {}),
-            features=result["dataset"].get("features"),
+            rows={str(split): int(rows) for split, rows in result["dataset"].get("rows", {}).items()},
+            features=None if (features := result["dataset"].get("features")) is None else int(features),
             seed=int(result["seed"]),
             num_students=ensemble["num_students"],
             kinds=kinds,
@@ -157,11 +196,11 @@ def _read(path: Path, name: str) -> Run:
             best_epoch=int(result["best_epoch"]),
             samples_per_second=float(result["train_samples_per_second"]),
             wall_seconds=float(result.get("wall_seconds", "nan")),
-            device=result.get("device", "unknown"),
-            versions=result["versions"],
+            device=str(result.get("device", "unknown")),
+            versions={str(name): str(version) for name, version in result["versions"].items()},
             curve=_curve(path.with_name("metrics.jsonl")),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _UNREADABLE as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: not a result of this project ({error!r}); remove or repair it") from None
@@ -189,6 +228,8 @@ def _digest(told: Mapping[str, Any]) -> str:
 
 def _kinds(config: Mapping[str, Any]) -> tuple[str, ...]:
     students = config["ensemble"]["students"]
+    if not 1 <= config["ensemble"]["num_students"] <= _MOST_STUDENTS:
+        raise ValueError(f"config.ensemble.num_students is {config['ensemble']['num_students']}")
     return tuple(_kind(students[label]) for label in student_labels(config))
 
 
@@ -215,8 +256,8 @@ def _settings(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str,
 
 def _metrics(values: Mapping[str, Any]) -> Metrics:
     metrics = Metrics(logloss=float(values["logloss"]), auc=float(values["auc"]))
-    if not all(map(math.isfinite, metrics)):
-        raise ValueError(f"not finite: {values}")
+    if not (0 <= metrics.logloss <= _LARGEST and 0 <= metrics.auc <= 1):
+        raise ValueError(f"no metrics: {values}")
     return metrics
 
 
@@ -225,13 +266,15 @@ def _curve(path: Path) -> tuple[float, ...]:
     if not path.exists():
         return ()
     curve = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    # What is no UTF-8 is no JSON either, and the line that has it is named.
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
             epoch = json.loads(line)
-            curve.append(float(epoch["valid"]["ensemble"]["auc"]))
+            curve.append(_metrics({"logloss": 0} | epoch["valid"]["ensemble"]).auc)
             if epoch["epoch"] != number:
                 raise ValueError(f"epoch {epoch['epoch']}, not {number}")
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
                 f"{path}: line {number}: not an evaluation of this project ({error!r}); remove or repair it"
             ) from None

@@ -357,7 +357,7 @@ def cost(runs: Sequence[Run]) -> Table:
         )
 
     header = "model,K,runs,parameters,training samples/s,wall time (min),epochs,best epoch"
-    devices = ", ".join(sorted({run.device for run in runs}))
+    devices = ", ".join(sorted({names.literal(run.device) for run in runs}))
     notes = (
         f"Measured as these runs were trained, on: {devices}. Other work on the machine is in their times.",
     )

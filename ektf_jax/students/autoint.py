@@ -10,6 +10,7 @@ from ektf_jax.students.layers import (
     DNN,
     Wide,
     check_count,
+    check_layers,
     check_rate,
     drop,
     dropout_keys,
@@ -35,6 +36,7 @@ class SelfAttention(nnx.Module):
         rngs: nnx.Rngs,
     ):
         check_count("num_heads", num_heads)
+        check_count("attention_dim", attention_dim)
         check_rate("dropout", dropout)
         if attention_dim % num_heads:
             raise ValueError(f"attention_dim = {attention_dim} must be a multiple of num_heads = {num_heads}")
@@ -87,7 +89,7 @@ class AutoInt(nnx.Module):
         batch_norm: bool = True,
         rngs: nnx.Rngs,
     ):
-        check_count("attention_layers", attention_layers)
+        check_layers("attention_layers", attention_layers)
         self.embedding_dim = embedding_dim
         self.wide = (
             None

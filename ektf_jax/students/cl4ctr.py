@@ -11,6 +11,7 @@ from ektf_jax.students.fm import FM
 from ektf_jax.students.layers import (
     check_choice,
     check_count,
+    check_layers,
     check_rate,
     drop,
     dropout_keys,
@@ -98,7 +99,8 @@ class CL4CTR(nnx.Module):
         check_choice("base", base, BASES)
         check_rate("mask_ratio", mask_ratio)
         check_rate("encoder_dropout", encoder_dropout)
-        check_count("encoder_layers", encoder_layers)
+        check_layers("encoder_layers", encoder_layers)
+        check_count("encoder_units", encoder_units)
         if base == "fm":
             self.base: FM | DeepFM = FM(num_fields, embedding_dim, wide=wide, rngs=rngs)
         else:

@@ -3,14 +3,14 @@
 import jax
 from flax import nnx
 
-from ektf_jax.students.layers import check_count, flatten, linear
+from ektf_jax.students.layers import check_layers, flatten, linear
 
 
 class CrossLayersV2(nnx.Module):
     """x <- x + x0 * (W x + b), once per layer, with full matrices W. [B, N] -> [B, N]."""
 
     def __init__(self, width: int, num_layers: int, *, rngs: nnx.Rngs):
-        check_count("num_cross_layers", num_layers)
+        check_layers("num_cross_layers", num_layers)
         self.linears = nnx.List(linear(width, width, rngs=rngs) for _ in range(num_layers))
 
     def __call__(self, x0: jax.Array) -> jax.Array:

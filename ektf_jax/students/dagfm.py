@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ektf_jax.students.layers import check_choice, check_count, linear
+from ektf_jax.students.layers import check_choice, check_layers, linear
 
 INTERACTIONS = ("inner", "outer", "kernel")
 
@@ -34,7 +34,7 @@ class DAGFM(nnx.Module):
         rngs: nnx.Rngs,
     ):
         check_choice("interaction", interaction, INTERACTIONS)
-        check_count("depth", depth)
+        check_layers("depth", depth)
         self.interaction = interaction
         self.mixture = nnx.Param(jnp.eye(num_fields))
         self.output = linear(num_fields * (depth + 1), 1, rngs=rngs)

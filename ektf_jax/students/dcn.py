@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ektf_jax.students.layers import HiddenLayers, check_count, flatten, linear
+from ektf_jax.students.layers import HiddenLayers, check_layers, flatten, linear
 
 
 class CrossLayer(nnx.Module):
@@ -34,7 +34,7 @@ class DCN(nnx.Module):
         batch_norm: bool = True,
         rngs: nnx.Rngs,
     ):
-        check_count("num_cross_layers", num_cross_layers)
+        check_layers("num_cross_layers", num_cross_layers)
         width = num_fields * embedding_dim
         self.cross_layers = nnx.List(CrossLayer(width, rngs=rngs) for _ in range(num_cross_layers))
         self.hidden_layers = HiddenLayers(

@@ -6,7 +6,7 @@ from flax import nnx
 
 from ektf_jax.students.layers import (
     batch_norm_layer,
-    check_count,
+    check_layers,
     check_rate,
     drop,
     dropout_keys,
@@ -55,7 +55,7 @@ class ECN(nnx.Module):
         batch_norm: bool = True,
         rngs: nnx.Rngs,
     ):
-        check_count("num_cross_layers", num_cross_layers)
+        check_layers("num_cross_layers", num_cross_layers)
         check_rate("dropout", dropout)
         width = num_fields * embedding_dim
         if width % 2:

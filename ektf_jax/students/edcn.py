@@ -9,7 +9,7 @@ from ektf_jax.students.layers import (
     HiddenLayers,
     batch_norm_layer,
     check_choice,
-    check_count,
+    check_layers,
     dropout_keys,
     flatten,
     linear,
@@ -77,7 +77,7 @@ class EDCN(nnx.Module):
         batch_norm: bool = True,
         rngs: nnx.Rngs,
     ):
-        check_count("num_cross_layers", num_cross_layers)
+        check_layers("num_cross_layers", num_cross_layers)
         check_choice("bridge", bridge, BRIDGES)
         if not temperature > 0:
             raise ValueError(f"temperature = {temperature} must be above 0")

@@ -11,6 +11,8 @@ from flax import nnx
 from ektf_jax.activation import EPSILON, norm_relu_dropout
 from ektf_jax.dropout import dropout
 
+MOST_LAYERS, MOST_UNITS = 1000, 2**16
+
 XAVIER_NORMAL = nnx.initializers.variance_scaling(1.0, "fan_avg", "normal")  # not truncated
 
 
@@ -114,15 +116,27 @@ def check_rate(name: str, rate: float) -> None:
 
 
 def check_widths(name: str, widths: Sequence[int]) -> None:
-    """Raise ValueError unless there is at least one layer and each has a whole number of units."""
-    if not widths or any(not isinstance(width, int) or width < 1 for width in widths):
-        raise ValueError(f"{name} = {widths} must be one or more whole numbers, at least 1")
+    """Raise ValueError unless there are 1 to 1,000 layers and each has 1 to 65,536 units."""
+    if not 1 <= len(widths) <= MOST_LAYERS or any(not _is_count(width, MOST_UNITS) for width in widths):
+        raise ValueError(
+            f"{name} = {widths} must be one or more whole numbers, at least 1 and at most {MOST_UNITS}; there"
+            f" can be {MOST_LAYERS} of them"
+        )
 
 
-def check_count(name: str, count: int) -> None:
-    """Raise ValueError unless a number of layers, heads or the like is at least 1."""
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"{name} = {count} must be a whole number, at least 1")
+def check_count(name: str, count: int, most: int = MOST_UNITS) -> None:
+    """Raise ValueError unless a number of units, heads or the like is at least 1 and at most `most`."""
+    if not _is_count(count, most):
+        raise ValueError(f"{name} = {count} must be a whole number, at least 1 and at most {most}")
+
+
+def check_layers(name: str, count: int) -> None:
+    """Raise ValueError unless a number of layers or blocks is in [1, 1000]: a model is built one by one."""
+    check_count(name, count, MOST_LAYERS)
+
+
+def _is_count(value: object, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
 
 
 def check_choice(name: str, value: object, choices: Sequence[object]) -> None:

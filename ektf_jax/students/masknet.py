@@ -11,6 +11,7 @@ from ektf_jax.students.layers import (
     DNN,
     check_choice,
     check_count,
+    check_layers,
     check_rate,
     check_widths,
     drop,
@@ -92,7 +93,7 @@ class MaskNet(nnx.Module):
     ):
         check_choice("variant", variant, VARIANTS)
         check_widths("hidden_units", hidden_units)
-        check_count("num_blocks", num_blocks)
+        check_layers("num_blocks", num_blocks)
         check_count("block_dim", block_dim)
         width = num_fields * embedding_dim
         self.norm = FieldNorm(num_fields, embedding_dim) if embedding_layer_norm else None

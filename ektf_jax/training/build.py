@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -19,7 +20,7 @@ from ektf_jax.data import encoded, synthetic
 from ektf_jax.data.schema import Schema
 from ektf_jax.data.synthetic import SyntheticSpec
 from ektf_jax.ensemble import FUSIONS, STACKS, Ensemble, Prediction
-from ektf_jax.errors import InputError, unknown
+from ektf_jax.errors import InputError, cause, unknown
 from ektf_jax.products import PRODUCTS, use_bfloat16
 from ektf_jax.students import REGISTRY
 from ektf_jax.transfer.eckd import Guided
@@ -27,12 +28,48 @@ from ektf_jax.transfer.lesson import Lesson
 
 Config = Mapping[str, Any]
 
+_LARGEST = float(np.finfo(np.float32).max)  # what a step computes in
+_SMALLEST = float(np.finfo(np.float32).tiny)
+_MOST = 2**31  # of steps, rows and epochs
+_WIDEST = 2**16  # a dimension, or a number of students
+_BITS = 1024  # of a number in a config: an error can show it
+_DEEPEST = 20  # groups in groups
+
 # What these keys hold is described by the code that takes it, which checks its own arguments.
 _FREE_FORM = ("config.data.synthetic", "config.ensemble.students")
 
 
+def plain(value: Any, path: str = "config", depth: int = 0) -> Any:
+    """A config as data that JSON can hold: numpy's and JAX's scalars as Python's, mappings as dictionaries.
+
+    Raises InputError, naming the key, for what is no such data.
+    """
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray | jax.Array) and value.ndim == 0):
+        value = value.item()
+    if depth > _DEEPEST:
+        raise InputError(f"{path}: groups of keys or tuples are nested too deep")
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise InputError(f"{path} has the key {key!r}, which must be text")
+        return {str(key): plain(part, f"{path}.{key}", depth + 1) for key, part in value.items()}
+    if isinstance(value, tuple | list):
+        parts = [plain(part, f"{path}[{index}]", depth + 1) for index, part in enumerate(value)]
+        return parts if isinstance(value, list) else tuple(parts)
+    if isinstance(value, int) and value.bit_length() > _BITS:
+        raise InputError(f"{path} is a number of {value.bit_length()} bits; it can have {_BITS}")
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise InputError(
+        f"{path} is of type {type(value).__module__}.{type(value).__qualname__}; a config holds numbers,"
+        " text, True and False, tuples of them, and groups of keys"
+    )
+
+
 def check_keys(config: Config, reference: Config, prefix: str = "config") -> None:
     """Raise InputError for a key that `reference` lacks, or one of its keys that is missing."""
+    if not isinstance(config, Mapping):
+        raise InputError(f"{prefix} = {config!r} must be a group of keys")
     for key, value in config.items():
         path = f"{prefix}.{key}"
         if key not in reference:
@@ -63,14 +100,30 @@ def check_values(config: Config) -> None:
     data, ensemble, train, mesh = (config[key] for key in ("data", "ensemble", "train", "mesh"))
     rules = {
         "seed": (config["seed"], lambda v: 0 <= v < 2**32, "in [0, 2^32)"),
-        "data.batch_size": (data["batch_size"], lambda v: v >= 2, "at least 2 (BatchNorm needs two rows)"),
+        "data.batch_size": (
+            data["batch_size"],
+            lambda v: 2 <= v < _MOST,
+            "at least 2 (BatchNorm needs two rows) and below 2^31",
+        ),
         # 0: no shared embedding, as logistic regression over ids wants it.
-        "embedding.dim": (config["embedding"]["dim"], lambda v: v >= 0, "at least 0"),
-        "embedding.l2": (config["embedding"]["l2"], lambda v: v >= 0, "at least 0"),
-        "ensemble.num_students": (ensemble["num_students"], lambda v: v >= 1, "at least 1"),
-        "train.max_epochs": (train["max_epochs"], lambda v: v >= 1, "at least 1"),
-        "train.learning_rate": (train["learning_rate"], lambda v: v > 0, "above 0"),
-        "train.clip_norm": (train["clip_norm"], lambda v: v > 0, "above 0"),
+        "embedding.dim": (config["embedding"]["dim"], lambda v: 0 <= v <= _WIDEST, f"in [0, {_WIDEST}]"),
+        "embedding.l2": (
+            config["embedding"]["l2"],
+            lambda v: 0 <= v <= _LARGEST,
+            "at least 0, and a float32",
+        ),
+        "ensemble.num_students": (
+            ensemble["num_students"],
+            lambda v: 1 <= v <= _WIDEST,
+            f"at least 1 and at most {_WIDEST}",
+        ),
+        "train.max_epochs": (train["max_epochs"], lambda v: 1 <= v < _MOST, "at least 1 and below 2^31"),
+        "train.learning_rate": (
+            train["learning_rate"],
+            lambda v: _SMALLEST <= v <= _LARGEST,
+            "above 0, and a float32",
+        ),
+        "train.clip_norm": (train["clip_norm"], lambda v: v >= _SMALLEST, "above 0, and a float32"),
         "train.patience": (train["patience"], lambda v: v >= 1, "at least 1"),
         "train.learning_rate_decay": (train["learning_rate_decay"], lambda v: 0 < v <= 1, "in (0, 1]"),
         "train.min_learning_rate": (train["min_learning_rate"], lambda v: v >= 0, "at least 0"),
@@ -173,6 +226,7 @@ def make_synthetic_spec(config: Config) -> SyntheticSpec:
 
 def make_students(config: Config) -> list[tuple[Callable[..., nnx.Module], int]]:
     """Per kind of student in config.ensemble, how to make one and how many: K dealt out in turn."""
+    sharding.check_devices()
     kinds = config["ensemble"]["students"]
     if not kinds:
         raise InputError("config.ensemble.students is empty; name at least one student")
@@ -206,25 +260,59 @@ def _make_student(path: str, arguments: Any, config: Config) -> Callable[..., nn
             f"{path}: student {name!r} has no hidden state for config.ensemble.fusion = 'concat'"
         )
     for parameter in parameters:
-        value = options.get(parameter.name)
-        # The command line makes text of what it does not know, and text is true.
-        if isinstance(parameter.default, bool) and value is not None and not isinstance(value, bool):
-            raise InputError(f"{path}.{parameter.name} = {value!r} must be True or False")
+        if parameter.name in options:
+            _check_option(f"{path}.{parameter.name}", options[parameter.name], parameter.default)
     make: Callable[..., nnx.Module] = partial(student, **options)
     try:
-        jax.eval_shape(lambda: nnx.state(make(2, config["embedding"]["dim"], rngs=nnx.Rngs(0))))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: {error}") from None
+        model = nnx.eval_shape(lambda: make(2, config["embedding"]["dim"], rngs=nnx.Rngs(0)))
+        if ":" in name:
+            _check_output(model, config["embedding"]["dim"])
+    except Exception as error:  # the class may be a user's own, and its arguments anything
+        raise InputError(f"{path}: {cause(error)}") from error
     return make
 
 
 def student_class(path: str, arguments: Mapping[str, Any]) -> type[nnx.Module]:
     """The class of a student's settings, which config key `path` holds; InputError where there is none."""
     name = arguments["name"]
-    student = _import_student(path, name) if ":" in str(name) else REGISTRY.get(name)
+    if not isinstance(name, str):
+        raise InputError(f"{path}.name = {name!r} must be text; valid names: {', '.join(REGISTRY)}")
+    student = _import_student(path, name) if ":" in name else REGISTRY.get(name)
     if student is None:
         raise unknown(f"{path}.name", name, REGISTRY)
     return student
+
+
+def _check_option(path: str, value: Any, default: Any) -> None:
+    """Raise InputError for an argument of another type than its default, or one that no layer can have.
+
+    The command line makes text of what it does not know.
+    """
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise InputError(f"{path} = {value!r} must be True or False")
+    elif isinstance(default, int):
+        if type(value) is not int or abs(value) >= _MOST:
+            raise InputError(f"{path} = {value!r} must be a whole number below 2^31")
+    elif isinstance(default, float):
+        if type(value) not in (int, float) or not abs(value) <= _LARGEST:
+            raise InputError(f"{path} = {value!r} must be a number, and a float32")
+    elif isinstance(default, str):
+        if not isinstance(value, str):
+            raise InputError(f"{path} = {value!r} must be text, like {default!r}")
+    elif isinstance(default, tuple) and not isinstance(value, tuple | list):
+        raise InputError(f"{path} = {value!r} must be a tuple, like {default!r}")
+
+
+def _check_output(student: nnx.Module, embedding_dim: int) -> None:
+    """Raise ValueError for a student that does not make a logit of each row's embeddings."""
+    width = embedding_dim + getattr(student, "own_dim", 0) + getattr(student, "wide_dim", 0)
+    graphdef, state = nnx.split(student)
+    output = jax.eval_shape(
+        lambda state, x: nnx.merge(graphdef, state, copy=True)(x), state, jnp.zeros((3, 2, width))
+    )
+    if getattr(output, "shape", None) != (3,):
+        raise ValueError("it must map embeddings [B, F, D] to logits [B] in evaluation; docs/students.md")
 
 
 def _import_student(path: str, name: str) -> type[nnx.Module]:
@@ -232,8 +320,10 @@ def _import_student(path: str, name: str) -> type[nnx.Module]:
     module, _, attribute = name.partition(":")
     try:
         student = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{path}.name = {name!r}: {error}; it must be importable from here") from None
+    except (Exception, SystemExit) as error:  # what is imported is run
+        raise InputError(
+            f"{path}.name = {name!r}: {cause(error)}; it must be importable from here"
+        ) from error
     if not (isinstance(student, type) and issubclass(student, nnx.Module)):
         raise InputError(f"{path}.name = {name!r} is not an nnx.Module")
     return student
@@ -260,8 +350,11 @@ def make_model(config: Config, schema: Schema, key: jax.Array, *, mesh: Mesh | N
             table_shards=shape[sharding.TABLE],
             key=key,
         )
-    except ValueError as error:  # a student that this number of fields does not suit
-        raise InputError(f"config.ensemble.students: {error}") from None
+    except InputError:
+        raise
+    # A student that this number of fields does not suit, or shapes that no array can have.
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"config.ensemble.students: {cause(error)}") from error
     if ensemble["products"] == "bfloat16":
         use_bfloat16(model)
     return model
@@ -288,6 +381,6 @@ def make_loss(config: Config) -> transfer.LossFn:
             jax.eval_shape(loss_fn, prediction, rows, Lesson(teachers, none))
         else:
             jax.eval_shape(loss_fn, Prediction(logits, rows), rows)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"config.transfer.{name}: {error}") from None
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"config.transfer.{name}: {cause(error)}") from None
     return loss_fn

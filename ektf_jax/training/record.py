@@ -25,15 +25,30 @@ from ektf_jax.training.identity import differences, identity
 
 _OTHER = "choose another --workdir"
 
+_METRICS = {"auc": int | float, "logloss": int | float}
+_SPLIT = {"ensemble": _METRICS, "students": [_METRICS]}
+# Of a result.json, what is read of it here and by the command lines.
+_RESULT: dict[str, Any] = {
+    "config": {
+        "data": {"path": str, "synthetic": dict, "batch_size": int},
+        "embedding": {"dim": int},
+        "ensemble": {"num_students": int, "students": dict, "fusion": str, "stack": str, "products": str},
+        "transfer": {"name": str, "teachers": list},
+    },
+    "best_epoch": int,
+    "valid": _SPLIT,
+    "test": _SPLIT,
+}
+
 
 def read_result(workdir: Path) -> dict[str, Any]:
-    """The result.json of a finished run; InputError where there is none."""
+    """The result.json of a finished run; InputError where there is none, or it is something else."""
     path = workdir / "result.json"
     if not path.exists():
         raise InputError(
             f"{path}: missing; train with `python -m experiments.train --workdir={workdir}` first"
         )
-    return read_json(path)
+    return read_json(path, _RESULT)
 
 
 @contextlib.contextmanager
@@ -50,7 +65,7 @@ def exclusive(workdir: Path) -> Iterator[None]:
     except OSError as error:
         where = error.filename or workdir
         raise InputError(f"{where}: cannot be written ({error.strerror}); {_OTHER}, or make room") from None
-    with (workdir / ".lock").open("w") as file:
+    with (workdir / ".lock").open("w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -161,7 +176,7 @@ def drop_lines_after(path: Path, epoch: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError, TypeError, KeyError):
             if json.loads(line)["epoch"] <= epoch:
                 kept.append(line + "\n")

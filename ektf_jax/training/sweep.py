@@ -5,12 +5,13 @@ import fcntl
 import graphlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax import nnx
 
 from ektf_jax.data import encoded
 from ektf_jax.data.schema import Schema
@@ -102,7 +103,7 @@ def plan(runs: Runs, directory: Path) -> list[Planned]:
         if blocked and states[name] != "done":
             states[name] = "blocked"
     taken = {
-        name: read_json(directory / name / "result.json")["wall_seconds"]
+        name: read_json(directory / name / "result.json", {"wall_seconds": int | float})["wall_seconds"]
         for name, state in states.items()
         if state == "done"
     }
@@ -132,7 +133,7 @@ def claimed(workdir: Path) -> Iterator[bool]:
     A claim ends with its process, however it ends, and with the children that it leaves behind.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / ".claim").open("w") as file:
+    with (workdir / ".claim").open("w", encoding="utf-8") as file:
         os.set_inheritable(file.fileno(), True)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -161,14 +162,15 @@ def _work(config: build.Config) -> float:
         schema = build.open_schema(config)
     except InputError:  # the data is not there yet; training will say so
         return 0.0
-    model = build.make_model(config, schema, jax.random.key(0))
+    model = nnx.eval_shape(lambda: build.make_model(config, schema, jax.random.key(0)))
     return flops_per_sample(model, schema.num_fields) * schema.splits["train"]
 
 
 def check(runs: Mapping[str, Any], reference: build.Config) -> None:
     """Raise InputError, naming the run, for anything that is wrong with any of the configs."""
-    if not runs:
-        raise InputError("config.runs is empty; a sweep names its runs there")
+    if not runs or not isinstance(runs, Mapping):
+        raise InputError("config.runs is empty; a sweep names its runs there, a group of keys for each")
+    _check_names(runs)
     for name, config in runs.items():
         try:
             build.check_keys(config, reference)
@@ -181,6 +183,27 @@ def check(runs: Mapping[str, Any], reference: build.Config) -> None:
             if teacher not in runs:
                 raise unknown(f"run {name}: config.transfer.teachers", teacher, runs)
     _teachers_first(runs)
+
+
+def _check_names(runs: Iterable[str]) -> None:
+    """Raise InputError for a name that is not that of a directory below the sweep's, and of no other run."""
+    seen: dict[tuple[str, ...], str] = {}
+    for name in runs:
+        parts = tuple(name.split("/"))
+        bad = any(part in ("", ".", "..") or len(part.encode("utf-8", "replace")) > 255 for part in parts)
+        if bad or not name.isprintable():
+            raise InputError(
+                f"config.runs has a run {name!r}, whose name cannot be that of its directory: give it parts"
+                " between slashes, none of them empty, . or .. and none longer than 255 bytes"
+            )
+        seen[parts] = name
+    for parts, name in seen.items():
+        for depth in range(1, len(parts)):
+            if parts[:depth] in seen:
+                raise InputError(
+                    f"config.runs: the directory of run {name!r} lies in that of {seen[parts[:depth]]!r};"
+                    " rename one of them"
+                )
 
 
 def check_finished(runs: Runs, directory: Path) -> None:

@@ -267,7 +267,7 @@ def test_a_pass_over_a_map_keeps_little_in_memory(tmp_path):
     """Neither opening a split nor reading it in chunks leaves its files' pages with the process."""
 
     def mapped():
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
         return int(status.partition("RssFile:")[2].split()[0]) << 10
 
     rows = 1 << 24

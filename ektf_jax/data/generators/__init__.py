@@ -58,7 +58,7 @@ def write(
             for name, write_lines in recipe.files.items():
                 with Path(scratch, name).open("wb") as file:
                     file.writelines(write_lines(world))
-            Path(scratch, NOTICE).write_text(notice(dataset, directory, rows, seed))
+            Path(scratch, NOTICE).write_text(notice(dataset, directory, rows, seed), encoding="utf-8")
             _refuse_existing(directory, names)
             for name in reversed(names):  # the notice first, so that no file is ever there without it
                 Path(scratch, name).rename(directory / name)

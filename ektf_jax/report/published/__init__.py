@@ -100,5 +100,5 @@ def _metrics(row: dict[str, str]) -> Metrics:
 
 @cache
 def _rows(name: str) -> tuple[dict[str, str], ...]:
-    text = resources.files(__package__).joinpath(name).read_text()
+    text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
     return tuple(csv.DictReader(text.splitlines()))
