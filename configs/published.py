@@ -36,7 +36,7 @@ _BARS_CRITEO = {"hidden_units": _DEEP, "dropout": 0.2, "batch_norm": False}
 _BARS_KKBOX = {"hidden_units": (5000, 5000), "dropout": 0.3, "batch_norm": False}
 
 # Per model: the student, its settings on every dataset, and those on one. `_alone` are the settings of a
-# model that stands alone, as in Table 2; `_l2` and `_batch_size` belong to the run.
+# model that stands alone, as in Table 2; `_l2`, `_batch_size` and `_self` (`transfer.self`) belong to the run.
 MODELS: dict[str, Options] = {
     "lr": {
         "name": "lr",
@@ -171,6 +171,11 @@ MODELS: dict[str, Options] = {
         "kdd12": {"num_cross_layers": 6, "dropout": 0.0},
         "ipinyou": {"dropout": 0.2},
         "kkbox": {"dropout": 0.2},
+    },
+    "qnn": {
+        "name": "qnn",
+        "_self": 2,
+        "ml1m": {"num_layers": 1, "num_heads": 4, "num_rows": 4},
     },
 }
 

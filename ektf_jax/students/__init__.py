@@ -32,6 +32,7 @@ from ektf_jax.students.lr import LR
 from ektf_jax.students.masknet import MaskNet
 from ektf_jax.students.mlp import MLP
 from ektf_jax.students.pnn import PNN
+from ektf_jax.students.qnn import QNN
 from ektf_jax.students.wide_deep import WideDeep
 from ektf_jax.students.xdeepfm import XDeepFM
 
@@ -56,5 +57,6 @@ REGISTRY: dict[str, type[nnx.Module]] = {
     "finalmlp": FinalMLP,
     "final": FINAL,
     "ecn": ECN,
+    "qnn": QNN,
     "dagfm": DAGFM,
 }

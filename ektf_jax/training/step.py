@@ -87,7 +87,8 @@ def make_train_step(
 ) -> TrainStep:
     """The jitted step: (state, ids [B, S], labels [B], learning rate) -> (state, metrics). Donates `state`.
 
-    `l2` weighs (l2 / 2) * sum(table^2) over the whole embedding table, as FuxiCTR does. A batch of another
+    `l2` weighs (l2 / 2) * sum(table^2) over the whole embedding table, as FuxiCTR does; of columns that
+    students have to themselves it is the mean over students (`Embedding.squares`). A batch of another
     size (the last of an epoch) compiles once more. Where teachers give lessons, theirs on the batch is a
     fifth argument. On a `mesh` the state stays where it lies and the metrics are on every device.
     `compiler_options` are XLA's; see `ektf_jax.training.compiler`.
@@ -101,7 +102,7 @@ def make_train_step(
         prediction = model(ids, train=True, key=key)
         loss, terms = loss_fn(prediction, labels, *lesson)
         own = jnp.mean(prediction.own_losses)
-        penalty = l2 / 2 * jnp.sum(model.embedding.table[...] ** 2)
+        penalty = l2 / 2 * model.embedding.squares()
         _, statistics = nnx.state(model, nnx.Param, ...)
         return loss + own + penalty, (statistics, terms, own, penalty)
 
