@@ -27,8 +27,8 @@ def get_config() -> ml_collections.ConfigDict:
                 # (l2 / 2) * sum(table^2) over all that a student reads of the table, mean over students: the
                 # whole table where they share it.
                 "l2": 0.01,
-                # shared: one embedding for all students | own: one each | a number in [0, 1]: the share of the
-                # `dim` columns that each student has to itself.
+                # shared: one embedding for all students | own: one each | a number in [0, 1]: the share of
+                # the `dim` columns that each student has to itself.
                 "sharing": ml_collections.FieldReference("shared", field_type=object),
             },
             "ensemble": {
@@ -102,7 +102,7 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 def on_dataset(dataset: str, run: Mapping[str, Any] | None = None) -> ml_collections.ConfigDict:
-    """The base on one of the five datasets, prepared in data/NAME; `run` changes its settings."""
+    """The base on one of the published datasets, prepared in data/NAME; `run` changes its settings."""
     config = get_config()
     settings = published.DATASETS[dataset] | dict(run or {})
     config.data.path = f"data/{dataset}"

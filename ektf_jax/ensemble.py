@@ -1,5 +1,6 @@
 """Ensembles of students over one shared embedding: a tuple of groups, each a stack of equal networks."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -63,6 +64,7 @@ class StudentGroup(nnx.Module):
         self.hidden_size: int = getattr(self.students, "hidden_size", 0)
         self.own_dim: int = getattr(self.students, "own_dim", 0)
         self.wide_dim: int = getattr(self.students, "wide_dim", 0)
+        self.takes_labels = "labels" in inspect.signature(type(self.students).__call__).parameters
 
     def __call__(
         self,
@@ -73,15 +75,17 @@ class StudentGroup(nnx.Module):
         key: jax.Array,
         method: str = "__call__",
         passes: int = 1,
+        labels: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """Run every copy on the same embeddings [B, F, D], each with its `own` beside them if it has some.
 
         `own` is [size, B, F, columns], all that a copy reads of the table beside what is shared. Returns
         logits [size, B], or [size, B, H] of "hidden", and the copies' own losses [size]. `passes` of more
         than 1 run each copy so often, with different dropout: outputs are [size, passes, ...] then, and own
-        losses means.
+        losses means. `labels` [B], in training, are for students whose own loss needs them.
         """
         graphdef, state = nnx.split(self.students)
+        more = {"labels": labels} if self.takes_labels and method == "__call__" else {}
 
         def run_one(
             copy: tuple[nnx.State, jax.Array, jax.Array | None],
@@ -91,7 +95,7 @@ class StudentGroup(nnx.Module):
             inputs = embeddings if own is None else jnp.concatenate([embeddings, own], axis=-1)
 
             def run_once(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-                output = getattr(student, method)(inputs, train=train, key=key)
+                output = getattr(student, method)(inputs, train=train, key=key, **more)
                 return output if isinstance(output, tuple) else (output, jnp.zeros(()))
 
             if passes == 1:
@@ -176,11 +180,21 @@ class Ensemble(nnx.Module):
             width = sum(group.hidden_size * group.size for group in self.groups)
             self.head = linear(width, 1, rngs=nnx.Rngs(head_key))
 
-    def __call__(self, ids: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> Prediction:
-        """Predict. In training BatchNorm uses and updates batch statistics, and `key` seeds dropout."""
+    def __call__(
+        self,
+        ids: jax.Array,
+        *,
+        train: bool = False,
+        key: jax.Array | None = None,
+        labels: jax.Array | None = None,
+    ) -> Prediction:
+        """Predict. In training BatchNorm uses and updates batch statistics, and `key` seeds dropout.
+
+        `labels` [B] are for the own losses of students that need them, which leave these out otherwise.
+        """
         method = "hidden" if self.fusion == "concat" else "__call__"
         passes = self.passes if train else 1
-        outputs, own_losses = self._run(ids, method, train=train, key=key, passes=passes)
+        outputs, own_losses = self._run(ids, method, train=train, key=key, passes=passes, labels=labels)
         own_loss = jnp.concatenate(own_losses) if train else None
         if self.fusion == "concat":
             hidden = jnp.concatenate([h for output in outputs for h in output], axis=-1)
@@ -198,7 +212,14 @@ class Ensemble(nnx.Module):
         return self._run(ids, "hidden", train=train, key=key)[0]
 
     def _run(
-        self, ids: jax.Array, method: str, *, train: bool, key: jax.Array | None, passes: int = 1
+        self,
+        ids: jax.Array,
+        method: str,
+        *,
+        train: bool,
+        key: jax.Array | None,
+        passes: int = 1,
+        labels: jax.Array | None = None,
     ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
         """Per group the outputs of its copies' `method`, and their own losses."""
         if key is None:
@@ -209,7 +230,7 @@ class Ensemble(nnx.Module):
         keys = jax.random.split(key, len(self.groups))
         outputs, own_losses = zip(
             *(
-                group(embeddings, own, train=train, key=key, method=method, passes=passes)
+                group(embeddings, own, train=train, key=key, method=method, passes=passes, labels=labels)
                 for group, own, key in zip(self.groups, owns, keys, strict=True)
             ),
             strict=True,

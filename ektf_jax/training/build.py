@@ -139,8 +139,8 @@ def own_columns(config: Config) -> int:
     share = {"shared": 0, "own": 1}.get(sharing, sharing) if isinstance(sharing, str) else sharing
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
         raise InputError(
-            f"config.embedding.sharing = {sharing!r} must be 'shared', 'own' or a number in [0, 1], the share of"
-            " the columns that each student has to itself"
+            f"config.embedding.sharing = {sharing!r} must be 'shared', 'own' or a number in [0, 1], the share"
+            " of the columns that each student has to itself"
         )
     return round(share * embedding["dim"])
 

@@ -99,7 +99,7 @@ def make_train_step(
     ) -> tuple[jax.Array, tuple[nnx.State, losses.Terms, jax.Array, jax.Array]]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         model = nnx.merge(graphdef, parameters, state.statistics, copy=True)
-        prediction = model(ids, train=True, key=key)
+        prediction = model(ids, train=True, key=key, labels=labels)
         loss, terms = loss_fn(prediction, labels, *lesson)
         own = jnp.mean(prediction.own_losses)
         penalty = l2 / 2 * model.embedding.squares()
