@@ -3,8 +3,8 @@
     python -m experiments.train --config=configs/ektf_copies.py:ml1m,qnn --workdir=runs/ml1m_ektf_qnn_k4 \
         --config.ensemble.num_students=4 --config.embedding.sharing=own
 
-The argument is DATASET,MODEL, keys of configs/published.py. The mean of the students' own losses, without transfer
-between them, is --config.transfer.ektf.kd=False --config.transfer.ektf.dml=False.
+The argument is DATASET,MODEL, keys of configs/published.py. The mean of the students' own losses, without
+transfer between them, is --config.transfer.ektf.kd=False --config.transfer.ektf.dml=False.
 """
 
 import ml_collections

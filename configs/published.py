@@ -1,5 +1,4 @@
-"""Published settings: the paper's five datasets and Frappe, and on each of them every model of Tables 2 and 4,
-FCN and QNN-alpha.
+"""Published settings: six datasets, and on each of them every model of Tables 2 and 4, FCN and QNN-alpha.
 
 Sources, the first that has the setting:
 
@@ -7,8 +6,8 @@ Sources, the first that has the setting:
    authors, who are the same (github.com/salmon1802/FCN, earlier DCNv3, and github.com/salmon1802/QNN, QNN_T26
    there): EKTF, PNN, FINAL(1B), ECN, MLP, FCN, QNN-alpha, and what belongs to a dataset. The best run by AUC
    on the test data, which is how they chose.
-2. BARS (github.com/reczoo/BARS, ranking/ctr): the best run on criteo_x4_001, kkbox_x1 and frappe_x1. The paper's
-   Table 2 agrees with those runs in every cell that both have. For MovieLens-1M its nearest dataset,
+2. BARS (github.com/reczoo/BARS, ranking/ctr): the best run on criteo_x4_001, kkbox_x1 and frappe_x1. The
+   paper's Table 2 agrees with those runs in every cell that both have. For MovieLens-1M its nearest dataset,
    movielenslatest_x1, gives a model's own settings; the tower (hidden units, dropout, BatchNorm) and what
    belongs to the dataset are the authors'.
 3. The model's default, which is its reference implementation's.
@@ -201,8 +200,8 @@ MODELS: dict[str, Options] = {
     },
 }
 
-# Frappe: BARS, and for QNN-alpha its authors, who found its rows there. What the student cannot be told: the gates
-# of BARS's FinalMLP read user and item, and its FINAL(1B) has none.
+# Frappe: BARS, and for QNN-alpha its authors. What the student cannot be told: the gates of BARS's FinalMLP
+# read user and item, and its FINAL(1B) has no gate.
 _FRAPPE: dict[str, Options] = {
     "lr": {"_l2": 0.0},
     "fm": {"_l2": 0.0},
