@@ -24,8 +24,12 @@ def get_config() -> ml_collections.ConfigDict:
             },
             "embedding": {
                 "dim": 16,
-                # (l2 / 2) * sum(table^2) over the whole table.
+                # (l2 / 2) * sum(table^2) over all that a student reads of the table, mean over students: the
+                # whole table where they share it.
                 "l2": 0.01,
+                # shared: one embedding for all students | own: one each | a number in [0, 1]: the share of
+                # the `dim` columns that each student has to itself.
+                "sharing": ml_collections.FieldReference("shared", field_type=object),
             },
             "ensemble": {
                 # K, dealt out in turn over the kinds of students below, sorted by label.
@@ -52,6 +56,9 @@ def get_config() -> ml_collections.ConfigDict:
                 # eckd and dagfm learn from finished runs: their working directories, relative to this run's
                 # (in a sweep, their names).
                 "teachers": (),
+                # Passes of each student in a step, with different dropout, that are taught by their mean
+                # (QNN-alpha has 2); 1: no self-transfer.
+                "self": 1,
                 "ektf": {
                     "teacher": "mean_logit",  # or mean_prob, as Eq. 2 is written
                     "stop_gradient": True,
@@ -63,7 +70,8 @@ def get_config() -> ml_collections.ConfigDict:
                 # weights: lambda of Eq. 2, the same for each student. The paper calls it a hyper-parameter
                 # and names no value; `losses.kd_ctr_loss` by itself has 1 / K, so that they sum to 1.
                 "kd": {"weights": 1.0, "teacher": "mean_logit", "stop_gradient": True},
-                "dml": {"stop_gradient": True},
+                # reduction: sum, as Eq. 3, or mean over students, which makes l2 what it is elsewhere.
+                "dml": {"stop_gradient": True, "reduction": "sum"},
                 "online_kd": {"weight": 1.0, "temperature": 2.0, "divergence": "kl"},  # or mse
                 # naive | minlogit | linear | general
                 "kdcl": {"variant": "naive", "weight": 1.0, "temperature": 2.0, "divergence": "kl"},
@@ -96,13 +104,14 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 def on_dataset(dataset: str, run: Mapping[str, Any] | None = None) -> ml_collections.ConfigDict:
-    """The base on one of the five datasets, prepared in data/NAME; `run` changes its settings."""
+    """The base on one of the published datasets, prepared in data/NAME; `run` changes its settings."""
     config = get_config()
     settings = published.DATASETS[dataset] | dict(run or {})
     config.data.path = f"data/{dataset}"
     config.data.batch_size = settings["batch_size"]
     config.embedding.dim = settings["dim"]
     config.embedding.l2 = float(settings["l2"])
+    config.transfer.self = settings.get("self", 1)
     return config
 
 

@@ -14,18 +14,44 @@ class Embedding(nnx.Module):
 
     Id 0 is padding in every field: it contributes nothing and gets no gradient, and a field without any
     value is the zero vector. Initialised N(0, 1e-4^2), padding rows zero, as in FuxiCTR. `table` has one
-    row per feature, [V, D]. Its last `wide` columns are the weights of linear models over the ids, which
-    a multi-valued field sums over its slots instead. `shards` rounds V up to a multiple of it, with rows
-    of zeros that no id names and that stay zero.
+    row per feature, [V, D]. Its last `own` columns are read by one of `students` each, the others by all
+    of them. Of these the last `wide` are the weights of linear models over the ids, which a multi-valued
+    field sums over its slots instead. `shards` rounds V up to a multiple of it, with rows of zeros that no
+    id names and that stay zero.
     """
 
-    def __init__(self, schema: Schema, dim: int, *, wide: int = 0, shards: int = 1, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        schema: Schema,
+        dim: int,
+        *,
+        own: int = 0,
+        wide: int = 0,
+        students: int = 1,
+        shards: int = 1,
+        rngs: nnx.Rngs,
+    ):
         table = 1e-4 * jax.random.normal(rngs.params(), (schema.num_features, dim))
         padding = jnp.array([field.offset for field in schema.fields])
         table = jnp.pad(table.at[padding].set(0), ((0, -schema.num_features % shards), (0, 0)))
         self.table: nnx.Variable[jax.Array] = nnx.Param(table)
+        self.own = own
         self.wide = wide
+        self.students = students
         self.runs = _runs([field.max_len for field in schema.fields])
+
+    def squares(self) -> jax.Array:
+        """Mean over students of the sum of squares of all that a student reads: what L2 weighs.
+
+        A column that is one student's own counts 1 / K. Beside a mean of the students' losses the penalty
+        is then for each of them what it is for a student alone, whatever K and how columns are shared.
+        """
+        table = self.table[...]
+        if not self.own or self.students == 1:
+            return jnp.sum(table**2)
+        shared = table.shape[1] - self.own
+        weights = jnp.where(jnp.arange(table.shape[1]) < shared, 1.0, 1 / self.students)
+        return jnp.sum(jnp.sum(table**2, axis=0) * weights)
 
     def __call__(self, ids: jax.Array) -> jax.Array:
         mask = (ids != 0).astype(jnp.float32)

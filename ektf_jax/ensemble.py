@@ -1,5 +1,6 @@
 """Ensembles of students over one shared embedding: a tuple of groups, each a stack of equal networks."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, NamedTuple
@@ -25,7 +26,8 @@ class Prediction(NamedTuple):
     """Logits of the students [K, B] and of their ensemble [B].
 
     Students fused by "concat" have no prediction of their own: K is 0 there. `own_losses` [K] are what
-    students add to the training loss by themselves, 0 for one that adds nothing; None in evaluation.
+    students add to the training loss by themselves, 0 for one that adds nothing; None in evaluation. Of
+    several passes the logits are those of the mean probability, and `own_losses` hold the self-transfer.
     """
 
     students: jax.Array
@@ -62,6 +64,7 @@ class StudentGroup(nnx.Module):
         self.hidden_size: int = getattr(self.students, "hidden_size", 0)
         self.own_dim: int = getattr(self.students, "own_dim", 0)
         self.wide_dim: int = getattr(self.students, "wide_dim", 0)
+        self.takes_labels = "labels" in inspect.signature(type(self.students).__call__).parameters
 
     def __call__(
         self,
@@ -71,13 +74,18 @@ class StudentGroup(nnx.Module):
         train: bool = False,
         key: jax.Array,
         method: str = "__call__",
+        passes: int = 1,
+        labels: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """Run every copy on the same embeddings [B, F, D], each with its `own` beside them if it has some.
 
-        `own` is [size, B, F, own_dim + wide_dim]. Returns logits [size, B], or [size, B, H] of "hidden",
-        and the copies' own losses [size].
+        `own` is [size, B, F, columns], all that a copy reads of the table beside what is shared. Returns
+        logits [size, B], or [size, B, H] of "hidden", and the copies' own losses [size]. `passes` of more
+        than 1 run each copy so often, with different dropout: outputs are [size, passes, ...] then, and own
+        losses means. `labels` [B], in training, are for students whose own loss needs them.
         """
         graphdef, state = nnx.split(self.students)
+        more = {"labels": labels} if self.takes_labels and method == "__call__" else {}
 
         def run_one(
             copy: tuple[nnx.State, jax.Array, jax.Array | None],
@@ -85,8 +93,17 @@ class StudentGroup(nnx.Module):
             state, key, own = copy
             student = nnx.merge(graphdef, state, copy=True)
             inputs = embeddings if own is None else jnp.concatenate([embeddings, own], axis=-1)
-            output = getattr(student, method)(inputs, train=train, key=key)
-            output, loss = output if isinstance(output, tuple) else (output, jnp.zeros(()))
+
+            def run_once(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+                output = getattr(student, method)(inputs, train=train, key=key, **more)
+                return output if isinstance(output, tuple) else (output, jnp.zeros(()))
+
+            if passes == 1:
+                output, loss = run_once(key)
+            else:
+                # One after another: what they have in common, up to the first dropout, is computed once.
+                runs = [run_once(key) for key in jax.random.split(key, passes)]
+                output, loss = jnp.stack([run[0] for run in runs]), jnp.mean(jnp.stack([r[1] for r in runs]))
             return output, loss, nnx.state(student, nnx.BatchStat)
 
         copies = (state, jax.random.split(key, self.size), own)
@@ -109,6 +126,9 @@ class Ensemble(nnx.Module):
       schema: fields, vocabulary and slots of the dataset.
       students: per group, how to make a student from (num_fields, embedding_dim, rngs) and how many.
       embedding_dim: D.
+      own_columns: how many of the D columns each student has to itself, at most D; the others are shared.
+      passes: how often each student runs in a training step, with different dropout, to teach itself
+        (`losses.self_transfer`); 1 is without.
       fusion: how students become the ensemble (Eq. 1): "mean" or "sum" of logits, or "concat", a linear
         layer over the students' last hidden states.
       stack: see `StudentGroup`.
@@ -122,6 +142,8 @@ class Ensemble(nnx.Module):
         students: Sequence[tuple[Callable[..., nnx.Module], int]],
         *,
         embedding_dim: int,
+        own_columns: int = 0,
+        passes: int = 1,
         fusion: Literal["mean", "sum", "concat"] = "mean",
         stack: str = "auto",
         table_shards: int = 1,
@@ -129,6 +151,8 @@ class Ensemble(nnx.Module):
     ):
         if fusion not in FUSIONS:
             raise ValueError(f"fusion {fusion!r} is unknown: use one of {', '.join(FUSIONS)}")
+        if not 0 <= own_columns <= embedding_dim:
+            raise ValueError(f"own_columns = {own_columns} must be in [0, {embedding_dim}]")
         embedding_key, head_key, *group_keys = jax.random.split(key, 2 + len(students))
         self.groups = nnx.List(
             StudentGroup(
@@ -138,12 +162,16 @@ class Ensemble(nnx.Module):
         )
         # One table for all: the shared embeddings, the students' own, the weights of linear models.
         self.embedding_dim = embedding_dim
-        self.own_dim = sum(group.own_dim * group.size for group in self.groups)
+        self.shared_dim = embedding_dim - own_columns
+        self.passes = passes
+        self.own_dim = sum((own_columns + group.own_dim) * group.size for group in self.groups)
         wide = sum(group.wide_dim * group.size for group in self.groups)
         self.embedding = Embedding(
             schema,
-            embedding_dim + self.own_dim + wide,
+            self.shared_dim + self.own_dim + wide,
+            own=self.own_dim + wide,
             wide=wide,
+            students=sum(group.size for group in self.groups),
             shards=table_shards,
             rngs=nnx.Rngs(embedding_key),
         )
@@ -152,15 +180,29 @@ class Ensemble(nnx.Module):
             width = sum(group.hidden_size * group.size for group in self.groups)
             self.head = linear(width, 1, rngs=nnx.Rngs(head_key))
 
-    def __call__(self, ids: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> Prediction:
-        """Predict. In training BatchNorm uses and updates batch statistics, and `key` seeds dropout."""
+    def __call__(
+        self,
+        ids: jax.Array,
+        *,
+        train: bool = False,
+        key: jax.Array | None = None,
+        labels: jax.Array | None = None,
+    ) -> Prediction:
+        """Predict. In training BatchNorm uses and updates batch statistics, and `key` seeds dropout.
+
+        `labels` [B] are for the own losses of students that need them, which leave these out otherwise.
+        """
         method = "hidden" if self.fusion == "concat" else "__call__"
-        outputs, own_losses = self._run(ids, method, train=train, key=key)
+        passes = self.passes if train else 1
+        outputs, own_losses = self._run(ids, method, train=train, key=key, passes=passes, labels=labels)
         own_loss = jnp.concatenate(own_losses) if train else None
         if self.fusion == "concat":
             hidden = jnp.concatenate([h for output in outputs for h in output], axis=-1)
             return Prediction(jnp.zeros((0, ids.shape[0])), self.head(hidden)[:, 0], own_loss)
         logits = jnp.concatenate(outputs)
+        if passes > 1:
+            logits, self_loss = losses.self_transfer(jnp.swapaxes(logits, 0, 1))
+            own_loss += self_loss
         return Prediction(logits, losses.fuse(logits, self.fusion), own_loss)
 
     def hidden(
@@ -170,7 +212,14 @@ class Ensemble(nnx.Module):
         return self._run(ids, "hidden", train=train, key=key)[0]
 
     def _run(
-        self, ids: jax.Array, method: str, *, train: bool, key: jax.Array | None
+        self,
+        ids: jax.Array,
+        method: str,
+        *,
+        train: bool,
+        key: jax.Array | None,
+        passes: int = 1,
+        labels: jax.Array | None = None,
     ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
         """Per group the outputs of its copies' `method`, and their own losses."""
         if key is None:
@@ -181,7 +230,7 @@ class Ensemble(nnx.Module):
         keys = jax.random.split(key, len(self.groups))
         outputs, own_losses = zip(
             *(
-                group(embeddings, own, train=train, key=key, method=method)
+                group(embeddings, own, train=train, key=key, method=method, passes=passes, labels=labels)
                 for group, own, key in zip(self.groups, owns, keys, strict=True)
             ),
             strict=True,
@@ -190,19 +239,20 @@ class Ensemble(nnx.Module):
 
     def _split(self, columns: jax.Array) -> tuple[jax.Array, list[jax.Array | None]]:
         """Columns of the table as [B, F, D] and what each group has to itself, [size, B, F, ...] or None."""
-        own_start = self.embedding_dim
+        own_columns = self.embedding_dim - self.shared_dim
+        own_start = self.shared_dim
         wide_start = own_start + self.own_dim
         owns: list[jax.Array | None] = []
         for group in self.groups:
             own_stop, wide_stop = (
-                own_start + group.size * group.own_dim,
+                own_start + group.size * (own_columns + group.own_dim),
                 wide_start + group.size * group.wide_dim,
             )
             parts = [columns[..., own_start:own_stop], columns[..., wide_start:wide_stop]]
             per_copy = [jnp.moveaxis(x.reshape(*x.shape[:2], group.size, -1), 2, 0) for x in parts if x.size]
             owns.append(jnp.concatenate(per_copy, axis=-1) if per_copy else None)
             own_start, wide_start = own_stop, wide_stop
-        return columns[..., : self.embedding_dim], owns
+        return columns[..., : self.shared_dim], owns
 
 
 def count_parameters(model: nnx.Module) -> int:

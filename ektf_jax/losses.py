@@ -99,6 +99,30 @@ def ctr_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, labels), axis=-1)
 
 
+def self_transfer(logits: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Passes of each student with different dropout, taught by their mean. [P, K, B] -> [K, B], [K].
+
+    With p_ik = sigmoid(logits) of pass i of student k and p_k = 1/P sum_i p_ik, returns the logits of p_k and
+
+        L_k = sum_i mean_b CE(sg(p_k), p_ik),  CE(t, p) = -t log p - (1 - t) log(1 - p), sg a constant.
+
+    QNN-alpha is one student of two passes: `ctr_loss(z, y) + L` of its result z [1, B], L [1]. K students
+    that also teach each other are `ektf_loss(z, labels)[0] + mean(L)`: their predictions are p_k there, and
+    L is each one's own. It takes O(P K B) beside that.
+
+    Raises ValueError for other shapes, TypeError for logits that are not floating-point.
+    """
+    logits = _floating(logits, "logits")
+    if logits.ndim != 3 or not logits.shape[0]:
+        raise ValueError(f"expected logits [P, K, B], P at least 1, got {logits.shape}")
+    # log p_k and log(1 - p_k) up to log P, which their difference does not hold.
+    yes, no = (jax.nn.logsumexp(jax.nn.log_sigmoid(z), axis=0) for z in (logits, -logits))
+    mean = yes - no
+    target = jax.lax.stop_gradient(jax.nn.sigmoid(mean))
+    crossed = optax.sigmoid_binary_cross_entropy(logits, jnp.broadcast_to(target, logits.shape))
+    return mean, jnp.sum(jnp.mean(crossed, axis=-1), axis=0)
+
+
 def exam_scores(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -184,19 +208,27 @@ def dml_ctr_loss(
     *,
     weights: ArrayLike | None = None,
     stop_gradient: bool = True,
+    reduction: Literal["sum", "mean"] = "sum",
 ) -> tuple[jax.Array, Terms]:
     """Every student trained on the labels and on its peers (Eq. 3). [K, B], [B] -> scalar, Terms.
 
     L = sum_k (L_CTR(p_k) + sum_{l != k} weights_kl * MSE(p_l, p_k)). `weights` is mu, a scalar or [K, K]
     (the diagonal does not count), by default 1 / K (the paper's second footnote). Errors are
     as in `ektf_loss`.
+
+    A penalty on what the students share is K times weaker for each of them beside this sum than beside the
+    means of the other losses; `reduction="mean"` takes 1/K of the sum.
     """
     logits, labels = _check(logits, labels)
+    if reduction not in ("sum", "mean"):
+        raise ValueError(f'reduction {reduction!r} is unknown: use "sum" or "mean"')
     num_students = logits.shape[0]
     weights = _or_uniform(weights, 1 / num_students, (num_students, num_students), logits.dtype)
     weights = weights * (1 - jnp.eye(num_students, dtype=logits.dtype))
     ctr = jnp.sum(ctr_loss(logits, labels))
     dml = jnp.sum(weights * _pairwise_mse(logits, stop_gradient))
+    if reduction == "mean":
+        ctr, dml = ctr / num_students, dml / num_students
     zero = jnp.zeros((), logits.dtype)
     none = jnp.zeros((num_students,), logits.dtype)
     return ctr + dml, Terms(ctr, zero, dml, exam_scores(logits, labels), none, weights)

@@ -46,7 +46,7 @@ def summarize(model: Ensemble, num_fields: int, *, depth: int = 2) -> str:
             summarize_student(student, num_fields, width, depth=depth),
             "",
         ]
-    own = columns - model.embedding_dim
+    own = columns - model.shared_dim
     owned = f", {own} of them the students' own" if own else ""
     return "\n".join(
         [

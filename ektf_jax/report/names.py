@@ -11,6 +11,7 @@ DATASETS = {
     "kdd12": "KDD12",
     "ipinyou": "iPinYou",
     "kkbox": "KKBox",
+    "frappe_redrawn": "Frappe (redrawn training negatives)",
 }
 
 # The asterisk is the paper's: the model together with a deep network.
@@ -35,6 +36,8 @@ MODELS = {
     "final1b": "FINAL(1B)",
     "final2b": "FINAL(2B)",
     "ecn": "ECN",
+    "fcn": "FCN",
+    "qnn": "QNN-alpha",
     "mlp": "MLP",
     "dagfm_inner": "DAGFM-inner",
     "dagfm_outer": "DAGFM-outer",

@@ -6,7 +6,8 @@ A student is an NNX module `Student(num_fields, embedding_dim, *, ..., rngs)`, c
 - A student with columns of the embedding table to itself says how many: `own_dim` embeddings pooled like
   the shared ones, then `wide_dim` (0 or 1) weights of a linear model over the ids. Its input is
   [B, F, D + own_dim + wide_dim] then.
-- A student with a loss of its own returns (logits [B], loss) in training.
+- A student with a loss of its own returns (logits [B], loss) in training. One that needs the labels for it
+  takes `labels` [B] as well.
 - A student with a method `hidden`, its last hidden state [B, hidden_size], can be fused by "concat" and
   gives or takes hints in ECKD.
 """
@@ -25,6 +26,7 @@ from ektf_jax.students.deepfm import DeepFM
 from ektf_jax.students.ecn import ECN
 from ektf_jax.students.edcn import EDCN
 from ektf_jax.students.eulernet import EulerNet
+from ektf_jax.students.fcn import FCN
 from ektf_jax.students.final import FINAL
 from ektf_jax.students.finalmlp import FinalMLP
 from ektf_jax.students.fm import FM
@@ -32,6 +34,7 @@ from ektf_jax.students.lr import LR
 from ektf_jax.students.masknet import MaskNet
 from ektf_jax.students.mlp import MLP
 from ektf_jax.students.pnn import PNN
+from ektf_jax.students.qnn import QNN
 from ektf_jax.students.wide_deep import WideDeep
 from ektf_jax.students.xdeepfm import XDeepFM
 
@@ -56,5 +59,7 @@ REGISTRY: dict[str, type[nnx.Module]] = {
     "finalmlp": FinalMLP,
     "final": FINAL,
     "ecn": ECN,
+    "fcn": FCN,
+    "qnn": QNN,
     "dagfm": DAGFM,
 }

@@ -16,27 +16,46 @@ from ektf_jax.students.layers import (
 )
 
 
-class ExponentialCross(nnx.Module):
-    """x <- x + x * ([h, mask(h)] + b), h linear in x of half its width: orders double. [B, N] -> [B, N].
+class GatedCross(nnx.Module):
+    """x <- x + x0 * ([h, mask(h)] + b), h linear in x of half its width. [B, N] -> [B, N].
 
-    The self-mask is h times ReLU of its LayerNorm. BatchNorm is over rows and units together, with one
-    scale and one bias, as in the authors' code.
+    Where x0 is x itself orders double with each layer (exponential), where it is the input of the first
+    layer they grow by one (linear). The self-mask is h times ReLU of its LayerNorm. BatchNorm is over rows
+    and units together, with one scale and one bias, as in the authors' code; of inputs [B, heads, N] each
+    head has its own.
     """
 
-    def __init__(self, width: int, *, dropout: float, batch_norm: bool, rngs: nnx.Rngs):
+    def __init__(self, width: int, *, heads: int = 1, dropout: float, batch_norm: bool, rngs: nnx.Rngs):
         self.linear = linear(width, width // 2, use_bias=False, rngs=rngs)
         self.bias = nnx.Param(jax.random.uniform(rngs.params(), (width,)))
         self.layer_norm = layer_norm_layer(width // 2, rngs=rngs)
-        self.batch_norm = batch_norm_layer(1, rngs=rngs) if batch_norm else None
+        self.batch_norm = batch_norm_layer(heads, rngs=rngs) if batch_norm else None
+        self.heads = heads
         self.dropout = dropout
 
-    def __call__(self, x: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x0: jax.Array, x: jax.Array, *, train: bool = False, key: jax.Array | None = None
+    ) -> jax.Array:
         h = self.linear(x)
         if self.batch_norm is not None:
-            h = self.batch_norm(h[..., None], use_running_average=not train)[..., 0]
+            by_head = jnp.swapaxes(h.reshape(len(h), self.heads, -1), 1, 2)
+            normed = self.batch_norm(by_head, use_running_average=not train)
+            h = jnp.swapaxes(normed, 1, 2).reshape(h.shape)
         masked = h * nnx.relu(self.layer_norm(h))
-        x = x * (jnp.concatenate([h, masked], axis=1) + self.bias[...]) + x
+        x = x0 * (jnp.concatenate([h, masked], axis=-1) + self.bias[...]) + x
         return drop(x, self.dropout, train=train, key=key)
+
+
+def halves(embeddings: jax.Array, heads: int = 1) -> jax.Array:
+    """The first halves of all embeddings, then the second halves. [B, F, D] -> [B, F * D].
+
+    With more than one head that of D / heads columns each, [B, heads, F * D / heads].
+    """
+    if heads == 1:
+        half = -(-embeddings.shape[2] // 2)
+        return jnp.concatenate([flatten(embeddings[..., :half]), flatten(embeddings[..., half:])], axis=1)
+    split = jnp.split(embeddings, heads, axis=2)
+    return jnp.stack([halves(head) for head in split], axis=1)
 
 
 class ECN(nnx.Module):
@@ -63,7 +82,7 @@ class ECN(nnx.Module):
                 f"{num_fields} fields of dimension {embedding_dim} make an odd width, not halves"
             )
         self.layers = nnx.List(
-            ExponentialCross(width, dropout=dropout, batch_norm=batch_norm, rngs=rngs)
+            GatedCross(width, dropout=dropout, batch_norm=batch_norm, rngs=rngs)
             for _ in range(num_cross_layers)
         )
         self.output = linear(width, 1, rngs=rngs)
@@ -71,8 +90,7 @@ class ECN(nnx.Module):
     def __call__(
         self, embeddings: jax.Array, *, train: bool = False, key: jax.Array | None = None
     ) -> jax.Array:
-        half = -(-embeddings.shape[2] // 2)
-        x = jnp.concatenate([flatten(embeddings[..., :half]), flatten(embeddings[..., half:])], axis=1)
+        x = halves(embeddings)
         for layer, layer_key in zip(self.layers, dropout_keys(key, len(self.layers)), strict=True):
-            x = layer(x, train=train, key=layer_key)
+            x = layer(x, x, train=train, key=layer_key)
         return self.output(x)[:, 0]

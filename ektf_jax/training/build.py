@@ -39,6 +39,10 @@ _DEEPEST = 20  # groups in groups
 _FREE_FORM = ("config.data.synthetic", "config.ensemble.students")
 
 
+# A text or a number; `own_columns` checks it.
+_OF_ANY_TYPE = ("config.embedding.sharing",)
+
+
 def plain(value: Any, path: str = "config", depth: int = 0) -> Any:
     """A config as data that JSON can hold: numpy's and JAX's scalars as Python's, mappings as dictionaries.
 
@@ -87,6 +91,8 @@ def check_keys(config: Config, reference: Config, prefix: str = "config") -> Non
 
 
 def _check_type(path: str, value: Any, example: Any) -> None:
+    if path in _OF_ANY_TYPE:
+        return
     if isinstance(example, float) and type(value) is int:
         return
     if type(value) is not type(example):
@@ -117,6 +123,7 @@ def check_values(config: Config) -> None:
             lambda v: 1 <= v <= _WIDEST,
             f"at least 1 and at most {_WIDEST}",
         ),
+        "transfer.self": (config["transfer"]["self"], lambda v: 1 <= v <= _WIDEST, f"in [1, {_WIDEST}]"),
         "train.max_epochs": (train["max_epochs"], lambda v: 1 <= v < _MOST, "at least 1 and below 2^31"),
         "train.learning_rate": (
             train["learning_rate"],
@@ -145,6 +152,12 @@ def check_values(config: Config) -> None:
     ):
         if value not in valid:
             raise unknown(f"config.{key}", value, valid)
+    own_columns(config)
+    if ensemble["fusion"] == "concat" and config["transfer"]["self"] > 1:
+        raise InputError(
+            f"config.transfer.self = {config['transfer']['self']!r} teaches students by the mean of their"
+            " predictions, which config.ensemble.fusion = 'concat' leaves them without; use 'mean' or 'sum'"
+        )
     if ensemble["fusion"] != "mean" and config["transfer"]["name"] not in transfer.OF_THE_FUSED:
         why = {
             "concat": "leaves the students without predictions to transfer",
@@ -174,6 +187,19 @@ def check_values(config: Config) -> None:
             f" at least {len(kinds)}, the number of config.ensemble.students"
         )
     _check_teachers(config)
+
+
+def own_columns(config: Config) -> int:
+    """How many of the D columns of the embedding each student has to itself: config.embedding.sharing."""
+    embedding = config["embedding"]
+    sharing = embedding.get("sharing", "shared")  # runs from before it was there
+    share = {"shared": 0, "own": 1}.get(sharing, sharing) if isinstance(sharing, str) else sharing
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise InputError(
+            f"config.embedding.sharing = {sharing!r} must be 'shared', 'own' or a number in [0, 1], the share"
+            " of the columns that each student has to itself"
+        )
+    return round(share * embedding["dim"])
 
 
 def _check_teachers(config: Config) -> None:
@@ -345,6 +371,8 @@ def make_model(config: Config, schema: Schema, key: jax.Array, *, mesh: Mesh | N
             schema,
             make_students(config),
             embedding_dim=config["embedding"]["dim"],
+            own_columns=own_columns(config),
+            passes=config["transfer"].get("self", 1),  # runs from before it was there
             fusion=ensemble["fusion"],
             stack=stack,
             table_shards=shape[sharding.TABLE],

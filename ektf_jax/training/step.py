@@ -87,7 +87,8 @@ def make_train_step(
 ) -> TrainStep:
     """The jitted step: (state, ids [B, S], labels [B], learning rate) -> (state, metrics). Donates `state`.
 
-    `l2` weighs (l2 / 2) * sum(table^2) over the whole embedding table, as FuxiCTR does. A batch of another
+    `l2` weighs (l2 / 2) * sum(table^2) over the whole embedding table, as FuxiCTR does; of columns that
+    students have to themselves it is the mean over students (`Embedding.squares`). A batch of another
     size (the last of an epoch) compiles once more. Where teachers give lessons, theirs on the batch is a
     fifth argument. On a `mesh` the state stays where it lies and the metrics are on every device.
     `compiler_options` are XLA's; see `ektf_jax.training.compiler`.
@@ -98,10 +99,10 @@ def make_train_step(
     ) -> tuple[jax.Array, tuple[nnx.State, losses.Terms, jax.Array, jax.Array]]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         model = nnx.merge(graphdef, parameters, state.statistics, copy=True)
-        prediction = model(ids, train=True, key=key)
+        prediction = model(ids, train=True, key=key, labels=labels)
         loss, terms = loss_fn(prediction, labels, *lesson)
         own = jnp.mean(prediction.own_losses)
-        penalty = l2 / 2 * jnp.sum(model.embedding.table[...] ** 2)
+        penalty = l2 / 2 * model.embedding.squares()
         _, statistics = nnx.state(model, nnx.Param, ...)
         return loss + own + penalty, (statistics, terms, own, penalty)
 

@@ -209,11 +209,11 @@ def _check_same_student(config: build.Config, directory: Path) -> None:
 
 def _take_embeddings(model: Ensemble, teacher: Ensemble, directory: Path) -> None:
     """Give the student the teacher's shared embeddings."""
-    columns = model.embedding.table.shape[1]
-    if columns != model.embedding_dim or model.embedding_dim != teacher.embedding_dim:
+    columns, dim = model.embedding.table.shape[1], model.shared_dim
+    if columns != dim or dim != teacher.shared_dim:
         raise InputError(
-            f"config.embedding.dim = {model.embedding_dim}, with {columns - model.embedding_dim} columns of"
-            f" the students' own, must be {teacher.embedding_dim} with none: a DAGFM is distilled over the"
-            f" embeddings of its teacher, {directory}"
+            f"config.embedding: {dim} shared columns of the table and {columns - dim} of the students' own"
+            f" must be {teacher.shared_dim} and none: a DAGFM is distilled over the shared embeddings of its"
+            f" teacher, {directory}"
         )
-    model.embedding.table[...] = teacher.embedding.table[:, : model.embedding_dim]
+    model.embedding.table[...] = teacher.embedding.table[:, :dim]

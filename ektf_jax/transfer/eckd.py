@@ -50,7 +50,14 @@ class Pupil(nnx.Module):
     def embedding(self) -> Embedding:
         return self.ensemble.embedding
 
-    def __call__(self, ids: jax.Array, *, train: bool = False, key: jax.Array | None = None) -> Guided:
+    def __call__(
+        self,
+        ids: jax.Array,
+        *,
+        train: bool = False,
+        key: jax.Array | None = None,
+        labels: jax.Array | None = None,
+    ) -> Guided:
         hints: list[jax.Array | None] = [None] * len(self.hint_sizes)
         if train and self.maps:
             # On a copy: the student's BatchNorm statistics shall move once.
@@ -58,7 +65,7 @@ class Pupil(nnx.Module):
             hinted = [i for i, size in enumerate(self.hint_sizes) if size]
             for i, layer in zip(hinted, self.maps, strict=True):
                 hints[i] = layer(hidden)
-        prediction = self.ensemble(ids, train=train, key=key)
+        prediction = self.ensemble(ids, train=train, key=key, labels=labels)
         return Guided(*prediction, self.gate_scale[...], self.gate_bias[...], tuple(hints))
 
 

@@ -1,11 +1,11 @@
 r"""Numbers of the PyTorch originals at a tiny shape, for the students to be compared with.
 
     python tests/students/make_fixtures.py --fuxictr=CHECKOUT --fuxictr1=CHECKOUT --ektf=CHECKOUT \
-        --cl4ctr=CHECKOUT --out=tests/students/fixtures
+        --cl4ctr=CHECKOUT --fcn=CHECKOUT --qnn=CHECKOUT --out=tests/students/fixtures
 
 needs PyTorch and fuxictr 2.3, and checkouts of reczoo/FuxiCTR (its model zoo is in no package), of its tag
-v1.2.2, of salmon1802/EKTF and of cl4ctr/cl4ctr. It writes one .npz per case. The module itself imports
-without PyTorch.
+v1.2.2, of salmon1802/EKTF, cl4ctr/cl4ctr, salmon1802/FCN and salmon1802/QNN. It writes one .npz per case, and
+that of QNN-alpha's loss. The module itself imports without PyTorch.
 
 A case is either a whole FuxiCTR model, from ids to a logit, or a module that is given embeddings: one of
 EKTF's or CL4CTR's authors, or a model of FuxiCTR 1.2.2 without its embedding layer. All weights are random,
@@ -43,6 +43,8 @@ class Checkouts:
     fuxictr1: Path
     ektf: Path
     cl4ctr: Path
+    fcn: Path
+    qnn: Path
 
 
 Make = Callable[[Checkouts], "nn.Module"]
@@ -80,7 +82,8 @@ def reference(case: Case, checkouts: Checkouts) -> dict[str, np.ndarray]:
     after/NAME    the running statistics after that
     cotangent     [B]
     grad/NAME     gradients of sum(train_logits * cotangent), for every parameter and for "embeddings"
-    train_loss    the model's own addition to the loss, if it has one
+    labels [B]    if the model's own addition to the loss needs them
+    train_loss    that addition, if it has one
     lossgrad/NAME gradients of that
     """
     import torch
@@ -319,6 +322,81 @@ def cl4ctr_losses(model: "nn.Module", x: "Tensor") -> dict[str, "Tensor"]:
     }
 
 
+def fcn(heads: int) -> Make:
+    """The DCNv3 of FCN's authors; their embedding dimension is that of one head."""
+
+    def make(checkouts: Checkouts) -> "nn.Module":
+        fields = feature_map()
+        fields.default_emb_dim = DIM // heads
+        return load(checkouts.fcn / "src" / "DCNv3.py").DCNv3(
+            fields,
+            task="regression",
+            embedding_dim=DIM // heads,
+            num_heads=heads,
+            num_deep_cross_layers=2,
+            num_shallow_cross_layers=1,
+            deep_net_dropout=0,
+            shallow_net_dropout=0,
+            batch_norm=True,
+            optimizer="adam",
+            loss="binary_crossentropy",
+            metrics=[],
+            verbose=0,
+            model_root="",
+        )
+
+    return make
+
+
+def fcn_loss(model: "nn.Module", x: dict[str, "Tensor"]) -> dict[str, "Tensor"]:
+    """What Tri-BCE adds to the cross-entropy of the prediction; soft labels, so that both terms count."""
+    import torch
+
+    linear, model.output_activation = model.output_activation, torch.nn.Sigmoid()
+    outputs = model(x)
+    labels = torch.linspace(0, 1, ROWS, dtype=torch.float64)
+    model.get_labels = lambda inputs: labels[:, None]
+    torch.set_default_dtype(torch.float64)  # of its zeros, which would round the weights
+    loss = model.add_loss(x)[0] - model.loss_fn(outputs["y_pred"], labels[:, None])
+    torch.set_default_dtype(torch.float32)
+    model.output_activation = linear
+    return {"labels": labels, "train_loss": loss}
+
+
+def qnn(checkout: str, file: str, **options: Any) -> Make:
+    """The network of QNN-alpha, given embeddings; its passes and its loss are in `self_transfer`."""
+
+    def make(checkouts: Checkouts) -> "nn.Module":
+        from torch import nn
+
+        network = load(getattr(checkouts, checkout) / file).QuadraticNeuralNetworks
+        return nn.Sequential(
+            nn.Flatten(), network(FLAT, FIELDS, num_layers=2, num_heads=2, net_dropout=0, **options)
+        )
+
+    return make
+
+
+def self_transfer(checkouts: Checkouts) -> dict[str, np.ndarray]:
+    """QNN-alpha's loss of the logits [2, B] of two passes, and its gradients."""
+    import torch
+    from torch.nn import functional
+
+    model = load(checkouts.fuxictr / "model_zoo/QNN/src/QNN_alpha.py").QNN_alpha
+    rng = np.random.default_rng(0)
+    passes = torch.from_numpy(single(3 * rng.standard_normal((2, ROWS)))).requires_grad_()
+    labels = torch.from_numpy(rng.integers(0, 2, ROWS).astype(np.float64))
+    made = SimpleNamespace(
+        forward=lambda inputs: {f"y_pred{i + 1}": torch.sigmoid(inputs[i]) for i in range(2)},
+        get_labels=lambda inputs: labels,
+        loss_fn=functional.binary_cross_entropy,
+    )
+    loss = model.add_loss(made, passes)
+    (gradient,) = torch.autograd.grad(loss, passes)
+    record = {"logits": passes, "labels": labels, "loss": loss, "grad": gradient}
+    return {name: value.detach().numpy() for name, value in record.items()}
+
+
 def finalnet_loss(model: "nn.Module", x: dict[str, "Tensor"]) -> dict[str, "Tensor"]:
     """What FinalNet adds to the cross-entropy when it has two blocks."""
     import torch
@@ -344,6 +422,7 @@ def load(file: Path) -> ModuleType:
 DNN = {"hidden_units": (6, 5)}
 ATTENTION = {"attention_layers": 2, "num_heads": 2, "attention_dim": 6}
 AFN = {"logarithmic_neurons": 3, "afn_hidden_units": (5,), **DNN}
+FCN = {"num_deep_layers": 2, "num_shallow_layers": 1}
 IDS = {"wide": "ids"}
 FLAT = FIELDS * DIM
 
@@ -632,22 +711,40 @@ CASES = [
         authors("ExponentialCrossNetwork", input_dim=FLAT, num_cross_layers=2, net_dropout=0),
         "embeddings",
     ),
+    Case("fcn", "fcn", FCN, fcn(heads=1), extra=fcn_loss),
+    Case("fcn_two_heads", "fcn", {**FCN, "num_heads": 2}, fcn(heads=2), extra=fcn_loss),
+    Case(
+        "qnn",
+        "qnn",
+        {"num_layers": 2, "num_heads": 2, "num_rows": 3},
+        qnn("fuxictr", "model_zoo/QNN/src/QNN_alpha.py", num_row=3, batch_norm=True),
+        "embeddings",
+    ),
+    Case(
+        "qnn_authors",
+        "qnn",
+        {"num_layers": 2, "num_heads": 2, "num_rows": 2, "batch_norm": False},
+        qnn("qnn", "src/QNN_T26.py", num_row=2),
+        "embeddings",
+    ),
 ]
 
 
 def main() -> None:
     """Write every case's numbers."""
     parser = argparse.ArgumentParser(description="Records the PyTorch originals at a tiny shape.")
-    for name in ("fuxictr", "fuxictr1", "ektf", "cl4ctr", "out"):
+    names = ("fuxictr", "fuxictr1", "ektf", "cl4ctr", "fcn", "qnn")
+    for name in (*names, "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     arguments = parser.parse_args()
-    checkouts = Checkouts(arguments.fuxictr, arguments.fuxictr1, arguments.ektf, arguments.cl4ctr)
+    checkouts = Checkouts(*(getattr(arguments, name) for name in names))
     arguments.out.mkdir(parents=True, exist_ok=True)
     for case in CASES:
         arrays = reference(case, checkouts)
         file = arguments.out / f"{case.name}.npz"
         np.savez_compressed(file, **arrays)
         print(f"{case.name:20} {arrays['count']:6d} parameters {file.stat().st_size:7d} bytes")
+    np.savez_compressed(arguments.out / "self_transfer.npz", **self_transfer(checkouts))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ The numbers in fixtures/ were made by make_fixtures.py, in double precision; eac
 original's weights. With the originals at hand,
 
     PEERS_FUXICTR=CHECKOUT PEERS_FUXICTR1=CHECKOUT PEERS_EKTF=CHECKOUT PEERS_CL4CTR=CHECKOUT \
+        PEERS_FCN=CHECKOUT PEERS_QNN=CHECKOUT \
         pytest tests/students/test_parity.py
 
 runs them beside the students (`pip install ektf-jax[peers]`, see make_fixtures.py for the checkouts).
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from ektf_jax import losses
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.ensemble import Ensemble, count_parameters
 from ektf_jax.students import REGISTRY
@@ -45,7 +47,8 @@ SCHEMA = Schema(
     {},
 )
 KEY = jax.random.key(0)
-PEERS = [os.environ.get(f"PEERS_{name}") for name in ("FUXICTR", "FUXICTR1", "EKTF", "CL4CTR")]
+CHECKOUTS = [f"PEERS_{name}" for name in ("FUXICTR", "FUXICTR1", "EKTF", "CL4CTR", "FCN", "QNN")]
+PEERS = [os.environ.get(name) for name in CHECKOUTS]
 
 
 # From PyTorch's names to ours. Each function takes {PyTorch name: array}, of weights or of gradients, and
@@ -272,11 +275,27 @@ def ecn(a):
     return found | take(a, {f"layers/{k}/bias": f"b.{k}" for k in range(2)})
 
 
+def fcn(a):
+    found = linear(a, "deep_output", "ECN.dfc") | linear(a, "shallow_output", "LCN.sfc")
+    for ours, theirs, layers in (("deep", "ECN", 2), ("shallow", "LCN", 1)):
+        found |= each(layers, linear, f"{ours}/{{}}/linear", f"{theirs}.w.{{}}", a)
+        found |= each(layers, norm, f"{ours}/{{}}/layer_norm", f"{theirs}.layer_norm.{{}}", a)
+        found |= each(layers, norm, f"{ours}/{{}}/batch_norm", f"{theirs}.batch_norm.{{}}", a)
+        found |= take(a, {f"{ours}/{k}/bias": f"{theirs}.b.{k}" for k in range(layers)})
+    return found
+
+
+def qnn(a):
+    found = linear(a, "output", "1.fc") | each(2, linear, "layers/{}/linear", "1.layer.{}.linear.0", a)
+    return found | each(2, norm, "layers/{}/norm", "1.layer.{}.linear.1", a)
+
+
 CONVERT = {
     "lr": lr, "fm": fm, "mlp": mlp, "pnn": pnn, "wide_deep": wide_deep, "deepfm": deepfm, "dcn": dcn,
     "crossnetv2": crossnetv2, "dcnv2": dcnv2, "cin": lambda a: cin(a, "", ""), "xdeepfm": xdeepfm,
     "autoint": autoint, "afn": afn, "edcn": edcn, "masknet": masknet, "cl4ctr": cl4ctr,
-    "eulernet": eulernet, "finalmlp": finalmlp, "final": final, "ecn": ecn,
+    "eulernet": eulernet, "finalmlp": finalmlp, "final": final, "ecn": ecn, "fcn": fcn,
+    "qnn": qnn,
 }  # fmt: skip
 
 
@@ -335,7 +354,10 @@ def fused(local_ids):
 
 def options_of(case):
     """The case's options, and nothing is dropped out."""
-    rates = ("dropout", "afn_dropout", "dropout2", "encoder_dropout", "mask_ratio")
+    rates = (
+        *("dropout", "afn_dropout", "dropout2", "encoder_dropout", "mask_ratio"),
+        *("deep_dropout", "shallow_dropout"),
+    )
     accepted = inspect.signature(REGISTRY[case.student].__init__).parameters
     return case.student_options | {rate: 0.0 for rate in rates if rate in accepted}
 
@@ -348,8 +370,9 @@ def make_module(case):
     return Ensemble(SCHEMA, [(student, 1)], embedding_dim=dim, key=KEY)
 
 
-def run(module, x, *, train):
-    output = module(x, train=train, key=KEY if train else None)
+def run(module, x, labels, *, train):
+    more = {} if labels is None else {"labels": labels}
+    output = module(x, train=train, key=KEY if train else None, **more)
     if isinstance(module, Ensemble):
         return output.students[0], (output.own_losses[0] if train else 0.0)
     return output if isinstance(output, tuple) else (output, 0.0)
@@ -389,7 +412,7 @@ def check(case, record):
 
     def outcome(parameters, x, train):
         module = nnx.merge(graphdef, parameters, rest, copy=True)
-        logits, loss = run(module, x, train=train)
+        logits, loss = run(module, x, record.get("labels"), train=train)
         return logits, loss, nnx.state(module, nnx.BatchStat)
 
     _, parameters, rest = nnx.split(nnx.merge(graphdef, state), nnx.Param, ...)
@@ -414,12 +437,14 @@ def check(case, record):
 def converted_statistics(case, before, after, whole):
     """The original's running statistics with the batch's biased variance, as ours have it.
 
-    PyTorch's is n / (n - 1) times that, n rows of a channel: times D in AFN's norms, F * D / 2 in ECN's.
+    PyTorch's is n / (n - 1) times that, n rows of a channel: times D in AFN's norms, F * D / 2 in ECN's and
+    in those of FCN's heads.
     """
     corrected = {}
     for name, value in after.items():
         rows = ROWS * (DIM if "log_batch" in name or "exp_batch" in name else 1)
-        rows *= FIELDS * DIM // 2 if case.student == "ecn" else 1
+        if case.student in ("ecn", "fcn"):
+            rows *= FIELDS * DIM // 2 // case.student_options.get("num_heads", 1)
         batch = (value - 0.9 * before[name]) * ((rows - 1) / rows if name.endswith("var") else 1)
         corrected[name] = 0.9 * before[name] + batch
     values = converted(case, before | corrected, whole=whole)
@@ -457,12 +482,24 @@ def test_student_equals_its_original(case_and_record):
     check(*case_and_record)
 
 
-@pytest.mark.skipif(None in PEERS, reason="no PEERS_FUXICTR, PEERS_FUXICTR1, PEERS_EKTF, PEERS_CL4CTR")
+@pytest.mark.skipif(None in PEERS, reason=f"no {', '.join(CHECKOUTS)}")
 def test_student_equals_its_original_run_beside_it(case_and_record):
     case, record = case_and_record
     beside = make_fixtures.reference(case, make_fixtures.Checkouts(*map(Path, PEERS)))
     assert beside.keys() == record.keys()
     check(case, beside)
+
+
+def test_self_transfer_is_the_loss_of_qnn_alpha():
+    record = np.load(HERE / "fixtures" / "self_transfer.npz")
+
+    def loss(passes):
+        logits, own = losses.self_transfer(passes[:, None])
+        return jnp.sum(losses.ctr_loss(logits, jnp.asarray(record["labels"])) + own)
+
+    value, gradient = jax.value_and_grad(loss)(jnp.asarray(record["logits"]))
+    np.testing.assert_allclose(value, record["loss"], rtol=1e-12)
+    np.testing.assert_allclose(gradient, record["grad"], rtol=1e-12, atol=1e-15)
 
 
 def test_every_student_has_an_original():
