@@ -201,6 +201,7 @@ class Ensemble(nnx.Module):
             return Prediction(jnp.zeros((0, ids.shape[0])), self.head(hidden)[:, 0], own_loss)
         logits = jnp.concatenate(outputs)
         if passes > 1:
+            assert own_loss is not None
             logits, self_loss = losses.self_transfer(jnp.swapaxes(logits, 0, 1))
             own_loss += self_loss
         return Prediction(logits, losses.fuse(logits, self.fusion), own_loss)

@@ -10,7 +10,13 @@ from ektf_jax.errors import InputError
 # in which order its students are computed, and how often it tells.
 _NOT_THE_RUN = ("data.path", "ensemble.stack", "mesh", "train.log_every", "train.checkpoint_every")
 # What a config without the key was: the key came later.
-_CAME_LATER = {"ensemble.products": "float32", "transfer.teachers": []}
+_CAME_LATER: dict[str, Any] = {
+    "embedding.sharing": "shared",
+    "ensemble.products": "float32",
+    "transfer.dml.reduction": "sum",
+    "transfer.self": 1,
+    "transfer.teachers": [],
+}
 _ABSENT = object()
 
 
@@ -26,7 +32,12 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     }
     used = {key: value for key, value in transfer.items() if key not in unused}
     flat = dict(_flat(dict(config) | {"transfer": used}))
-    return _CAME_LATER | {
+    before = {
+        key: value
+        for key, value in _CAME_LATER.items()
+        if key.count(".") == 1 or key.split(".")[1] == transfer.get("name")
+    }
+    return before | {
         key: value
         for key, value in flat.items()
         if not any(key == path or key.startswith(f"{path}.") for path in _NOT_THE_RUN)
