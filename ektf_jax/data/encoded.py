@@ -15,13 +15,15 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import polars as pl
 
 from ektf_jax.data.schema import FORMAT, SPLITS, Schema
 from ektf_jax.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _SCHEMA = "schema.json"
 _REMEDY = "run `python -m experiments.prepare --dataset=NAME --raw=DIR --out=DIR`"
@@ -103,7 +105,7 @@ def write(
     out: Path,
     schema: Schema,
     splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    vocabulary: pl.DataFrame | None,
+    vocabulary: "pl.DataFrame | None",
 ) -> None:
     """Writes an encoded dataset to `out`, whole or not at all.
 
@@ -172,7 +174,7 @@ def appending(
         raise ValueError(f"{split}: {rows - left} rows came, not {rows}")
 
 
-def write_description(directory: Path, schema: Schema, vocabulary: pl.DataFrame | None) -> None:
+def write_description(directory: Path, schema: Schema, vocabulary: "pl.DataFrame | None") -> None:
     """Writes schema.json and, if given, vocabulary.parquet (columns field, value, id)."""
     Schema.from_json(schema.to_json())  # what is written can be read
     if vocabulary is not None:
@@ -322,7 +324,7 @@ def _write_files(
     directory: Path,
     schema: Schema,
     splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    vocabulary: pl.DataFrame | None,
+    vocabulary: "pl.DataFrame | None",
 ) -> None:
     for name in SPLITS:
         (directory / name).mkdir()
