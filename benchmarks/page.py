@@ -47,8 +47,8 @@ def train(result: Result) -> list[Block]:
         Heading("Training"),
         Text(
             "EKTF in float32 with dropout: steps on one batch in memory, and whole epochs with the input"
-            " pipeline, without evaluation. `experiments.train` beside EKTF in PyTorch with FuxiCTR"
-            " (`benchmarks/peer.py`; its losses equal ours, `tests/benchmarks/test_peer.py`). Ids are random,"
+            " pipeline, without evaluation. `experiments.train` beside EKTF in PyTorch as FuxiCTR"
+            " trains it (`benchmarks/peer.py`; its losses equal ours, `tests/benchmarks/test_peer.py`). Ids are random,"
             f" uniform in each field. The peer's memory allocator is {allocator}."
         ),
         _provenance(result, result["cases"][0]["versions"]),
