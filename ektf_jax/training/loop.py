@@ -275,11 +275,14 @@ def _where(config: build.Config, workdir: Path) -> Path:
 
 
 def versions() -> dict[str, str]:
-    """Versions behind a result: Python and the packages that compute it."""
+    """Versions behind a result: Python and the packages that compute it, of these the installed ones."""
     packages = ("ektf-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-    return {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in packages
-    }
+    found = {"python": platform.python_version()}
+    for name in packages:
+        # This one may be run from its clone.
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _open(config: build.Config, data: Path) -> tuple[Schema, dict[str, encoded.Split]]:
