@@ -323,12 +323,12 @@ def accelerator(result: Result) -> list[Block]:
     blocks: list[Block] = [
         Heading(f"On {result['device']}"),
         Text(
-            "`benchmarks/accelerator.sh`, on one device (docs/devices.md). `tf32` is JAX's default for float32"
-            " products on a GPU. A step's time is that of one in a program of many (`device`), in a row of"
-            " calls (`in a row`) and called alone (`alone`). The peer is EKTF in PyTorch on the same device,"
-            " eager and by `torch.compile`, its steps in a row. The floor is the least time for a step's FLOPs"
-            " and bytes, counted by hand (`benchmarks/scale.py`), at the device's public rates"
-            " (`benchmarks/peaks.py`)."
+            "`benchmarks/accelerator.sh`, on one device (docs/devices.md). `tf32` is JAX's default for"
+            " float32 products on a GPU. A step's time is that of one in a program of many (`device`), in"
+            " a row of calls (`in a row`) and called alone (`alone`). The peer is EKTF in PyTorch on the"
+            " same device, eager and by `torch.compile`, its steps in a row. The floor is the least time"
+            " for a step's FLOPs and bytes, counted by hand (`benchmarks/scale.py`), at the device's"
+            " public rates (`benchmarks/peaks.py`)."
         ),
         _provenance(result, {"": result["versions"]}),
     ]
@@ -428,9 +428,10 @@ def _device_correctness(cases: Sequence[Result]) -> list[Block]:
         Heading("Correctness", 3),
         Text(
             "Each of twenty steps on the device beside the same step on the CPU, from the same state, in"
-            " float32 (matmul precision highest): the largest relative gap of the losses, that of the median"
-            " step's gradient, of the logits and the logloss after the last; 1e-5 passes. `drift` is the gap of"
-            " the losses where the device goes on from its own state, so that rounding grows from step to step."
+            " float32 (matmul precision highest): the largest relative gap of the losses, that of the"
+            " median step's gradient, of the logits and the logloss after the last; 1e-5 passes. `drift`"
+            " is the gap of the losses where the device goes on from its own state, so that rounding grows"
+            " from step to step."
         ),
         _table(("model", *keys, "passes"), rows),
     ]
