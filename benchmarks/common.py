@@ -167,13 +167,8 @@ def our_epochs(shape: str, num_students: int, data: Path, epochs: int) -> dict[s
     return {"seconds": seconds, "input_wait": input_wait}
 
 
-def peer(
-    settings: dict[str, Any], schema: Schema, python: str, *, keep_freed_memory: bool = False, **task: Any
-) -> dict[str, Any]:
-    """Run benchmarks/peer.py, in an interpreter that may know nothing of ours, on a config and a schema.
-
-    `keep_freed_memory` gives it the allocator's settings that ours has.
-    """
+def peer_task(settings: dict[str, Any], schema: Schema, **task: Any) -> dict[str, Any]:
+    """What benchmarks/peer.py reads: a config and a schema in its words, and what to do."""
     ensemble, train = settings["ensemble"], settings["train"]
     labels = list(ensemble["students"])
     description = {
@@ -190,10 +185,20 @@ def peer(
         "learning_rate": train["learning_rate"],
         "clip_norm": train["clip_norm"],
     }
+    return description | task
+
+
+def peer(
+    settings: dict[str, Any], schema: Schema, python: str, *, keep_freed_memory: bool = False, **task: Any
+) -> dict[str, Any]:
+    """Run benchmarks/peer.py, in an interpreter that may know nothing of ours, on a config and a schema.
+
+    `keep_freed_memory` gives it the allocator's settings that ours has.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
     if keep_freed_memory:
         environment["GLIBC_TUNABLES"] = KEEP_FREED_MEMORY
-    text = json.dumps(description | task)
+    text = json.dumps(peer_task(settings, schema, **task))
     return child_json(["benchmarks/peer.py"], python=python, input=text, env=environment)
 
 

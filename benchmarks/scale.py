@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from absl import app, flags, logging
 from flax import nnx
 
-from benchmarks import common
+from benchmarks import common, peaks
 from ektf_jax import summary
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.ensemble import Ensemble, count_parameters
@@ -65,7 +65,10 @@ class Device:
 
 DEVICES = (
     Device("A100 SXM 80 GB", 156e12, 2.039e12, 80e9, 300e9, "NVIDIA A100 data sheet"),
-    Device("H100 SXM", 494.7e12, 3.35e12, 80e9, 450e9, "NVIDIA H100 data sheet, without sparsity"),
+    Device(
+        *("H100 SXM", peaks.H100.flops["tf32"], peaks.H100.bandwidth, 80e9, 450e9),
+        "NVIDIA H100 data sheet, without sparsity",
+    ),
     Device("TPU v5e", 197e12, 0.819e12, 16e9, 200e9, "cloud.google.com/tpu/docs/v5e"),
     Device("TPU v5p", 459e12, 2.765e12, 95e9, 600e9, "cloud.google.com/tpu/docs/v5p"),
 )

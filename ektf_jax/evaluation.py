@@ -8,7 +8,6 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 _BLOCK_ROWS = 1 << 14  # of the logloss: float64 temporaries stay in the cache
@@ -64,8 +63,7 @@ def _auc(positive: NDArray[np.bool_], scores: NDArray[np.floating]) -> float:
     keys = _order(scores)
     keys <<= 1
     keys |= positive
-    # Not numpy's sort: on some CPUs its AVX-512 one takes four times as long (benchmarks/evaluate.py).
-    keys = pl.Series(keys).sort(multithreaded=False).to_numpy()
+    keys = _sorted(keys)
     # Equal scores have their negatives first, so every tie counts as a win here.
     rows = np.flatnonzero((keys & 1).astype(bool))
     wins = int(rows.sum()) - num_positive * (num_positive - 1) // 2
@@ -76,6 +74,18 @@ def _auc(positive: NDArray[np.bool_], scores: NDArray[np.floating]) -> float:
     positives = np.searchsorted(keys, tied | np.uint64(1), "right") - (last_negative + 1)
     ties = int((negatives * positives).sum())
     return (2 * wins - ties) / (2 * num_positive * num_negative)
+
+
+def _sorted(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """By polars where it is there: on some CPUs numpy's AVX-512 sort takes four times as long.
+
+    `benchmarks/evaluate.py` has the figures.
+    """
+    try:
+        import polars as pl
+    except ImportError:
+        return np.sort(keys)
+    return pl.Series(keys).sort(multithreaded=False).to_numpy()
 
 
 def _order(scores: NDArray[np.floating]) -> NDArray[np.uint64]:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,3 +38,43 @@ def test_no_module_imports_one_above_it():
         if LISTED.index(name) < LISTED.index(_top_level(path))
     ]
     assert upwards == []
+
+
+def _loaded(path):
+    """Modules that importing a file of ours imports at once: not in functions, not for type checks alone."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _file(module):
+    """The file of `ektf_jax.a.b`, or of `ektf_jax.a` where b is a name in it; None for others' modules."""
+    while module.startswith("ektf_jax"):
+        path = ROOT / module.replace(".", "/")
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.exists():
+                return file
+        module = module.rpartition(".")[0]
+    return None
+
+
+def test_what_a_step_and_its_evaluation_need_is_little():
+    """Models, steps, methods, evaluation and synthetic data run where only JAX's own packages are."""
+    seen, others = set(), set()
+    left = [
+        ROOT / "ektf_jax" / name
+        for name in ("training/step.py", "training/build.py", "training/evaluate.py", "students/__init__.py")
+    ]
+    while left:
+        file = left.pop()
+        if file in seen:
+            continue
+        seen.add(file)
+        for module in _loaded(file):
+            if (ours := _file(module)) is not None:
+                left.append(ours)
+            else:
+                others.add(module.partition(".")[0])
+    assert others - set(sys.stdlib_module_names) == {"jax", "flax", "optax", "numpy"}

@@ -17,13 +17,15 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import polars as pl
 
 from ektf_jax.data.schema import ARRAYS, FORMAT, SPLITS, Schema
 from ektf_jax.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _SCHEMA = "schema.json"
 _REMEDY = "run `python -m experiments.prepare --dataset=NAME --raw=DIR --out=DIR`"
@@ -129,7 +131,7 @@ def write(
     out: Path,
     schema: Schema,
     splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    vocabulary: pl.DataFrame | None,
+    vocabulary: "pl.DataFrame | None",
 ) -> None:
     """Writes an encoded dataset to `out`, whole or not at all.
 
@@ -198,7 +200,7 @@ def appending(
         raise ValueError(f"{split}: {rows - left} rows came, not {rows}")
 
 
-def write_description(directory: Path, schema: Schema, vocabulary: pl.DataFrame | None) -> None:
+def write_description(directory: Path, schema: Schema, vocabulary: "pl.DataFrame | None") -> None:
     """Writes schema.json and, if given, vocabulary.parquet (columns field, value, id).
 
     Comes last: schema.json has the digests of the arrays that are there.
@@ -369,7 +371,7 @@ def _write_files(
     directory: Path,
     schema: Schema,
     splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    vocabulary: pl.DataFrame | None,
+    vocabulary: "pl.DataFrame | None",
 ) -> None:
     for name in SPLITS:
         (directory / name).mkdir()

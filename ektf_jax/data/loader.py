@@ -2,13 +2,15 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import grain
 import numpy as np
 from jax.typing import ArrayLike
 
 from ektf_jax.data.encoded import Split
+
+if TYPE_CHECKING:
+    import grain
 
 
 class Batch(NamedTuple):
@@ -57,12 +59,14 @@ class ShuffledBatches:
 
 def training_batches(
     split: Split, batch_size: int, *, seed: int, epochs: int, gather: Gather = gather
-) -> tuple[grain.DatasetIterator, int]:
+) -> "tuple[grain.DatasetIterator, int]":
     """An iterator over shuffled training batches of `epochs` epochs, and the batches in one epoch.
 
     The iterator's `get_state()` and `set_state()` (JSON) hold its position. `gather` takes the rows of a
     batch, in a thread that runs ahead: `sharding.make_gather` puts them on the devices there.
     """
+    import grain  # here, for the training loop alone needs it: it takes a second or two
+
     source = ShuffledBatches(split, batch_size, seed=seed, epochs=epochs, gather=gather)
     # One reader keeps up: a batch is one gather (benchmarks/loader.py).
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)

@@ -37,10 +37,10 @@ def norm(weights, ours, theirs):
 
 
 def mlp(weights, theirs, prefix=""):
-    found = linear(weights, f"{prefix}output", f"{theirs}.mlp.mlp.6")
+    found = linear(weights, f"{prefix}output", f"{theirs}.output")
     for i in range(2):
-        found |= linear(weights, f"{prefix}hidden_layers/linears/{i}", f"{theirs}.mlp.mlp.{3 * i}")
-        found |= norm(weights, f"{prefix}hidden_layers/norms/{i}", f"{theirs}.mlp.mlp.{3 * i + 1}")
+        found |= linear(weights, f"{prefix}hidden_layers/linears/{i}", f"{theirs}.linears.{i}")
+        found |= norm(weights, f"{prefix}hidden_layers/norms/{i}", f"{theirs}.norms.{i}")
     return found
 
 
@@ -72,8 +72,8 @@ STUDENTS = {"mlp": mlp, "pnn": pnn, "final": final, "ecn": ecn}
 
 def give(model, weights, labels):
     """Put the peer's weights, by name, into our model."""
-    tables = "embedding_layer.embedding_layer.embedding_layers"
-    model.embedding.table[...] = np.concatenate([weights[f"{tables}.{name}.weight"] for name, _, _ in FIELDS])
+    tables = [weights[f"embedding.tables.{name}.weight"] for name, _, _ in FIELDS]
+    model.embedding.table[...] = np.concatenate(tables)
     start = 0
     for group in model.groups:
         copies = [STUDENTS[labels[k]](weights, f"students.{k}") for k in range(start, start + group.size)]

@@ -1,0 +1,395 @@
+"""All parts in turn: python -m benchmarks.accelerator --out=DIR [--data=DIR] [--smoke]; see accelerator.sh.
+
+Writes DIR/accelerator.jsonl, a line for everything found as it is found, and DIR/log.txt, what the processes
+of the parts said. What can be prepared together (compilations, the comparison with the CPU) is; what is
+timed has the device to itself, the most important first. Ends with 1 where anything failed.
+"""
+
+import argparse
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from benchmarks import accelerator, common
+
+SECONDS = 460  # in all; a run has to end within eight minutes
+# Of these, at most: until the first step is timed, a case's turn, and so on.
+LIMITS = {"preparing": 200, "rates": 40, "step": 25, "data": 60, "run": 75, "tests": 100, "profile": 40}
+
+CASES: tuple[accelerator.Case, ...] = (
+    *(("ml1m", 10), ("ml1m", 2), ("ml1m", 1), ("ml1m_latest", 3)),
+    *(("criteo", 2), ("criteo", 10), ("ml1m", 64), ("ml1m", 128)),
+)
+SCANNED: tuple[accelerator.Case, ...] = (("ml1m", 10), ("ml1m", 2), ("ml1m_latest", 3), ("ml1m", 64))
+# What PyTorch's compiler takes minutes for is left out: 64 students are 4,032 pairs.
+COMPILED: tuple[accelerator.Case, ...] = CASES[:6]
+RUNS = (("mlp_k2", "ml1m", 2), ("mlp_k10", "ml1m", 10), ("latest_k3", "ml1m_latest", 3))
+
+# They need JAX's own packages, pytest, hypothesis and scikit-learn.
+TESTS = (
+    *("tests/test_losses.py", "tests/training/test_step.py", "tests/test_ensemble.py", "tests/transfer"),
+    *("tests/test_activation.py", "tests/test_dropout.py", "tests/test_embedding.py"),
+    *("tests/test_products.py", "tests/students/test_parity.py", "tests/students/test_mlp.py"),
+    *("tests/students/test_layers.py", "tests/students/test_registry.py"),
+)
+SMOKE_TESTS = ("tests/test_dropout.py", "tests/test_products.py")
+
+
+class Records:
+    """Lines of accelerator.jsonl, each on the disk before the next thing starts."""
+
+    def __init__(self, path: Path, started: float):
+        self.file = path.open("w", encoding="utf-8")
+        self.started = started
+        self.failures: list[str] = []
+
+    def add(self, part: str, **found: Any) -> None:
+        if "error" in found or found.get("passed") is False or found.get("failed"):
+            self.failures.append(part)
+        line = json.dumps({"part": part, "at": round(time.monotonic() - self.started, 1), **found})
+        self.file.write(line + "\n")
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        print(line if len(line) < 400 else line[:400] + " ...", flush=True)
+
+
+class Worker:
+    """A process that prints a line of JSON when it is ready and one for each line that it is given."""
+
+    def __init__(self, command: Sequence[str], log: IO[str], *, first: str = "", **environment: str):
+        self.process = subprocess.Popen(
+            [sys.executable, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, **environment},
+        )
+        self.lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+        if first:
+            self._write(first)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                self.lines.put(json.loads(line))
+        self.lines.put(None)
+
+    def _write(self, line: str) -> None:
+        assert self.process.stdin is not None
+        with suppress(OSError):  # it is gone; its answers say so
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+
+    def answer(self, seconds: float) -> dict[str, Any] | None:
+        """The next line; None where it does not come in time or at all. Then the process is ended."""
+        try:
+            found = self.lines.get(timeout=max(seconds, 0.1))
+        except queue.Empty:
+            found = None
+        if found is None:
+            self.end()
+        return found
+
+    def ask(self, line: str, seconds: float) -> dict[str, Any]:
+        """What the process makes of a line."""
+        if self.process.poll() is not None:
+            return {"error": "its process is gone; log.txt may say why"}
+        self._write(line)
+        return self.answer(seconds) or {"error": f"no answer within {seconds:.0f} s; log.txt may say why"}
+
+    def end(self) -> None:
+        """End the process and its children."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def module(name: str, task: dict[str, Any]) -> list[str]:
+    """The command of a part."""
+    return ["-m", f"benchmarks.accelerator.{name}", json.dumps(task)]
+
+
+class Check:
+    """All parts of one run."""
+
+    def __init__(self, out: Path, data: Path | None, smoke: bool, seconds: float):
+        self.out, self.data, self.smoke = out, data, smoke
+        self.ends = time.monotonic() + seconds
+        self.scale = seconds / SECONDS
+        out.mkdir(parents=True, exist_ok=True)
+        self.records = Records(out / "accelerator.jsonl", time.monotonic())
+        self.log = (out / "log.txt").open("a")
+        self.cores = os.cpu_count() or 1
+        self.platform, self.device = "cpu", "cpu"
+
+    def left(self, part: str) -> float:
+        """Seconds that a part may take now."""
+        return max(0.0, min(self.scale * LIMITS[part], self.ends - time.monotonic()))
+
+    def everything(self) -> None:
+        """Run the parts."""
+        self.records.add("machine", smoke=self.smoke, **gpu(), **common.machine())
+        with ExitStack() as stack, tempfile.TemporaryDirectory() as scratch:
+            self.scratch = Path(scratch)
+            self.steps(stack)
+            self.runs()
+            self.tests()
+
+    def steps(self, stack: ExitStack) -> None:
+        """Compile and compare with the CPU side by side, then time one case after another."""
+        cases = CASES if not self.smoke else (("ml1m", 2), ("ml1m_latest", 3))
+        scanned = SCANNED if not self.smoke else (("ml1m", 2),)
+
+        def start(command: Sequence[str], **options: Any) -> Worker:
+            worker = Worker(command, self.log, **options)
+            stack.callback(worker.end)
+            return worker
+
+        def ours(precision: str, how: str, some: Sequence[accelerator.Case]) -> Worker:
+            task = {"precision": precision, "stack": how, "cases": some, "threads": max(1, self.cores // 5)}
+            return start(module("steps", task | self.timing()))
+
+        probe = start(module("device", {"smoke": self.smoke}))
+        on_cpu = gpu()["gpu"] is None
+        # A CPU has no batched products in bfloat16.
+        workers = {
+            (precision, "vmap"): ours(
+                precision, "scan" if on_cpu and precision == "bfloat16" else "vmap", cases
+            )
+            for precision in accelerator.PRECISIONS
+        } | {("tf32", "scan"): ours("tf32", "scan", scanned)}
+        peers = self.peers(start, cases, "cpu" if on_cpu else "cuda") if has_torch() else {}
+        if not peers:
+            self.records.add("note", text="no PyTorch here: no peer")
+        checks = self.correctness(start)
+        deadline = time.monotonic() + self.left("preparing")
+        for check in checks:
+            while found := check.answer(deadline - time.monotonic()):
+                self.records.add("correctness", **found)
+        late = []
+        for name, worker in {**workers, **peers}.items():
+            ready = worker.answer(deadline - time.monotonic())
+            if ready is None:
+                late.append(name)
+            else:
+                self.records.add("ready", of=list(map(str, name)), **ready)
+        if late:
+            self.records.add("late", error=f"not ready in time: {', '.join(' '.join(name) for name in late)}")
+        probe.answer(self.left("rates"))
+        self.records.add("rates", **probe.ask("rates", self.left("rates")))
+        for precision in accelerator.PRECISIONS:
+            for case in cases:
+                self.time_case(precision, case, workers, peers)
+        for case in scanned:
+            self.time_case("tf32", case, {("tf32", "vmap"): workers["tf32", "scan"]}, {}, how="scan")
+        self.records.add("profile", **probe.ask("profile", self.left("profile")))
+
+    def time_case(
+        self,
+        precision: str,
+        case: accelerator.Case,
+        workers: dict[tuple[str, str], Worker],
+        peers: dict[tuple[str, str], Worker],
+        how: str = "vmap",
+    ) -> None:
+        """Ours and the peer's variants of one case in one precision."""
+        name = accelerator.case_name(case)
+        about = {"case": name, "precision": precision}
+        if self.left("step") < 1:
+            return
+        found = workers[precision, "vmap"].ask(name, self.left("step"))
+        self.records.add("step", side="ours", variant=how, **about, **found)
+        for variant in ("eager", "compiled"):
+            if (peer := peers.get((name, variant))) is not None and self.left("step") > 1:
+                found = peer.ask(precision, self.left("step"))
+                if "seconds" in found:
+                    found["seconds"] = common.spread(found["seconds"], 7)
+                self.records.add("step", side="peer", variant=variant, **about, **found)
+
+    def peers(
+        self, start: Any, cases: Sequence[accelerator.Case], device: str
+    ) -> dict[tuple[str, str], Worker]:
+        """A process for each case of the peer, eager and compiled, which prepares every precision."""
+        found = {}
+        for case in cases:
+            for variant in ("eager", "compiled"):
+                if variant == "compiled" and (case not in COMPILED or (self.smoke and case != ("ml1m", 2))):
+                    continue
+                config, schema = accelerator.settings(case, self.smoke)
+                task = common.peer_task(
+                    config,
+                    schema,
+                    task="variants",
+                    precisions=accelerator.PRECISIONS,
+                    compile=variant == "compiled",
+                    device=device,
+                    **self.timing(),
+                )
+                found[accelerator.case_name(case), variant] = start(
+                    ["benchmarks/peer.py"], first=json.dumps(task), TORCHINDUCTOR_COMPILE_THREADS="2"
+                )
+        return found
+
+    def timing(self) -> dict[str, Any]:
+        return {"steps": 3 if self.smoke else 40, "seconds": 0.5 if self.smoke else 1.5, "smoke": self.smoke}
+
+    def correctness(self, start: Any) -> list[Worker]:
+        """The comparison with the CPU, its cases dealt out to some processes."""
+        cases = accelerator.CHECKED if not self.smoke else ("latest", "ecn")
+        count = min(len(cases), max(1, self.cores // 3))
+        rows = 32 if self.smoke else 256
+        tasks = [{"cases": cases[i::count], "rows": rows, "smoke": self.smoke} for i in range(count)]
+        return [start(module("correctness", task)) for task in tasks]
+
+    def runs(self) -> None:
+        """experiments.train to its result, or as far as it came."""
+        data = self.data
+        if data is None:
+            data = self.scratch / "data"
+            size = ["small"] if self.smoke else []
+            made = ended(
+                [sys.executable, "-m", "benchmarks.accelerator.data", str(data), *size], self.log, 60
+            )
+            if made is not None:
+                self.records.add("run", error=f"no data: {made}")
+                return
+        for name, shape, students in RUNS[:1] if self.smoke else RUNS:
+            if self.left("run") < 10:
+                return
+            workdir = self.scratch / name
+            config = "ml1m_ektf_latest" if shape == "ml1m_latest" else "ml1m_ektf_mlp"
+            command = [
+                *(sys.executable, "-m", "experiments.train", f"--config=configs/{config}.py"),
+                *(f"--config.data.path={data}", f"--workdir={workdir}"),
+                f"--config.ensemble.num_students={students}",
+            ]
+            if self.smoke:
+                command += [
+                    *("--config.train.max_epochs=2", "--config.data.batch_size=512"),
+                    "--config.ensemble.students.mlp.hidden_units=(16,)",
+                ]
+            started = time.monotonic()
+            failure = ended(command, self.log, self.left("run"))
+            found: dict[str, Any] = {"run": name, "seconds": round(time.monotonic() - started, 2)}
+            if failure is not None:
+                found["error"] = failure
+            result, epochs = workdir / "result.json", workdir / "metrics.jsonl"
+            if result.exists():
+                found["result"] = json.loads(result.read_text())
+            elif epochs.exists():
+                found["epochs"] = [json.loads(line)["valid"] for line in epochs.read_text().splitlines()]
+            self.records.add("run", **found)
+
+    def tests(self) -> None:
+        """The chosen tests on the default device."""
+        if self.left("run") < 10:
+            return
+        report = self.scratch / "tests.xml"
+        chosen = SMOKE_TESTS if self.smoke else TESTS
+        workers = 0 if self.smoke else max(1, self.cores // 2)
+        command = [
+            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}"),
+            *("-n", str(workers), *chosen),
+        ]
+        started = time.monotonic()
+        failure = ended(command, self.log, self.left("tests"), JAX_DEFAULT_MATMUL_PRECISION="highest")
+        found: dict[str, Any] = {"seconds": round(time.monotonic() - started, 1), "files": chosen}
+        if report.exists():
+            found |= outcomes(report)
+        else:
+            found["error"] = failure
+        self.records.add("tests", **found)
+
+
+def outcomes(report: Path) -> dict[str, Any]:
+    """Counts of a JUnit report, and what failed."""
+    suite = next(ElementTree.parse(report).getroot().iter("testsuite"))
+    counts = {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")}
+    failed = [
+        {"test": f"{case.get('classname')}::{case.get('name')}", "message": (bad.get("message") or "")[:500]}
+        for case in suite.iter("testcase")
+        for bad in (*case.iter("failure"), *case.iter("error"))
+    ]
+    return {**counts, "failed": failed[:40]}
+
+
+def ended(command: Sequence[str], log: IO[str], seconds: float, **environment: str) -> str | None:
+    """Run a command to its end; what went wrong, or None."""
+    with process(command, log, **environment) as running:
+        try:
+            status = running.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return f"stopped after {seconds:.0f} s"
+    return f"ended with {status}; log.txt may say why" if status else None
+
+
+@contextmanager
+def process(command: Sequence[str], log: IO[str], **environment: str) -> Iterator[subprocess.Popen]:
+    """A process in a session of its own, which goes with the block."""
+    running = subprocess.Popen(
+        command, stdout=log, stderr=log, start_new_session=True, env={**os.environ, **environment}
+    )
+    try:
+        yield running
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+
+
+def gpu() -> dict[str, Any]:
+    """What nvidia-smi says of the first GPU; None without one."""
+    fields = "name,memory.total,driver_version,clocks.max.sm"
+    try:
+        found = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return {"gpu": None}
+    return {"gpu": found.splitlines()[0]}
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is here, without loading it."""
+    import importlib.util
+
+    return importlib.util.find_spec("torch") is not None
+
+
+def main() -> None:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(prog="benchmarks/accelerator.sh")
+    parser.add_argument("--out", type=Path, required=True, help="where the figures go")
+    parser.add_argument("--data", type=Path, help="MovieLens-1M, encoded; without it the rows are made up")
+    parser.add_argument("--smoke", action="store_true", help="small shapes, to see that all parts work")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="after so many, what is left is left out"
+    )
+    arguments = parser.parse_args()
+    check = Check(arguments.out, arguments.data, arguments.smoke, arguments.seconds)
+    check.everything()
+    failures = sorted(set(check.records.failures))
+    check.records.add("end", failures=failures)
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()

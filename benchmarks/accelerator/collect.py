@@ -1,0 +1,117 @@
+"""What a run of accelerator.sh found, for the page: python -m benchmarks.accelerator.collect DIR
+
+Reads DIR/accelerator.jsonl, whole or cut off, and writes results/benchmarks/accelerator_DEVICE.json. Needs no
+accelerator. Adds what a step needs by hand (`benchmarks/scale.py`) and the least time that the device's
+public rates leave for it, and beside the runs on MovieLens-1M what the same runs had on a CPU (results/ml1m).
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import common, peaks
+from ektf_jax.errors import InputError
+
+Record = dict[str, Any]
+
+
+def read(path: Path) -> list[Record]:
+    """The records; a last line that a cut tore is left out."""
+    if not path.exists():
+        raise InputError(f"{path}: missing; run `bash benchmarks/accelerator.sh --out={path.parent}` first")
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
+
+
+def gather(records: Iterable[Record]) -> Record:
+    """One document of all records, with what is known by hand beside them."""
+    by_part: dict[str, list[Record]] = {}
+    for record in records:
+        found = {key: value for key, value in record.items() if key not in ("part", "at")}
+        by_part.setdefault(record["part"], []).append(found)
+    ready = [record for record in by_part.get("ready", []) if "device" in record]
+    if not ready:
+        raise InputError(
+            "accelerator.jsonl: no step was ready before the run ended, so its device is unknown"
+        )
+    machine = by_part["machine"][0]
+    device = ready[0]["device"]
+    peak = peaks.PEAKS.get(device)
+    return {
+        "benchmark": "accelerator",
+        "command": "bash benchmarks/accelerator.sh" + (" --smoke" if machine["smoke"] else ""),
+        "machine": machine,
+        "device": device,
+        "versions": ready[0]["versions"],
+        "peak": None if peak is None else vars(peak),
+        "correctness": by_part.get("correctness", []),
+        "rates": one(by_part, "rates"),
+        "steps": [with_floor(step, peak, machine["smoke"]) for step in by_part.get("step", [])],
+        "runs": [beside_cpu(run) for run in by_part.get("run", [])],
+        "tests": one(by_part, "tests"),
+        "profile": one(by_part, "profile"),
+        "late": [record["error"] for record in by_part.get("late", [])],
+        "whole": "end" in by_part,
+    }
+
+
+def one(by_part: dict[str, list[Record]], part: str) -> Record | None:
+    """The record of a part that has one; None where the run did not come to it."""
+    return by_part.get(part, [None])[0]
+
+
+def with_floor(step: Record, peak: peaks.Peak | None, smoke: bool) -> Record:
+    """A step with its FLOPs and bytes by hand, and the least seconds that `peak` leaves for them."""
+    from benchmarks import scale
+
+    if smoke or step["side"] != "ours" or "error" in step:
+        return step
+    shape, _, students = step["case"].partition(":")
+    need = scale.needs(shape, int(students))
+    found: Record = {"flops": need.flops, "bytes": need.bytes_moved()}
+    if peak is not None:
+        products, memory = found["flops"] / peak.flops[step["precision"]], found["bytes"] / peak.bandwidth
+        found |= {
+            "floor_seconds": max(products, memory),
+            "bound_by": "products" if products > memory else "memory",
+        }
+    return step | found
+
+
+def beside_cpu(run: Record) -> Record:
+    """A run on MovieLens-1M with the test AUC of the same run on a CPU, if it is in results/ml1m."""
+    result = run.get("result")
+    if result is None:
+        return run
+    path = Path("results/ml1m/ektf") / f"{run['run']}_s{result['seed']}" / "result.json"
+    if result["dataset"]["name"] == "synthetic" or not path.exists():
+        return run
+    cpu = json.loads(path.read_text())
+    same = cpu["dataset"]["source"] == result["dataset"]["source"]
+    return run | {"cpu": {key: cpu[key] for key in ("test", "epochs")}} if same else run
+
+
+def main(argv: list[str]) -> None:
+    """Write the file."""
+    document = gather(read(Path(argv[1]) / "accelerator.jsonl"))
+    if document["machine"]["smoke"]:
+        raise InputError(f"{argv[1]}: a smoke test, whose figures mean nothing; run without --smoke")
+    name = re.sub(r"[^a-z0-9]+", "_", document["device"].lower()).strip("_")
+    path = common.RESULTS / f"accelerator_{name}.json"
+    path.write_text(json.dumps(document, indent=2) + "\n")
+    print(path)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv)
+    except InputError as error:
+        sys.exit(f"error: {error}")
