@@ -16,6 +16,10 @@ class Settled(NamedTuple):
     types: Mapping[str, frozenset[pl.DataType]]
     lists: frozenset[str]
 
+    def numbers(self, name: str) -> bool:
+        """Whether a column holds numbers."""
+        return any(_kind(dtype) == "number" for dtype in self.types.get(name, ()))
+
 
 def settle(found: Iterable[tuple[str, Types]], wanted: Sequence[str], lists: Collection[str]) -> Settled:
     """Settles the columns `wanted`, from the name and the columns' types of each file that has rows.
@@ -71,6 +75,12 @@ def text(name: str, column: pl.Series, settled: Settled) -> pl.Series:
     if name in settled.lists and _kind(column.dtype) not in ("", "text"):
         return values.to_frame().select(pl.concat_list("x")).to_series()  # there is nothing to split
     return values
+
+
+def number(text: str) -> str:
+    """The text that a number has as a value, however it is written; other texts as they are."""
+    values = pl.Series([text]).cast(pl.Float64, strict=False)
+    return str(_float(values, frozenset())[0] or text)
 
 
 def _kind(dtype: pl.DataType) -> str:

@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ def prepare(
     # A derivation works on texts; where it needs none, its own columns may be lists.
     wanted, lists = (derivation.needs, ()) if derivation else (spec.columns, spec.lists)
     settled = rawfiles.settle([path for path, _ in listed], wanted, lists)
+    spec = _as_values(spec, settled)
     with encoded.replacing(out) as new:
         digests: list[str] = []
         total = sum(path.stat().st_size for path, _ in listed)
@@ -98,6 +99,7 @@ def encode(
         if not len(frame):
             raise InputError(f"{split}: has no rows; give it some")
     settled = columns.settle([(split, frames[split].schema) for split in SPLITS], spec.columns, spec.lists)
+    spec = _as_values(spec, settled)
     with encoded.replacing(out) as new:
         found = _slices(spec, frames, settled)
         chunks, _ = _parse(spec, found, _scratch(new), 0)
@@ -203,6 +205,18 @@ def _hash_all(paths: Sequence[Path]) -> list[str]:
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     return digests
+
+
+def _as_values(spec: TableSpec, settled: Settled) -> TableSpec:
+    """The spec with `missing` and `fill` of columns of numbers as such a column has them: -1 for -1.0."""
+    fields = []
+    for field in spec.fields:
+        if settled.numbers(field.name) and field.kind != "numeric":
+            missing = dict.fromkeys((*field.missing, *map(columns.number, field.missing)))
+            fill = None if field.fill is None else columns.number(field.fill)
+            field = replace(field, missing=tuple(missing), fill=fill)
+        fields.append(field)
+    return replace(spec, fields=tuple(fields))
 
 
 # --- from text to codes

@@ -1,5 +1,6 @@
 """Types of Parquet columns: one value has one text in all files, and structure is kept."""
 
+import dataclasses
 import datetime as dt
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from ektf_jax.data import tables
 from ektf_jax.data.tables import FieldSpec, TableSpec
 from ektf_jax.errors import InputError
+
+MULTI = FieldSpec("c", "multi", max_len=3, separator="^")
 
 
 def words(out):
@@ -151,9 +154,17 @@ def test_text_files_keep_their_text(tmp_path):
     assert words(tmp_path / "out") == ["5", "05", "5.0", "6", "nan"]
 
 
-# --- structure
+@pytest.mark.parametrize("column", [[-1.0, 2.5, 3.0, None], [-1, 3, 3], [[-1.0, 3.0], [2.5]]])
+def test_missing_and_fill_are_values_of_a_column_of_numbers(tmp_path, column):
+    """However they are written: the text of -1.0 is -1."""
+    multi = isinstance(column[0], list)
+    field = MULTI if multi else FieldSpec("c", fill="7.0")
+    found = prepare(tmp_path, dataclasses.replace(field, missing=("", "-1.0", "NA")), column)
+    assert "-1" not in found
+    assert multi or "7" in found
 
-MULTI = FieldSpec("c", "multi", max_len=3, separator="^")
+
+# --- structure
 
 
 @pytest.mark.parametrize("field", [FieldSpec("c"), FieldSpec("c", "numeric"), MULTI])
