@@ -75,14 +75,18 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
     """A sharding for every leaf of a training state (arrays or their shapes), by its path.
 
     The table goes by rows. A stack of students goes by copies where the axis divides their number, and is
-    replicated where it does not: a group of one cannot be split. Adam's moments lie as what they belong to.
+    replicated where it does not: a group of one cannot be split. An optimizer's state lies as what it belongs
+    to, Adam's moments by rows or copies as well; what has another first axis, or none, is replicated.
     """
+
+    def divides(axis: str, leaf: Any) -> bool:
+        return bool(leaf.ndim) and leaf.shape[0] % mesh.shape[axis] == 0
 
     def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
         name = path_name(path)
-        if is_table(name):
+        if is_table(name) and divides(TABLE, leaf):
             return NamedSharding(mesh, PartitionSpec(TABLE))
-        if "/students/" in name and leaf.shape[0] % mesh.shape[STUDENT] == 0:
+        if "/students/" in name and divides(STUDENT, leaf):
             return NamedSharding(mesh, PartitionSpec(STUDENT))
         return replicated(mesh)
 

@@ -133,7 +133,7 @@ class Check:
         self.scale = seconds / SECONDS
         out.mkdir(parents=True, exist_ok=True)
         self.records = Records(out / "accelerator.jsonl", time.monotonic())
-        self.log = (out / "log.txt").open("a")
+        self.log = (out / "log.txt").open("a", encoding="utf-8")
         self.cores = os.cpu_count() or 1
         self.platform, self.device = "cpu", "cpu"
 
@@ -290,9 +290,11 @@ class Check:
                 found["error"] = failure
             result, epochs = workdir / "result.json", workdir / "metrics.jsonl"
             if result.exists():
-                found["result"] = json.loads(result.read_text())
+                found["result"] = json.loads(result.read_text(encoding="utf-8"))
             elif epochs.exists():
-                found["epochs"] = [json.loads(line)["valid"] for line in epochs.read_text().splitlines()]
+                found["epochs"] = [
+                    json.loads(line)["valid"] for line in epochs.read_text(encoding="utf-8").splitlines()
+                ]
             self.records.add("run", **found)
 
     def tests(self) -> None:

@@ -94,7 +94,7 @@ def beside_cpu(run: Record) -> Record:
     path = Path("results/ml1m/ektf") / f"{run['run']}_s{result['seed']}" / "result.json"
     if result["dataset"]["name"] == "synthetic" or not path.exists():
         return run
-    cpu = json.loads(path.read_text())
+    cpu = json.loads(path.read_text(encoding="utf-8"))
     same = cpu["dataset"]["source"] == result["dataset"]["source"]
     return run | {"cpu": {key: cpu[key] for key in ("test", "epochs")}} if same else run
 

@@ -43,6 +43,8 @@ from ektf_jax.training.step import (
     make_optimizer,
     make_predict,
     make_train_step,
+    with_learning_rate,
+    without_learning_rate,
 )
 from ektf_jax.training.versions import versions as versions_of
 
@@ -169,14 +171,16 @@ def _run(
             "waited_seconds": waited,
             "wall_seconds": wall,
         }
-        checkpoint.save(latest, step, state, progress)
+        checkpoint.save(latest, step, without_learning_rate(state), progress)
 
     with (
         checkpoint.open_checkpoints(workdir / "checkpoints" / "latest") as latest,
         checkpoint.open_checkpoints(workdir / "checkpoints" / "best") as best,
     ):
-        if (restored := checkpoint.restore(latest, state, delete_damaged=True)) is not None:
-            state, progress = restored
+        like = without_learning_rate(state)
+        if (restored := checkpoint.restore(latest, like, delete_damaged=True)) is not None:
+            saved, progress = restored
+            state = with_learning_rate(saved, state)
             step = int(state.step)
             seconds, waited = progress["seconds"], progress["waited_seconds"]
             earlier = progress["wall_seconds"]

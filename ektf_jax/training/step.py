@@ -1,7 +1,7 @@
-"""The training step: one pure function of (state, batch, learning rate), jitted with donated state."""
+"""The training step: one pure function of (state, batch), with any optax optimizer, and donated state."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,9 +43,68 @@ TrainStep = Callable[..., tuple[TrainState, StepMetrics]]
 Predict = Callable[[nnx.State, nnx.State, ArrayLike], Prediction]
 
 
-def make_optimizer(clip_norm: float) -> optax.GradientTransformation:
-    """Adam after clipping by global norm; the step scales by the learning rate, which the plateau changes."""
-    return optax.chain(optax.clip_by_global_norm(clip_norm), optax.scale_by_adam())
+def make_optimizer(clip_norm: float, learning_rate: float = 1e-3) -> optax.GradientTransformation:
+    """Adam after clipping by global norm, with a learning rate that can be set: the plateau changes it."""
+    return optax.chain(
+        optax.clip_by_global_norm(clip_norm),
+        optax.scale_by_adam(),
+        optax.inject_hyperparams(optax.scale_by_learning_rate)(learning_rate),
+    )
+
+
+def set_learning_rate(state: optax.OptState, learning_rate: ArrayLike) -> optax.OptState:
+    """An optimizer's state with another value for every learning rate of `optax.inject_hyperparams`.
+
+    Raises ValueError where there is none, or where a schedule sets it, which would win.
+    """
+    found = []
+
+    def put(node: Any) -> Any:
+        if not _injected(node) or "learning_rate" not in node.hyperparams:
+            return node
+        if "learning_rate" in node.hyperparams_states:
+            raise ValueError("the optimizer's learning rate is a schedule, which no value can replace")
+        found.append(node)
+        rate = jnp.asarray(learning_rate, jnp.result_type(node.hyperparams["learning_rate"]))
+        return node._replace(hyperparams=node.hyperparams | {"learning_rate": rate})
+
+    state = jax.tree.map(put, state, is_leaf=_injected)
+    if not found:
+        raise ValueError(
+            "the optimizer has no learning rate that can be set: leave it to the optimizer, or make that with"
+            " optax.inject_hyperparams, as in optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)"
+        )
+    return state
+
+
+def without_learning_rate(state: TrainState) -> TrainState:
+    """What a checkpoint holds: all but the part of the optimizer that is its learning rate and nothing else.
+
+    The rate is the plateau's, which a run's progress has. So `make_optimizer`'s state is saved as version
+    0.1.0 saved it.
+    """
+    if type(state.optimizer) is not tuple:
+        return state
+    return state._replace(optimizer=tuple(part for part in state.optimizer if not _is_rate(part)))
+
+
+def with_learning_rate(saved: TrainState, like: TrainState) -> TrainState:
+    """The inverse of `without_learning_rate`, the rate being that of `like`."""
+    if type(like.optimizer) is not tuple:
+        return saved
+    parts = iter(saved.optimizer)
+    return saved._replace(optimizer=tuple(part if _is_rate(part) else next(parts) for part in like.optimizer))
+
+
+def _injected(node: Any) -> bool:
+    return isinstance(node, optax.InjectStatefulHyperparamsState)
+
+
+def _is_rate(node: Any) -> bool:
+    """Whether a part of a chain's state holds a learning rate that can be set, and nothing else."""
+    if not _injected(node) or set(node.hyperparams) != {"learning_rate"}:
+        return False
+    return not jax.tree.leaves((node.hyperparams_states, node.inner_state))
 
 
 def init_state(
@@ -85,14 +144,21 @@ def make_train_step(
     mesh: Mesh | None = None,
     compiler_options: Mapping[str, str] | None = None,
 ) -> TrainStep:
-    """The jitted step: (state, ids [B, S], labels [B], learning rate) -> (state, metrics). Donates `state`.
+    """The jitted step: (state, ids [B, S], labels [B]) -> (state, metrics). Donates `state`.
+
+    `optimizer` is any of optax's: its updates are added to the parameters. Those that look at the loss
+    (`optax.polyak_sgd`, `optax.lbfgs`) get `value`, `grad` and `value_fn`. A fourth argument of the step sets
+    the learning rate from then on, as `set_learning_rate` does: for `make_optimizer`'s or any other that was
+    made with `optax.inject_hyperparams`; without it, or with None, the optimizer's own holds.
 
     `l2` weighs (l2 / 2) * sum(table^2) over the whole embedding table, as FuxiCTR does; of columns that
     students have to themselves it is the mean over students (`Embedding.squares`). A batch of another
-    size (the last of an epoch) compiles once more. Where teachers give lessons, theirs on the batch is a
+    size (the last of an epoch) compiles once more. Where teachers give lessons, theirs on the batch is the
     fifth argument. On a `mesh` the state stays where it lies and the metrics are on every device.
     `compiler_options` are XLA's; see `ektf_jax.training.compiler`.
     """
+
+    update = optax.with_extra_args_support(optimizer).update
 
     def objective(
         parameters: nnx.State, state: TrainState, ids: jax.Array, labels: jax.Array, *lesson: Lesson
@@ -107,13 +173,27 @@ def make_train_step(
         return loss + own + penalty, (statistics, terms, own, penalty)
 
     def step(
-        state: TrainState, ids: jax.Array, labels: jax.Array, learning_rate: jax.Array, *lesson: Lesson
+        state: TrainState,
+        ids: jax.Array,
+        labels: jax.Array,
+        learning_rate: jax.Array | None = None,
+        *lesson: Lesson,
     ) -> tuple[TrainState, StepMetrics]:
         (loss, (statistics, terms, own, penalty)), gradients = jax.value_and_grad(objective, has_aux=True)(
             state.parameters, state, ids, labels, *lesson
         )
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer)
-        parameters = jax.tree.map(lambda p, u: p - learning_rate * u, state.parameters, updates)
+        optimizer_state = state.optimizer
+        if learning_rate is not None:
+            optimizer_state = set_learning_rate(optimizer_state, learning_rate)
+        updates, optimizer_state = update(
+            gradients,
+            optimizer_state,
+            state.parameters,
+            value=loss,
+            grad=gradients,
+            value_fn=lambda parameters: objective(parameters, state, ids, labels, *lesson)[0],
+        )
+        parameters = optax.apply_updates(state.parameters, updates)
         metrics = StepMetrics(loss, terms, own, penalty, optax.tree.norm(gradients))
         state = TrainState(parameters, statistics, optimizer_state, state.step + 1, state.key)
         if mesh is not None:

@@ -5,14 +5,25 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
-from ektf_jax import transfer
+from ektf_jax import sharding, transfer
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.students.mlp import MLP
-from ektf_jax.training.step import init_state, make_optimizer, make_predict, make_train_step
+from ektf_jax.training.step import (
+    init_state,
+    init_state_on,
+    make_optimizer,
+    make_predict,
+    make_train_step,
+    set_learning_rate,
+    with_learning_rate,
+    without_learning_rate,
+)
+from tests.training import version_0_1_0
 
 SCHEMA = Schema("tiny", make_fields([("a", 4, 1), ("b", 5, 2)]), {}, {})
 DIM, ROWS, K, L2, CLIP = 2, 6, 2, 0.5, 10.0
@@ -126,7 +137,7 @@ def exact_step():
     """The step without dropout, for float64 states."""
     with jax.enable_x64(True):
         graphdef, _ = start(jnp.float64, dropout=0.0)
-        yield make_train_step(graphdef, make_optimizer(CLIP), transfer.make("none"), l2=L2)
+    return make_train_step(graphdef, make_optimizer(CLIP), transfer.make("none"), l2=L2)
 
 
 @pytest.mark.parametrize(("table_scale", "bites"), [(1.0, False), (30.0, True)])
@@ -197,7 +208,8 @@ def test_learning_rate_zero_leaves_the_parameters_and_moves_the_rest(random_step
     before = arrays(start()[1].parameters)
     state, _ = random_step(start()[1], *BATCH, STILL)
     assert_equal(arrays(state.parameters), before)
-    still = [name for name, leaf in named(arrays(state.optimizer)) if not np.any(leaf)]
+    optimizer = without_learning_rate(state).optimizer
+    still = [name for name, leaf in named(arrays(optimizer)) if not np.any(leaf)]
     assert all(name.endswith(BEFORE_BATCH_NORM) for name in still)
 
 
@@ -239,10 +251,140 @@ def test_another_learning_rate_or_a_stepped_state_does_not_compile_again(random_
 
 def test_the_old_state_is_donated(random_step):
     _, old = start()
-    leaves = jax.tree.leaves(old)
+    # The rate, a number, is not read where another is given, and what is not read is not donated.
+    leaves = jax.tree.leaves(without_learning_rate(old))
     new, _ = random_step(old, *BATCH, RATE)
     assert all(leaf.is_deleted() for leaf in leaves)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(new))
+
+
+OPTIMIZERS = {
+    "reads_the_parameters": optax.adamw(0.1, weight_decay=0.1),
+    "schedule": optax.adamax(optax.warmup_cosine_decay_schedule(0.0, 0.1, 2, 4)),
+    "injected": optax.inject_hyperparams(optax.rmsprop)(learning_rate=0.1),
+    "every_second_step": optax.MultiSteps(optax.sgd(0.1, momentum=0.9), 2),
+    "line_search": optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(2)),
+    "groups": optax.partition(
+        {"table": optax.sgd(0.2), "rest": optax.adam(0.1)},
+        lambda tree: jax.tree_util.tree_map_with_path(
+            lambda path, _: "table" if "table" in jax.tree_util.keystr(path) else "rest", tree
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_any_optax_optimizer_does_what_it_does_in_a_plain_optax_loop(name):
+    optimizer = OPTIMIZERS[name]
+    update = optax.with_extra_args_support(optimizer).update
+    with jax.enable_x64(True):
+        graphdef, state = init_state(make_model(jnp.float64, dropout=0.0), optimizer, jax.random.key(SEED))
+        step = make_train_step(graphdef, optimizer, transfer.make("none"), l2=L2)
+        parameters, statistics = arrays(state.parameters), arrays(state.statistics)
+        optimizer_state = optimizer.init(parameters)
+        for number in range(4):
+            ids, labels = make_batch(number)
+            (value, _), gradient = transcribed_gradient(parameters, statistics, ids, labels)
+            updates, optimizer_state = update(
+                gradient,
+                optimizer_state,
+                parameters,
+                value=value,
+                grad=gradient,
+                value_fn=lambda p: transcribed_objective(p, statistics, ids, labels)[0],  # noqa: B023
+            )
+            parameters = optax.apply_updates(parameters, updates)
+            state, metrics = step(state, ids, labels)
+            np.testing.assert_allclose(metrics.loss, value, rtol=1e-6)
+            jax.tree.map(
+                partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-8),
+                arrays(state.parameters),
+                arrays(parameters),
+            )
+
+
+def test_an_ordinary_adam_makes_the_loss_fall():
+    graphdef, state = init_state(make_model(jnp.float32, dropout=0.0), optax.adam(1e-2), jax.random.key(0))
+    step = make_train_step(graphdef, optax.adam(1e-2), transfer.make("ektf"), l2=0.0)
+    history = []
+    for _ in range(20):
+        state, metrics = step(state, *BATCH)
+        history.append(float(metrics.loss))
+    assert np.all(np.diff(history) < 0)
+
+
+def test_the_default_optimizer_has_the_bits_of_version_0_1_0(random_step):
+    """p + (-rate * u) is p - rate * u, to the bit: XLA may contract either into one rounding, but alike."""
+    old_optimizer = version_0_1_0.make_optimizer(CLIP)
+    graphdef, old = init_state(make_model(jnp.float32, dropout=0.5), old_optimizer, jax.random.key(SEED))
+    old_step = version_0_1_0.make_train_step(graphdef, old_optimizer, transfer.make("ektf"), l2=L2)
+    _, state = start()
+    for number, rate in enumerate([1e-1, 1e-2, 1e-2, 1e-3, 1e-6, 1e-6, 0.3, 1e-3]):
+        batch = make_batch(number)
+        old, old_metrics = old_step(old, *batch, np.float32(rate))
+        state, metrics = random_step(state, *batch, np.float32(rate))
+        assert_equal(arrays(metrics), arrays(old_metrics))
+        assert_equal(arrays(state.parameters), arrays(old.parameters))
+        assert_equal(arrays(state.optimizer[:2]), arrays(old.optimizer))
+
+
+def test_a_rate_that_is_set_stays_until_it_is_set_again(random_step):
+    def parameters(states):
+        return arrays(states[-1].parameters)
+
+    _, state = start()
+    given = [state := random_step(state, *BATCH, rate)[0] for rate in (STILL, RATE, RATE)]
+    _, state = start()
+    state, _ = random_step(state, *BATCH, STILL)
+    state = state._replace(optimizer=set_learning_rate(state.optimizer, RATE))
+    kept = [state := random_step(state, *BATCH)[0] for _ in range(2)]
+    assert_equal(parameters(kept), parameters(given))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (optax.adam(1e-3), r"no learning rate that can be set.*inject_hyperparams"),
+        (
+            optax.chain(optax.adam(1e-3), optax.contrib.reduce_on_plateau()),
+            "no learning rate that can be set",
+        ),
+        (optax.inject_hyperparams(optax.adam)(optax.constant_schedule(1e-3)), "is a schedule"),
+    ],
+)
+def test_a_rate_that_would_not_be_used_is_refused(optimizer, message):
+    graphdef, state = init_state(make_model(jnp.float32, dropout=0.0), optimizer, jax.random.key(0))
+    step = make_train_step(graphdef, optimizer, transfer.make("ektf"), l2=L2)
+    with pytest.raises(ValueError, match=message):
+        step(state, *BATCH, RATE)
+
+
+def test_a_checkpoint_holds_what_version_0_1_0_held():
+    state = start()[1]
+    saved = without_learning_rate(state)
+    old = init_state(
+        make_model(jnp.float32, dropout=0.5), version_0_1_0.make_optimizer(CLIP), jax.random.key(SEED)
+    )[1]
+    assert jax.tree.structure(saved) == jax.tree.structure(old)
+    assert_equal(arrays(with_learning_rate(saved, state)), arrays(state))
+    for other in (
+        optax.adam(1e-3),
+        optax.inject_hyperparams(optax.adam)(1e-3),
+        optax.MultiSteps(optax.sgd(1), 2),
+    ):
+        state = init_state(make_model(jnp.float32, dropout=0.5), other, jax.random.key(SEED))[1]
+        assert_equal(arrays(without_learning_rate(state)), arrays(state))
+        assert_equal(arrays(with_learning_rate(state, state)), arrays(state))
+
+
+@pytest.mark.parametrize("optimizer", [optax.novograd(1e-3), optax.adafactor(1e-3, min_dim_size_to_factor=2)])
+def test_an_optimizer_whose_state_is_shaped_unlike_the_parameters_runs_on_a_mesh(optimizer):
+    mesh = sharding.make_mesh()
+    make = partial(make_model, jnp.float32, dropout=0.0)
+    graphdef, state = init_state_on(mesh, make, optimizer, jax.random.key(1))
+    step = make_train_step(graphdef, optimizer, transfer.make("ektf"), l2=L2, mesh=mesh)
+    state, metrics = step(state, *BATCH)
+    assert np.isfinite(metrics.loss)
 
 
 def test_predictions_are_those_of_the_transcription_in_evaluation_mode():

@@ -1,0 +1,46 @@
+"""Runs that were begun with version 0.1.0 go on."""
+
+import json
+
+import pytest
+
+from ektf_jax.training import loop
+from tests.training import version_0_1_0
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture
+def begun(tmp_path, tiny_config, monkeypatch):
+    """A run of version 0.1.0, dead in the middle of its second epoch, two steps after a checkpoint."""
+
+    def make_train_step(*args, **options):
+        step = version_0_1_0.make_train_step(*args, **options)
+
+        def dying(state, *batch):
+            if int(state.step) == 42:
+                raise Killed
+            return step(state, *batch)
+
+        return dying
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "make_optimizer", version_0_1_0.make_optimizer)
+        patch.setattr(loop, "make_train_step", make_train_step)
+        with pytest.raises(Killed):
+            loop.train(tiny_config(), tmp_path / "begun")
+    assert (tmp_path / "begun" / "checkpoints" / "latest" / "40").exists()
+    return tmp_path / "begun"
+
+
+def test_a_run_in_the_middle_of_an_epoch_goes_on_to_the_same_bits(begun, tmp_path, tiny_config):
+    resumed = loop.train(tiny_config(), begun)
+    whole = loop.train(tiny_config(), tmp_path / "whole")
+    for key in ("valid", "test", "best_epoch", "epochs"):
+        assert resumed[key] == whole[key]
+    lines = [(run / "metrics.jsonl").read_text() for run in (begun, tmp_path / "whole")]
+    assert [json.loads(line) for line in lines[0].splitlines()] == [
+        json.loads(line) for line in lines[1].splitlines()
+    ]
