@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from ektf_jax import evaluation
+from ektf_jax import metrics
 from ektf_jax.data.encoded import Split
 from ektf_jax.data.loader import evaluation_batches
 from ektf_jax.training.step import Predict
@@ -29,5 +29,5 @@ def evaluate_split(
 ) -> Metrics:
     """AUC and logloss as result.json has them: {"ensemble": {...}, "students": [{...}, ...]}."""
     logits = predict_split(predict, parameters, statistics, split, batch_size)
-    *students, ensemble = evaluation.metrics(split.labels, logits)
+    *students, ensemble = metrics.evaluate(split.labels, logits)
     return {"ensemble": ensemble, "students": students}
