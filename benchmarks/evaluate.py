@@ -17,7 +17,7 @@ from absl import app, flags
 from sklearn.metrics import log_loss, roc_auc_score
 
 from benchmarks import common
-from ektf_jax import evaluation
+from ektf_jax import metrics
 
 _ROWS = flags.DEFINE_integer("rows", 4_600_000, "N: Criteo's test split has 4.6 million.")
 _PREDICTORS = flags.DEFINE_integer("predictors", 11, "P: ten students and their ensemble.")
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
     keys = rng.integers(0, 2**33, _ROWS.value, dtype=np.uint64)
     ours, theirs, polars_sort, numpy_sort = [], [], [], []
     for _ in range(_REPEAT.value):
-        seconds, found = timed(lambda: evaluation.metrics(labels, logits))
+        seconds, found = timed(lambda: metrics.evaluate(labels, logits))
         ours.append(seconds)
         seconds, expected = timed(lambda: scikit_learn(labels, logits))
         theirs.append(seconds)

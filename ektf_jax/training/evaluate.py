@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from ektf_jax import evaluation
+from ektf_jax import metrics
 from ektf_jax.data.encoded import Split
 from ektf_jax.data.loader import evaluation_batches
 from ektf_jax.training import finite
@@ -35,7 +35,7 @@ def evaluate_split(
     logits = predict_split(predict, parameters, statistics, split, batch_size)
     names = [*(f"student {k}" for k in range(len(logits) - 1)), "the ensemble"]
     finite.check({f"logit of {name}": row for name, row in zip(names, logits, strict=True)})
-    *students, ensemble = evaluation.metrics(split.labels, logits)
-    for name, metrics in zip(names, [*students, ensemble], strict=True):
-        finite.check({f"{metric} of {name}": value for metric, value in metrics.items()})
+    *students, ensemble = metrics.evaluate(split.labels, logits)
+    for name, found in zip(names, [*students, ensemble], strict=True):
+        finite.check({f"{metric} of {name}": value for metric, value in found.items()})
     return {"ensemble": ensemble, "students": students}
