@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 from benchmarks import accelerator, common
-from ektf_jax import metrics
 from ektf_jax.data.schema import Schema
+from ektf_jax.metrics import evaluate
 from ektf_jax.training import build
 from ektf_jax.training.step import (
     Predict,
@@ -119,7 +119,7 @@ def check(case: str, rows: int, smoke: bool) -> dict[str, Any]:
         drift.append(apart(own_metrics.loss, exact.loss))
     ids, labels = common.random_rows(schema, 2 * rows, BATCHES)
     logits = [side.logits(state, ids) for side in (theirs, cpu)]
-    evaluated = [metrics.evaluate(labels, found)[-1] for found in logits]
+    evaluated = [evaluate(labels, found)[-1] for found in logits]
     found = {
         "losses": max(losses),
         "gradients": float(np.median(gradients)),
