@@ -125,6 +125,7 @@ def _order(run: Run) -> tuple[Any, ...]:
 
 
 def _read(path: Path, name: str) -> Run:
+    curve = _curve(path.with_name("metrics.jsonl"))
     try:
         result: dict[str, Any] = json.loads(path.read_text())
         config, test = result["config"], result["test"]
@@ -159,11 +160,9 @@ def _read(path: Path, name: str) -> Run:
             wall_seconds=float(result.get("wall_seconds", "nan")),
             device=result.get("device", "unknown"),
             versions=result["versions"],
-            curve=_curve(path.with_name("metrics.jsonl")),
+            curve=curve,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path}: not a result of this project ({error!r}); remove or repair it") from None
 
 

@@ -10,7 +10,7 @@ from ektf_jax.training.board import Board
 
 
 def events(directory):
-    """What the files on the disk hold now, in the order that TensorBoard reads them; of a torn end nothing."""
+    """What the files on the disk hold now, in the order that TensorBoard reads them, but for a torn end."""
     found = []
     for path in sorted(directory.glob("events.out.tfevents.*")):
         content = path.read_bytes()
