@@ -13,6 +13,21 @@ def _top_level(path):
     return path.relative_to(ROOT / "ektf_jax").parts[0].removesuffix(".py")
 
 
+def test_json_is_strict_wherever_it_is_written():
+    """Python writes NaN and Infinity unless it is told not to; nothing else reads them."""
+    lax = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for folder in ("ektf_jax", "experiments")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("json.dump", "json.dumps")
+        and not any(key.arg == "allow_nan" for key in node.keywords)
+        and path.name != "tables.py"  # its JSON becomes part of schema.json, which is strict
+    ]
+    assert lax == []
+
+
 def _imported(path):
     """The top-level modules of ektf_jax that a file imports."""
     for node in ast.walk(ast.parse(path.read_text())):

@@ -37,6 +37,33 @@ def test_results_from_before_a_key_and_after_it_are_of_the_same_settings(write):
     assert first.settings == second.settings != third.settings
 
 
+def test_students_are_compared_in_full(write):
+    """One that leaves its arguments out, one that has them, one whose defaults were others when it ran."""
+    short, whole, then = (result("ektf", [0.8, 0.9], seed=seed) for seed in (1, 2, 3))
+    whole["config"]["ensemble"]["students"]["mlp"] |= {"dropout": 0.1, "batch_norm": True}
+    then["students"] = {"mlp": {"name": "mlp", "hidden_units": [4], "dropout": 0.3, "batch_norm": True}}
+    for made in (short, whole, then):
+        directory = write(made)
+    first, second, third = results.load(directory)
+    assert first.settings == second.settings
+    assert first.settings["ensemble.students.mlp.dropout"] == 0.1
+    assert {key for key in first.settings if first.settings[key] != third.settings[key]} == {
+        "ensemble.students.mlp.dropout"
+    }
+
+
+def test_runs_of_other_rows_are_of_other_settings(write):
+    """Those from before rows had digests are of the rows of the others, if these are of one set."""
+    made = {seed: result("ektf", [0.8, 0.9], seed=seed) for seed in (1, 2, 3)}
+    made[2]["dataset"]["arrays"] = {"train/ids.npy": "00", "train/labels.npy": "11"}
+    write(made[1])
+    first, second = results.load(write(made[2]))
+    assert first.settings == second.settings
+    made[3]["dataset"]["arrays"] = {"train/ids.npy": "00", "train/labels.npy": "22"}
+    first, second, third = results.load(write(made[3]))
+    assert len({run.settings["rows"] for run in (first, second, third)}) == 3
+
+
 @pytest.mark.parametrize(
     ("made", "label"),
     [
@@ -98,6 +125,7 @@ def test_no_result_is_an_error(tmp_path):
         lambda made: made["test"]["students"].pop(),
         lambda made: made["config"]["transfer"].pop("name"),
         lambda made: made.update(config=[1]),
+        lambda made: made["config"]["train"].update(learning_rate=float("nan")),
     ],
 )
 def test_a_broken_result_is_named(write, spoil):

@@ -59,9 +59,7 @@ def in_the_first_evaluation(monkeypatch, number, after):
 @pytest.mark.parametrize(
     ("send", "after", "number", "step", "epoch"),
     [
-        (in_a_step, 0, signal.SIGINT, 1, 1),
         (in_a_step, 32, signal.SIGINT, 33, 2),
-        (in_a_step, 32, signal.SIGTERM, 33, 2),
         (in_a_step, 39, signal.SIGTERM, 40, 2),  # whose checkpoint is due anyway
         (in_a_step, 49, signal.SIGINT, 50, 2),  # an epoch's last
         (in_the_first_evaluation, 25, signal.SIGTERM, 25, 1),

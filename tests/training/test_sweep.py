@@ -325,3 +325,81 @@ def test_the_command_line_trains_reports_failures_and_lists(tmp_path):
     assert "group/good" in listed.stdout
     assert "2 of 4 done" in listed.stdout
     assert "blocked        blocked" in listed.stdout
+
+
+# --- a finished run is the run that was asked for
+
+
+def finish_as(directory, name, config, **more):
+    (directory / name).mkdir(parents=True, exist_ok=True)
+    result = {"config": config, "wall_seconds": 1.0, "dataset": {"source": {"spec": SPEC}}} | more
+    (directory / name / "result.json").write_text(json.dumps(result))
+
+
+SPEC = synthetic.settings(synthetic.SyntheticSpec(rows=2000, values=(40, 20, 5), max_lens=(1, 1, 3)))
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "value", "said"),
+    [
+        ("train", "learning_rate", 0.002, "train.learning_rate: 0.002 there, 0.001 now"),
+        ("embedding", "l2", 0.5, "embedding.l2: 0.5 there, 1e-05 now"),
+        (None, "seed", 7, "seed: 7 there, 2024 now"),
+        ("ensemble", "num_students", 4, "ensemble.num_students: 4 there, 3 now"),
+        ("ensemble", "products", "bfloat16", "ensemble.products: 'bfloat16' there, 'float32' now"),
+        ("ensemble", "students", {"a": {"name": "mlp", "dropout": 0.5}}, "a.dropout: 0.5 there, absent now"),
+        ("transfer", "name", "dml", "transfer.name: 'dml' there, 'ektf' now"),
+    ],
+)
+def test_a_finished_run_of_another_config_is_refused(tmp_path, tiny_config, reports, group, key, value, said):
+    config, other = tiny_config(), tiny_config()
+    (other if group is None else other[group])[key] = value
+    finish_as(tmp_path, "a/one", config)
+    finish_as(tmp_path, "b", other)
+    runs = {"a/one": config, "b": config, "c": config}
+    trained = []
+    for ask in (
+        lambda: sweep.plan(runs, tmp_path),
+        lambda: sweep.work(runs, tmp_path, trained.append, report=reports.append),
+    ):
+        with pytest.raises(
+            InputError, match=rf"^run b: {tmp_path / 'b'} holds a run of another config"
+        ) as error:
+            ask()
+        assert said in str(error.value)
+    assert trained == []
+    sweep.check_finished({"a/one": config, "c": other}, tmp_path)
+
+
+def test_where_a_run_was_computed_and_what_its_method_does_not_read_is_no_difference(tmp_path, tiny_config):
+    config, other = tiny_config(), tiny_config()
+    other["train"] |= {"log_every": 1, "checkpoint_every": 2}
+    other["mesh"]["data"] = 8
+    other["ensemble"]["stack"] = "vmap"
+    other["transfer"]["dml"]["stop_gradient"] = False
+    other["ensemble"]["students"]["mlp"]["dropout"] = 0.1  # the default, written out
+    finish_as(tmp_path, "a", other)
+    assert sweep.plan({"a": config}, tmp_path)[0].state == "done"
+
+
+def test_a_taught_runs_teachers_are_compared_where_they_are(tmp_path, tiny_config):
+    config = tiny_config()
+    taught = tiny_config()
+    taught["ensemble"]["num_students"] = 1
+    taught["transfer"] |= {"name": "eckd", "teachers": ("x/one",)}
+    finish_as(tmp_path, "x/one", config)
+    there = {**taught, "transfer": {**taught["transfer"], "teachers": ["../../x/one"]}}
+    finish_as(tmp_path, "y/taught", there | {"transfer": there["transfer"] | {"teachers": ["../x/one"]}})
+    with pytest.raises(
+        InputError, match=r"run y/taught: .*teachers: .*\['../x/one'\] there, \['../../x/one'\] now"
+    ):
+        sweep.check_finished({"x/one": config, "y/taught": taught}, tmp_path)
+    finish_as(tmp_path, "y/taught", there)
+    sweep.check_finished({"x/one": config, "y/taught": taught}, tmp_path)
+
+
+def test_the_committed_results_are_the_runs_of_section_4():
+    runs = section4.get_config("ml1m").to_dict()["runs"]
+    committed = ROOT / "results" / "ml1m"
+    assert sum((committed / name / "result.json").exists() for name in runs) > 90
+    sweep.check_finished(runs, committed)
