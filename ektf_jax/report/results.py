@@ -21,7 +21,12 @@ _NOT_SETTINGS = (
     *("mesh.data", "mesh.student", "mesh.table"),
 )
 # What a result without the key was made with: the key came later.
-_UNSAID = {"ensemble.products": "float32"}
+_UNSAID = {
+    "ensemble.products": "float32",
+    "embedding.sharing": "shared",
+    "transfer.self": 1,
+    "transfer.dml.reduction": "sum",
+}
 # In the config of runs that another implementation trained (`benchmarks.accuracy`).
 IMPLEMENTATION = "implementation"
 
@@ -65,7 +70,13 @@ class Run:
         students = names.models(self.kinds)
         if self.alone:
             return f"single {students}"
-        return f"{names.method(self.method, self.options, self.fusion)} of {students}"
+        more = names.beside(self.settings["embedding.sharing"], self.settings["transfer.self"])
+        return f"{names.method(self.method, self.options, self.fusion)} of {students}{more}"
+
+    @property
+    def shares(self) -> bool:
+        """Whether its students read one table and do not teach themselves, as the paper's do."""
+        return (self.settings["embedding.sharing"], self.settings["transfer.self"]) == ("shared", 1)
 
     @property
     def alone(self) -> bool:
@@ -137,7 +148,7 @@ def _read(path: Path, name: str) -> Run:
             options=options,
             fusion=ensemble["fusion"],
             settings=_UNSAID
-            | _settings(config | {"transfer": {"name": method, method: options}})
+            | _settings(config | {"transfer": {"name": method, method: options} | _passes(config)})
             | {"encoding": _encoding(result["dataset"])},
             ensemble=_metrics(test["ensemble"]),
             students=students,
@@ -182,6 +193,12 @@ def _kind(student: Mapping[str, Any]) -> str:
     if name == "dagfm":
         return f"dagfm_{student.get('interaction', 'outer')}"
     return str(name.rpartition(":")[2])
+
+
+def _passes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What holds whatever the method."""
+    transfer = config["transfer"]
+    return {"self": transfer["self"]} if "self" in transfer else {}
 
 
 def _settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
