@@ -1,7 +1,10 @@
 """What a model is made of: parameters per part, FLOPs per sample, and the shapes that flow."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 
 from ektf_jax.ensemble import Ensemble, StudentGroup, count_parameters
@@ -29,7 +32,9 @@ def summarize_student(student: nnx.Module, num_fields: int, embedding_dim: int, 
 
 
 def summarize(model: Ensemble, num_fields: int, *, depth: int = 2) -> str:
-    """One table per kind of student, then the embedding table and the totals; of a model or its shapes.
+    """One table per kind of student, the embedding table, the totals and training's memory.
+
+    Of a model or of its shapes.
 
     FLOPs leave out the lookup in the embedding table and the fusion, which cost next to nothing.
     """
@@ -48,11 +53,16 @@ def summarize(model: Ensemble, num_fields: int, *, depth: int = 2) -> str:
         ]
     own = columns - model.shared_dim
     owned = f", {own} of them the students' own" if own else ""
+    parameters = nnx.state(model, nnx.Param)
+    moments = jax.eval_shape(optax.scale_by_adam().init, parameters)
+    weighs, adam, table = (_mebibytes(x) for x in (parameters, moments, model.embedding.table[...]))
     return "\n".join(
         [
             *lines,
             f"embedding table: {rows:,} features x {columns} columns{owned}: {rows * columns:,} parameters",
             f"ensemble by {model.fusion}: {count_parameters(model):,} parameters, {flops:,} FLOPs per sample",
+            f"in memory: {weighs:,.2f} MiB of parameters, {adam:,.2f} MiB of Adam's moments; the table is"
+            f" {table:,.2f} MiB of the first and twice that of the second",
         ]
     )
 
@@ -62,6 +72,10 @@ def flops_per_sample(model: Ensemble, num_fields: int) -> int:
     return sum(
         group.size * _flops(_first_copy(group), num_fields, _width(model, group)) for group in model.groups
     )
+
+
+def _mebibytes(tree: Any) -> float:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)) / 2**20
 
 
 def _width(model: Ensemble, group: StudentGroup) -> int:

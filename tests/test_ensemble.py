@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from ektf_jax import losses
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.ensemble import Ensemble, StudentGroup, count_parameters
+from ektf_jax.students import AFN, FCN, FM
 from ektf_jax.students.mlp import MLP
 
 SCHEMA = Schema("tiny", make_fields([("a", 4, 1), ("b", 5, 3), ("c", 6, 1)]), {}, {})
@@ -263,6 +265,143 @@ def test_auto_is_scan_on_a_cpu_and_vmap_elsewhere(monkeypatch):
     for backend, stack in {"cpu": "scan", "gpu": "vmap", "tpu": "vmap"}.items():
         monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
         assert nnx.eval_shape(partial(make_group, "auto")).stack == stack
+
+
+@pytest.mark.parametrize("stack", ["vmap", "scan"])
+def test_passes_are_runs_one_after_another_with_dropout_of_their_own(stack):
+    group = filled_group(stack)
+    graphdef, state = nnx.split(group.students)
+
+    @jax.jit
+    def run(group):
+        outputs, own = group(EMBEDDINGS, train=True, key=KEY, passes=3)
+        return outputs, own, nnx.state(group.students, nnx.BatchStat)
+
+    @jax.jit
+    def separately(state, key):
+        student = nnx.merge(graphdef, state)
+        passes = [student(EMBEDDINGS, train=True, key=k) for k in jax.random.split(key, 3)]
+        return jnp.stack(passes), nnx.state(student, nnx.BatchStat)
+
+    outputs, own, statistics = run(group)
+    assert outputs.shape == (COPIES, 3, ROWS)
+    np.testing.assert_array_equal(own, 0)
+    for i, key in enumerate(jax.random.split(KEY, COPIES)):
+        logits, after = separately(copy_of(state, i), key)
+        assert_close(outputs[i], logits)
+        assert_close(arrays(copy_of(statistics, i)), arrays(after))
+        assert (outputs[i, 0] != outputs[i, 1]).mean() > 0.5
+
+
+def test_an_ensemble_of_passes_predicts_their_mean_and_hands_on_their_loss():
+    options = {"students": [(deep, 2), (narrow, 1)], "own_columns": 1}
+    model = filled_ensemble(passes=2, **options)
+    found = jax.jit(lambda model: model(IDS, train=True, key=KEY))(model)
+    by_group = jax.jit(lambda model: model._run(IDS, "__call__", train=True, key=KEY, passes=2)[0])(model)
+    passes = np.concatenate(by_group)  # [K, P, B]
+    p = 1 / (1 + np.exp(-passes))
+    mean = p.mean(axis=1)
+    assert_close(found.students, np.log(mean / (1 - mean)))
+    assert_close(found.ensemble, found.students.mean(axis=0))
+    crossed = -(mean[:, None] * np.log(p) + (1 - mean[:, None]) * np.log(1 - p))
+    assert_close(found.own_losses, crossed.mean(axis=2).sum(axis=1))
+    # In evaluation a student runs once.
+    one = jax.jit(lambda model: model(IDS))
+    assert_close(one(model)._asdict(), one(filled_ensemble(passes=1, **options))._asdict())
+
+
+# Students with columns of their own beside the embedding, and without. Nothing is dropped out.
+OWNED = [
+    (partial(FM, wide="ids"), 2),
+    (
+        partial(
+            AFN,
+            dnn_embedding="own",
+            logarithmic_neurons=3,
+            afn_hidden_units=(3,),
+            afn_dropout=0.0,
+            hidden_units=(3,),
+            dropout=0.0,
+        ),
+        2,
+    ),
+    (partial(narrow, dropout=0.0), 3),
+]
+
+
+@pytest.mark.parametrize(("stack", "passes"), [("vmap", 1), ("scan", 2)])
+def test_students_with_tables_of_their_own_train_as_if_alone(stack, passes):
+    """Loss (mean over students), L2, gradients: K times theirs are those of K models apart."""
+    model = filled_ensemble(students=OWNED, own_columns=DIM, stack=stack, passes=passes)
+    labels, l2 = RNG.integers(0, 2, ROWS).astype(float), 0.3
+
+    @jax.jit
+    def train(model):
+        graphdef, parameters, rest = nnx.split(model, nnx.Param, ...)
+
+        def objective(parameters):
+            model = nnx.merge(graphdef, parameters, rest, copy=True)
+            prediction = model(IDS, train=True, key=KEY)
+            loss, _ = losses.ektf_loss(prediction.students, labels, kd=False, dml=False)
+            return loss + jnp.mean(prediction.own_losses) + l2 / 2 * model.embedding.squares()
+
+        return jax.value_and_grad(objective)(parameters)
+
+    loss, gradients = train(model)
+    table = model.embedding.table[...]
+    own, wide, apart = 0, model.own_dim, []
+    for g, ((make, size), group) in enumerate(zip(OWNED, model.groups, strict=True)):
+        for i in range(size):
+            width = DIM + group.own_dim
+            columns = np.array([*range(own, own + width), *range(wide, wide + group.wide_dim)])
+            own, wide = own + width, wide + group.wide_dim
+            alone = filled_ensemble(students=[(make, 1)], stack=stack, passes=passes)
+            alone.embedding.table[...] = table[:, columns]
+            nnx.update(
+                alone.groups[0].students, jax.tree.map(lambda x, i=i: x[i : i + 1], nnx.state(group.students))
+            )
+            single, of_single = train(alone)
+            apart.append(single)
+            assert_close(
+                7 * gradients["embedding"]["table"][...][:, columns], of_single["embedding"]["table"][...]
+            )
+            copy = jax.tree.map(lambda x, i=i: 7 * x[i : i + 1], arrays(gradients["groups"][g]))
+            assert_close(copy, arrays(of_single["groups"][0]))
+    assert_close(loss, np.mean(apart))
+
+
+def test_l2_weighs_what_a_student_reads_whatever_is_shared():
+    for own_columns in (0, 1, 2):
+        model = filled_ensemble(students=OWNED, own_columns=own_columns)
+        table, shared = np.asarray(model.embedding.table[...]), DIM - own_columns
+        read, own, wide = [], shared, shared + model.own_dim
+        for (_, size), group in zip(OWNED, model.groups, strict=True):
+            for _ in range(size):
+                width = own_columns + group.own_dim
+                columns = [*range(shared), *range(own, own + width), *range(wide, wide + group.wide_dim)]
+                own, wide = own + width, wide + group.wide_dim
+                read.append((table[:, columns] ** 2).sum())
+        assert_close(model.embedding.squares(), np.mean(read))
+    model = filled_ensemble()
+    assert_close(model.embedding.squares(), (np.asarray(model.embedding.table[...]) ** 2).sum())
+
+
+@pytest.mark.parametrize("own_columns", [-1, 3])
+def test_more_own_columns_than_there_are_are_refused(own_columns):
+    with pytest.raises(ValueError, match=rf"own_columns = {own_columns} must be in \[0, 2\]"):
+        make_ensemble(own_columns=own_columns)
+
+
+def test_labels_reach_students_whose_own_loss_needs_them():
+    """FCN's loss beside an MLP's, which takes no labels; without labels there is none."""
+    students = [(partial(FCN, num_deep_layers=1, num_shallow_layers=1), 2), (narrow, 1)]
+    model = filled_ensemble(students=students)
+    labels = np.arange(ROWS) % 2.0
+    run = jax.jit(lambda model, labels: model(IDS, train=True, key=KEY, labels=labels).own_losses)
+    with_labels, without = run(model, labels), run(model, None)
+    assert (with_labels[:2] > 0).any()
+    assert with_labels[2] == 0
+    np.testing.assert_array_equal(without, 0)
 
 
 def test_an_unknown_fusion_is_refused():

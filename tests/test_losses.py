@@ -551,3 +551,98 @@ def test_imports_jax_and_optax_only():
         "print(sorted({'flax', 'grain', 'orbax', 'pandas', 'polars', 'matplotlib'} & set(sys.modules)))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def transcribed_self_transfer(passes, targets=None):
+    """Of passes [P, K, B], their mean predictions [K, B] and the losses [K], pass by pass."""
+    p = sigmoid(passes)
+    mean = p.mean(axis=0)
+    soft = sigmoid(passes if targets is None else targets).mean(axis=0)
+    own = [sum(bce(p[i, k], soft[k]) for i in range(len(p))) for k in range(p.shape[1])]
+    return mean, np.array(own)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (2, 4), (3, 10)])
+def test_self_transfer_is_its_formula_in_value_and_gradient(shape):
+    rng = np.random.default_rng(shape)
+    passes, cotangent = 2 * rng.normal(size=(*shape, 6)), rng.normal(size=(shape[1], 6))
+
+    def total(passes):
+        logits, own = losses.self_transfer(passes)
+        return jnp.sum(logits * cotangent) + jnp.sum(own), (logits, own)
+
+    (_, (logits, own)), gradient = in_float64(
+        lambda: jax.value_and_grad(total, has_aux=True)(jnp.asarray(passes))
+    )
+    mean, expected = transcribed_self_transfer(passes)
+    np.testing.assert_allclose(sigmoid(logits), mean, rtol=1e-12)
+    np.testing.assert_allclose(own, expected, rtol=1e-12)
+
+    def transcribed(moved):  # the targets are those of before
+        mean, own = transcribed_self_transfer(moved, passes)
+        return np.sum(np.log(mean / (1 - mean)) * cotangent) + own.sum()
+
+    np.testing.assert_allclose(gradient, numerical_gradient(transcribed, passes), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_self_transfer_inside_ektf_is_the_sum_of_both(size):
+    rng = np.random.default_rng(size)
+    passes, labels = 2 * rng.normal(size=(2, size, 24)), rng.integers(0, 2, 24).astype(float)
+
+    def loss():
+        logits, own = losses.self_transfer(jnp.asarray(passes))
+        return losses.ektf_loss(logits, jnp.asarray(labels))[0] + jnp.mean(own)
+
+    mean, own = transcribed_self_transfer(passes)
+    ektf = transcribed_ektf(np.log(mean / (1 - mean)), labels, dml=size > 1)
+    np.testing.assert_allclose(in_float64(loss), ektf + own.mean(), rtol=1e-12)
+
+
+@jax.jit
+def self_transfer_gradients(logits):
+    """Of two losses: what self-transfer adds, and all of what it returns."""
+
+    def added(logits):
+        mean, own = losses.self_transfer(logits)
+        return jnp.sum(own), mean
+
+    (own, mean), gradient = jax.value_and_grad(added, has_aux=True)(logits)
+    of_all = jax.grad(lambda logits: sum(map(jnp.sum, losses.self_transfer(logits))))(logits)
+    return own, mean, gradient, of_all
+
+
+@given(st.lists(st.floats(-300, 300, width=32), min_size=4, max_size=4))
+@settings(deadline=None)
+def test_passes_that_agree_teach_nothing_and_extremes_stay_finite(row):
+    """Of equal passes the mean is each of them, and the gradient of their loss vanishes."""
+    equal = np.broadcast_to(np.float32(row), (3, 1, 4))
+    own, mean, gradient, _ = self_transfer_gradients(equal)
+    assert np.isfinite(own)
+    np.testing.assert_allclose(mean[0], row, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(gradient, 0, atol=1e-6)
+    for value in self_transfer_gradients(equal * np.float32([[[1]], [[-1]], [[0.5]]])):
+        assert np.isfinite(value).all()
+
+
+@pytest.mark.parametrize("shape", [(4, 8), (0, 4, 8), (4,)])
+def test_self_transfer_wants_passes(shape):
+    with pytest.raises(ValueError, match=r"expected logits \[P, K, B\], P at least 1"):
+        losses.self_transfer(jnp.zeros(shape))
+
+
+@pytest.mark.parametrize("num_students", [1, 3])
+def test_the_mean_of_dml_is_its_sum_over_k(num_students):
+    logits, labels = sample(num_students)
+    whole, parts = in_float64(lambda: losses.dml_ctr_loss(jnp.asarray(logits), jnp.asarray(labels)))
+    mean, of_mean = in_float64(
+        lambda: losses.dml_ctr_loss(jnp.asarray(logits), jnp.asarray(labels), reduction="mean")
+    )
+    np.testing.assert_allclose(mean, whole / num_students, rtol=1e-14)
+    np.testing.assert_allclose(of_mean.ctr + of_mean.dml, mean, rtol=1e-14)
+    np.testing.assert_allclose(of_mean.peer_weights, parts.peer_weights)
+
+
+def test_another_reduction_is_refused():
+    with pytest.raises(ValueError, match='reduction \'max\' is unknown: use "sum" or "mean"'):
+        losses.dml_ctr_loss(jnp.zeros((2, 3)), jnp.zeros(3), reduction="max")

@@ -36,7 +36,22 @@ def test_an_ensemble_adds_up():
     each = dict(re.findall(r"x (MLP|DeepFM): [\d,]+ parameters and ([\d,]+) FLOPs", text))
     flops = {name: int(value.replace(",", "")) for name, value in each.items()}
     total = 2 * flops["MLP"] + flops["DeepFM"]
-    assert f"{total:,} FLOPs per sample" in text.splitlines()[-1]
+    assert f"{total:,} FLOPs per sample" in text.splitlines()[-2]
     # Two FLOPs for each weight of the products, and little beside.
     products = 2 * (6 * 8 * 64 + 64 * 64 + 64)
     assert products < flops["MLP"] < 1.2 * products
+
+
+def test_columns_of_each_students_own_are_counted_with_what_training_keeps_of_them():
+    config = quickstart.get_config()
+    config.ensemble.num_students, config.embedding.sharing = 3, 0.25
+    plain = config.to_dict()
+    schema = Schema("synthetic", synthetic.fields(build.make_synthetic_spec(plain)), {}, {})
+    model = build.make_model(plain, schema, jax.random.key(0))
+    text = summarize(model, schema.num_fields, depth=1)
+    rows = schema.num_features
+    assert f"{rows:,} features x 12 columns, 6 of them the students' own: {rows * 12:,} parameters" in text
+    # Float32, and two moments of each.
+    count = count_parameters(model)
+    assert f"{4 * count / 2**20:.2f} MiB of parameters, {8 * count / 2**20:.2f} MiB of Adam's" in text
+    assert f"the table is {4 * rows * 12 / 2**20:.2f} MiB" in text

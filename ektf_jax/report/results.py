@@ -82,7 +82,13 @@ class Run:
         students = names.models(self.kinds)
         if self.alone:
             return f"single {students}"
-        return f"{names.method(self.method, self.options, self.fusion)} of {students}"
+        more = names.beside(self.settings["embedding.sharing"], self.settings["transfer.self"])
+        return f"{names.method(self.method, self.options, self.fusion)} of {students}{more}"
+
+    @property
+    def shares(self) -> bool:
+        """Whether its students read one table and do not teach themselves, as the paper's do."""
+        return (self.settings["embedding.sharing"], self.settings["transfer.self"]) == ("shared", 1)
 
     @property
     def alone(self) -> bool:
@@ -187,7 +193,9 @@ def _read(path: Path, name: str) -> Run:
             method=method,
             options=options,
             fusion=ensemble["fusion"],
-            settings=_settings(config | {"transfer": {"name": method, method: options}}, result)
+            settings=_settings(
+                config | {"transfer": {"name": method, method: options} | _passes(config)}, result
+            )
             | {"encoding": _encoding(result["dataset"]), "rows": _rows(result["dataset"])},
             ensemble=_metrics(test["ensemble"]),
             students=students,
@@ -242,6 +250,12 @@ def _kind(student: Mapping[str, Any]) -> str:
     if name == "dagfm":
         return f"dagfm_{student.get('interaction', 'outer')}"
     return str(name.rpartition(":")[2])
+
+
+def _passes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What holds whatever the method."""
+    transfer = config["transfer"]
+    return {"self": transfer["self"]} if "self" in transfer else {}
 
 
 def _settings(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:

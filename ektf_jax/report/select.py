@@ -32,9 +32,10 @@ def sized(num_students: int) -> Is:
 
 
 def method(name: str, fusion: str = "mean", **options: Any) -> Is:
-    """An ensemble by a transfer method with these options, whatever its others are."""
+    """An ensemble over one table by a transfer method with these options, whatever its others are."""
     return lambda run: (
         not run.alone
+        and run.shares
         and (run.method, run.fusion) == (name, fusion)
         and all(run.options.get(key) == value for key, value in options.items())
     )

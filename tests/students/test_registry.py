@@ -54,6 +54,8 @@ STUDENTS = {
     "final": ("final", TOWER),
     "final with two blocks": ("final", TOWER | {"hidden_units2": (4,), "blocks": 2}),
     "ecn": ("ecn", {"dropout": 0.2}),
+    "fcn": ("fcn", {"num_deep_layers": 2, "num_heads": 2}),
+    "qnn": ("qnn", {"num_layers": 2, "num_heads": 2, "num_rows": 2, "dropout": 0.2}),
     "dagfm inner": ("dagfm", {"interaction": "inner"}),
     "dagfm outer": ("dagfm", {"interaction": "outer"}),
     "dagfm kernel": ("dagfm", {"interaction": "kernel", "depth": 1}),
@@ -109,7 +111,7 @@ def is_trained(path):
     """False for the biases of linear layers before a BatchNorm, which takes them off again: no gradient."""
     name = jax.tree_util.keystr(path, simple=True, separator="/")
     return not re.search(r"(dnn/hidden_layers|students/hidden_layers|afn/hidden_layers|blocks/\d|mlp\d)"
-                         r"/linears/\d/bias", name)  # fmt: skip
+                         r"/linears/\d/bias|layers/\d/linear/bias", name)  # fmt: skip
 
 
 def assert_close(actual, expected):
@@ -239,6 +241,32 @@ def test_a_mixture_of_all_predicts_the_same_after_saving_and_restoring(mixture, 
     assert first.own_losses is None
     np.testing.assert_array_equal(again.students, first.students)
     np.testing.assert_array_equal(after.students, first.students)
+
+
+def test_a_mixture_of_all_reads_shared_columns_and_each_its_own():
+    """Half of the embedding is shared; every student is compared with itself alone on its columns."""
+    students = [(make_student(label), 1) for label in MIXTURE]
+    model = filled(partial(Ensemble, SCHEMA, students, embedding_dim=DIM, own_columns=DIM // 2, key=KEY))
+    found = jax.jit(lambda model: model(IDS).students)(model)
+    shared, table = DIM // 2, model.embedding.table[...]
+    own, wide = shared, shared + model.own_dim
+    for k, ((make, _), group) in enumerate(zip(students, model.groups, strict=True)):
+        to_itself = DIM // 2 + group.own_dim
+        columns = [*range(shared), *range(own, own + to_itself), *range(wide, wide + group.wide_dim)]
+        own, wide = own + to_itself, wide + group.wide_dim
+        alone = nnx.eval_shape(partial(Ensemble, SCHEMA, [(make, 1)], embedding_dim=DIM, key=KEY))
+        assert alone.embedding.table.shape == (len(table), len(columns))
+        graphdef, state = nnx.split(alone)
+        nnx.replace_by_pure_dict(
+            state,
+            nnx.to_pure_dict(state)
+            | {"embedding": {"table": table[:, np.array(columns)]}}
+            | {"groups": {0: nnx.to_pure_dict(nnx.state(group))}},
+        )
+        expected = jax.jit(lambda model: model(IDS).students)(nnx.merge(graphdef, state))
+        np.testing.assert_allclose(expected[0], found[k], rtol=1e-12, atol=1e-12, err_msg=MIXTURE[k])
+    assert own == shared + model.own_dim
+    assert wide == table.shape[1]
 
 
 def test_every_student_is_in_the_mixture():
