@@ -22,6 +22,7 @@ from benchmarks.accelerator import steps
 PRODUCT, COPY = 8192, 1 << 30  # rows and columns of a product's factors; numbers copied
 SMALL_PRODUCT, SMALL_COPY = 512, 1 << 22
 SHOWN = 30  # kernels
+PROFILED: tuple[accelerator.Case, accelerator.Case] = (("ml1m", 10), ("ml1m", 2))  # the second if smoke
 
 
 def rates(smoke: bool) -> dict[str, float]:
@@ -51,14 +52,12 @@ def _best(call: Callable[[], jax.Array], calls: int = 10) -> float:
 
 
 def profile(smoke: bool, count: int = 5) -> dict[str, Any]:
-    """Milliseconds of a step, ten MLPs, by kernel: the longest ones, and all together.
+    """Milliseconds of a step by kernel: the longest ones, and all together.
 
     On a GPU these are what its queues ran; elsewhere, what the host's threads did.
     """
-    task = {"precision": "tf32", "stack": "auto", "smoke": smoke, "threads": 2}
-    with steps.ThreadPoolExecutor(2) as pool:
-        case = steps.Prepared(task, ("ml1m", 10), pool)
-    program = case.one.result()[0]
+    case = steps.Prepared({"precision": "tf32", "stack": "vmap", "smoke": smoke}, PROFILED[smoke])
+    program = case.lower().compile(case.options)
     state, _ = jax.block_until_ready(program(case.state, *case.batch))
     with tempfile.TemporaryDirectory() as directory:
         with jax.profiler.trace(directory):

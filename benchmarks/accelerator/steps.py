@@ -24,12 +24,12 @@ IN_A_ROW = 16  # steps of the program that makes many of them
 
 
 class Prepared:
-    """A case whose programs are compiling: one step, and `IN_A_ROW` of them in one program."""
+    """A case: its first state and its batch, and its programs, one step and `IN_A_ROW` of them in one."""
 
     one: Future
     many: Future
 
-    def __init__(self, task: dict[str, Any], case: accelerator.Case, pool: ThreadPoolExecutor):
+    def __init__(self, task: dict[str, Any], case: accelerator.Case):
         config, schema = accelerator.settings(case, task["smoke"])
         products = "bfloat16" if task["precision"] == "bfloat16" else "float32"
         config["ensemble"] |= {"stack": task["stack"], "products": products}
@@ -38,21 +38,27 @@ class Prepared:
         self.params = count_parameters(model)
         optimizer = make_optimizer(config["train"]["clip_norm"])
         graphdef, self.state = init_state(model, optimizer, jax.random.key(1))
-        step: Any = make_train_step(
+        self.step: Any = make_train_step(
             graphdef, optimizer, build.make_loss(config), l2=config["embedding"]["l2"]
         )
-
-        def many(state: Any, *batch: Any) -> Any:
-            return jax.lax.scan(lambda state, _: step(state, *batch), state, None, length=IN_A_ROW)
-
         learning_rate = np.float32(config["train"]["learning_rate"])
         self.batch = jax.device_put((*common.random_rows(schema, self.batch_size), learning_rate))
-        with jax.default_matmul_precision(accelerator.MATMUL_PRECISION[task["precision"]]):
-            arguments, options = (self.state, *self.batch), compiler.options(products)
-            self.one, self.many = (
-                pool.submit(_compile, jitted.lower(*arguments), options)
-                for jitted in (step, jax.jit(many, donate_argnums=0))
-            )
+        self.precision, self.options = task["precision"], compiler.options(products)
+
+    def lower(self, steps: int = 1) -> Any:
+        """A program of so many steps, to be compiled."""
+
+        def many(state: Any, *batch: Any) -> Any:
+            return jax.lax.scan(lambda state, _: self.step(state, *batch), state, None, length=steps)
+
+        program = self.step if steps == 1 else jax.jit(many, donate_argnums=0)
+        with jax.default_matmul_precision(accelerator.MATMUL_PRECISION[self.precision]):
+            return program.lower(self.state, *self.batch)
+
+    def compile_in(self, pool: ThreadPoolExecutor) -> None:
+        """Start to compile the programs."""
+        self.one = pool.submit(_compile, self.lower(), self.options)
+        self.many = pool.submit(_compile, self.lower(IN_A_ROW), self.options)
 
     def measure(self, steps: int, seconds: float) -> dict[str, Any]:
         """Seconds of single steps, of a step among many calls, and of one in a program of many."""
@@ -107,8 +113,10 @@ def main() -> None:
     started = time.perf_counter()
     with ThreadPoolExecutor(task["threads"]) as pool:
         prepared = {
-            accelerator.case_name((shape, k)): Prepared(task, (shape, k), pool) for shape, k in task["cases"]
+            accelerator.case_name((shape, k)): Prepared(task, (shape, k)) for shape, k in task["cases"]
         }
+        for case in prepared.values():
+            case.compile_in(pool)
         for case in prepared.values():
             case.one.result()
             case.many.result()
