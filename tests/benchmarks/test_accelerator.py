@@ -198,7 +198,7 @@ def test_a_cut_run_leaves_a_page(tmp_path, monkeypatch):
 
 def test_the_same_run_on_a_cpu_stands_beside_a_run(monkeypatch):
     monkeypatch.chdir(ROOT)
-    cpu = json.loads(Path("results/ml1m/ektf/mlp_k2_s2024/result.json").read_text())
+    cpu = json.loads(Path("results/ml1m/ektf/mlp_k2_s2024/result.json").read_text(encoding="utf-8"))
     run = {"run": "mlp_k2", "result": cpu}
     assert collect.beside_cpu(run)["cpu"]["test"] == cpu["test"]
     other = cpu | {"dataset": cpu["dataset"] | {"source": {}}}
