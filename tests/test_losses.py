@@ -505,10 +505,9 @@ def test_numpy_arrays_and_labels_of_any_type_are_taken(loss):
 def test_a_scalar_weight_may_be_an_integer_or_of_numpy():
     logits, labels = sample(3)
     for loss in (losses.kd_ctr_loss, losses.dml_ctr_loss):
-        expected = loss(logits, labels, weights=2.0)[0]
-        assert {float(loss(logits, labels, weights=w)[0]) for w in (2, np.float64(2), np.int8(2))} == {
-            expected
-        }
+        expected = float(loss(logits, labels, weights=2.0)[0])
+        for weight in (2, np.float64(2), np.int8(2)):
+            assert float(loss(logits, labels, weights=weight)[0]) == expected
 
 
 @pytest.mark.parametrize("loss", THREE)

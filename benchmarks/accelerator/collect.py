@@ -106,7 +106,7 @@ def main(argv: list[str]) -> None:
         raise InputError(f"{argv[1]}: a smoke test, whose figures mean nothing; run without --smoke")
     name = re.sub(r"[^a-z0-9]+", "_", document["device"].lower()).strip("_")
     path = common.RESULTS / f"accelerator_{name}.json"
-    path.write_text(json.dumps(document, indent=2) + "\n")
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     print(path)
 
 

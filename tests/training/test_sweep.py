@@ -154,7 +154,7 @@ def test_every_config_is_checked_before_anything_is_trained(tiny_config):
 
 def test_section_4_has_its_tables_and_figures():
     runs = section4.get_config("ml1m").to_dict()["runs"]
-    assert len(runs) == 104
+    assert len(runs) == 106
     assert {run["data"]["path"] for run in runs.values()} == {"data/ml1m"}
     assert runs["ektf_without_em/latest_k3_s2024"]["transfer"]["ektf"]["examination"] is False
     assert runs["ektf/latest_k3_s2026"]["seed"] == 2026

@@ -12,7 +12,7 @@ from flax import nnx
 from ektf_jax import sharding
 from ektf_jax.data import encoded
 from ektf_jax.errors import InputError
-from ektf_jax.training import build, loop, teachers
+from ektf_jax.training import build, finite, loop, teachers
 
 STUDENTS = {
     "pnn": {"name": "pnn", "hidden_units": (6,)},
@@ -145,7 +145,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(runs, name, monkeypatch):
     config = json.loads((runs / name / "config.json").read_text())
     config["transfer"]["teachers"] = tuple(config["transfer"]["teachers"])
     workdir = runs / f"{name}_interrupted"
-    real, steps = loop._finite_terms, []
+    real, steps = finite.step_terms, []
 
     def dying(*args):
         steps.append(args)
@@ -153,7 +153,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(runs, name, monkeypatch):
             raise Interrupted
         return real(*args)
 
-    monkeypatch.setattr(loop, "_finite_terms", dying)
+    monkeypatch.setattr(finite, "step_terms", dying)
     with pytest.raises(Interrupted):
         loop.train(config, workdir)
     monkeypatch.undo()
@@ -203,7 +203,7 @@ def test_a_teacher_of_other_data_is_refused_before_anything_is_written(runs, mak
             "dagfm",
             ["../crossnetv2"],
             {},
-            "config.embedding.dim = 4, with 1 columns of the students' own, must be 4 with none",
+            "config.embedding: 4 shared columns of the table and 1 of the students' own must be 4 and none",
         ),
         (
             {"dagfm": DAGFM["dagfm"] | {"depth": 1}},
