@@ -1,6 +1,8 @@
 """Checkpoints: what a killed run needs to go on to the same bits, and the best weights so far."""
 
 import contextlib
+import glob
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,8 +30,28 @@ def open_checkpoints(directory: Path, *, read_only: bool = False) -> Iterator[oc
         create=not read_only,
         read_only=read_only,
     )
-    with ocp.CheckpointManager(directory.resolve(), options=options) as manager:
+    directory = directory.resolve()
+    if not read_only:
+        directory.mkdir(parents=True, exist_ok=True)
+    with (
+        _without_pattern(directory) as path,
+        ocp.CheckpointManager(path, options=options) as manager,
+    ):
         yield manager
+
+
+@contextlib.contextmanager
+def _without_pattern(directory: Path) -> Iterator[Path]:
+    """The directory by a path that is no pattern: Orbax would look for its files by one, and find none."""
+    if not glob.has_magic(str(directory)) or not directory.is_dir():
+        yield directory
+        return
+    if jax.process_count() > 1:  # whose paths must be the same
+        raise InputError(f"{directory}: with several processes the path must hold none of *, ? and [")
+    with tempfile.TemporaryDirectory(prefix="ektf-") as folder:
+        link = Path(folder, "checkpoints")
+        link.symlink_to(directory, target_is_directory=True)
+        yield link
 
 
 def save(manager: ocp.CheckpointManager, step: int, tree: Any, progress: dict[str, Any]) -> None:
@@ -61,7 +83,7 @@ def restore(
         try:
             restored = manager.restore(candidate, args=args)
         except Exception as error:  # whatever the storage layer makes of a damaged file
-            logging.warning("%s: checkpoint %d cannot be read (%s)", manager.directory, candidate, error)
+            logging.warning("%s: checkpoint %d cannot be read (%s)", _real(manager), candidate, error)
             damaged.append(candidate)
             cause = error
             continue
@@ -71,6 +93,10 @@ def restore(
     if not steps:
         return None
     raise InputError(
-        f"{manager.directory}: no checkpoint can be read (steps {steps}); delete the working directory and"
+        f"{_real(manager)}: no checkpoint can be read (steps {steps}); delete the working directory and"
         f" start the run again"
     ) from cause
+
+
+def _real(manager: ocp.CheckpointManager) -> Path:
+    return Path(manager.directory).resolve()
