@@ -1,6 +1,8 @@
 """Checkpoints: what a killed run needs to go on to the same bits, and the best weights so far."""
 
 import contextlib
+import glob
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -36,8 +38,28 @@ def open_checkpoints(directory: Path, *, read_only: bool = False) -> Iterator[oc
         "tree": ocp.StandardCheckpointHandler(),
         "progress": ocp.JsonCheckpointHandler(),
     }
-    with ocp.CheckpointManager(directory.resolve(), options=options, item_handlers=handlers) as manager:
+    directory = directory.resolve()
+    if not read_only:
+        directory.mkdir(parents=True, exist_ok=True)
+    with (
+        _without_pattern(directory) as path,
+        ocp.CheckpointManager(path, options=options, item_handlers=handlers) as manager,
+    ):
         yield manager
+
+
+@contextlib.contextmanager
+def _without_pattern(directory: Path) -> Iterator[Path]:
+    """The directory by a path that is no pattern: Orbax would look for its files by one, and find none."""
+    if not glob.has_magic(str(directory)) or not directory.is_dir():
+        yield directory
+        return
+    if jax.process_count() > 1:  # whose paths must be the same
+        raise InputError(f"{directory}: with several processes the path must hold none of *, ? and [")
+    with tempfile.TemporaryDirectory(prefix="ektf-") as folder:
+        link = Path(folder, "checkpoints")
+        link.symlink_to(directory, target_is_directory=True)
+        yield link
 
 
 def save(manager: ocp.CheckpointManager, step: int, tree: Any, progress: dict[str, Any]) -> None:
@@ -66,7 +88,7 @@ def restore(
     for candidate in steps:
         try:
             saved = _leaves(manager.item_metadata(candidate)["tree"].tree)
-            _check_leaves(manager.directory / str(candidate), saved, like)
+            _check_leaves(_real(manager) / str(candidate), saved, like)
             target = jax.tree_util.tree_map_with_path(partial(_target, saved), like)
             # Strict, but for a table's rows: Orbax cuts and fills whatever it is let.
             fits = all(leaf.shape == saved[name].shape for name, leaf in _leaves(target).items())
@@ -74,12 +96,12 @@ def restore(
                 tree=ocp.args.StandardRestore(target, strict=fits), progress=ocp.args.JsonRestore()
             )
             restored = manager.restore(candidate, args=args)
-            cut = partial(_cut, manager.directory / str(candidate))
+            cut = partial(_cut, _real(manager) / str(candidate))
             tree = jax.tree_util.tree_map_with_path(cut, restored["tree"], like)
         except InputError:
             raise
         except Exception as error:  # whatever the storage layer makes of a damaged file
-            logging.warning("%s: checkpoint %d cannot be read (%s)", manager.directory, candidate, error)
+            logging.warning("%s: checkpoint %d cannot be read (%s)", _real(manager), candidate, error)
             damaged.append(candidate)
             cause = error
             continue
@@ -89,9 +111,13 @@ def restore(
     if not steps:
         return None
     raise InputError(
-        f"{manager.directory}: no checkpoint can be read (steps {steps}); delete the working directory and"
+        f"{_real(manager)}: no checkpoint can be read (steps {steps}); delete the working directory and"
         f" start the run again"
     ) from cause
+
+
+def _real(manager: ocp.CheckpointManager) -> Path:
+    return Path(manager.directory).resolve()
 
 
 def _leaves(tree: Any) -> dict[str, Any]:

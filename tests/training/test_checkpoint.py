@@ -1,6 +1,7 @@
-"""Weights fit a model, leaf by leaf, or are refused."""
+"""Weights fit a model, leaf by leaf, or are refused; their path is a path."""
 
 import re
+import tempfile
 from typing import NamedTuple
 
 import jax
@@ -141,3 +142,34 @@ def test_a_students_own_table_is_no_exception(tmp_path):
 
     leaf = "parameters/groups/0/students/embedding/table"
     refused(saved(tmp_path, own(4)), own(3), leaf, "float32 [4, 2]", "float32 [3, 2]")
+
+
+@pytest.mark.parametrize("odd", ["x [v2]", "a?", "*"])
+def test_a_path_is_a_path(tmp_path, odd, monkeypatch):
+    """Orbax looks for a checkpoint's files by a pattern: a run could not end with a result, nor go on."""
+    directory = tmp_path / odd / "run" / "checkpoints"
+    tree = {"w": jnp.arange(6.0)}
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    for step in (1, 2):
+        with checkpoint.open_checkpoints(directory) as manager:
+            checkpoint.save(manager, step, tree, {"epoch": step})
+            restored, progress = checkpoint.restore(manager, tree)
+    with checkpoint.open_checkpoints(directory, read_only=True) as manager:
+        restored, progress = checkpoint.restore(manager, tree)
+    np.testing.assert_array_equal(restored["w"], tree["w"])
+    assert progress == {"epoch": 2}
+    assert sorted(path.name for path in directory.iterdir()) == ["1", "2"]
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_errors_name_the_directory_itself(tmp_path):
+    directory = tmp_path / "x [v2]" / "checkpoints"
+    tree = {"w": jnp.arange(6.0)}
+    with checkpoint.open_checkpoints(directory) as manager:
+        checkpoint.save(manager, 1, tree, {})
+    for path in [path for path in directory.rglob("*") if path.is_file()]:
+        path.write_bytes(b"")
+    with checkpoint.open_checkpoints(directory) as manager, pytest.raises(InputError) as error:
+        checkpoint.restore(manager, tree)
+    assert str(directory) in str(error.value)
