@@ -125,4 +125,4 @@ def literal(text: str) -> str:
 
 def code(text: str) -> str:
     """A name as code in running text."""
-    return f"`{literal(text)}`"
+    return f"`{literal(text) or repr('')}`"

@@ -290,6 +290,10 @@ def dataset(directory):
     return directory
 
 
+class Generates(Exception):
+    """All is checked, and a run would generate its data now, which can take long."""
+
+
 def main():
     examples, seed_ = int(sys.argv[1]), int(sys.argv[2])
     root = Path(tempfile.mkdtemp())
@@ -303,7 +307,13 @@ def main():
         return {"config": config, "test": {"ensemble": metrics, "students": []}}
 
     loop._run = run
-    loop.dataset = lambda *_: data
+
+    def generate(config, workdir):
+        trained.append(config)
+        json.dumps(config, allow_nan=False)
+        raise Generates
+
+    loop.dataset = generate
     (root / "here").mkdir()
     os.chdir(root / "here")
     outcomes = {"run": 0, "refused": 0}
@@ -331,6 +341,8 @@ def main():
                 cli.run(train.main)
             except SystemExit as exit_:
                 status = exit_.code
+            except Generates:
+                status = None
         said = errors.getvalue()
         if status is None or status == 0:
             assert len(trained) == 1, said

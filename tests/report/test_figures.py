@@ -98,3 +98,15 @@ def test_the_overview_of_many_is_of_mlps(write):
     (axes,) = figures.overview(results.load(directory), "title").axes
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["EKTF\nof MLP\nK = 2"]
     assert len(seeds.groups(results.load(directory))) == 21
+
+
+def test_no_text_of_a_figure_is_read_as_mathematics(write, tmp_path):
+    directory = write(result("ektf", [0.8, 0.9], kinds={"a": {"name": "m:$x_{$"}}))
+    figure = figures.overview(results.load(directory), "$\\frac{$ " + "x" * 300)
+    figures.save(figure, tmp_path / "a.b")
+    assert sorted(path.name for path in tmp_path.glob("a.*")) == ["a.b.png", "a.b.svg"]
+    (axes,) = figure.axes
+    texts = [axes.title, axes._left_title, *axes.get_xticklabels()]
+    assert not any(text.get_parse_math() for text in texts)
+    assert axes.get_xticklabels()[0].get_text() == "EKTF\nof $X_{$\nK = 2"
+    assert len(axes.get_title(loc="left")) == 80

@@ -1,12 +1,15 @@
 """The written pages."""
 
+import html
 import html.parser
+import json
 import re
 import subprocess
 import sys
 
 import pytest
 
+from ektf_jax.errors import InputError
 from ektf_jax.report import page, render
 from ektf_jax.report.tables import Cell, Table
 
@@ -155,3 +158,95 @@ def test_the_command_line(write, tmp_path, content, status, message):
     )
     assert done.returncode == status
     assert message in done.stdout + done.stderr
+
+
+DATASETS = [
+    "a.b",
+    "../../a",
+    "a/b",
+    "/etc",
+    "x" * 300,
+    "$x^{$",
+    "$\\frac{1}$",
+    "a|<b>`c`_d_",
+    "",
+    "..",
+    "A",
+    "a\nb",
+]
+
+
+@pytest.mark.filterwarnings("error")
+def test_datasets_of_any_name_have_pictures_beside_the_page(write, tmp_path):
+    for name in DATASETS:
+        directory = write(result("ektf", [0.8, 0.9], dataset=name))
+    markdown, text = write_report(directory, tmp_path / "out")
+    pictures = re.findall(r"!\[.*\]\((.*)\)", markdown)
+    assert len(set(pictures)) == len(DATASETS)
+    assert all((tmp_path / "out" / picture).is_file() for picture in pictures)
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    svgs = {picture.replace(".png", ".svg") for picture in pictures}
+    assert made == {"report.md", "report.html", *pictures, *svgs}
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "runs"}
+    headings = re.findall(r"^## (.*)$", markdown, re.M)
+    assert r"a\|\<b>\`c\`\_d\_" in headings
+    assert r"\$x^{\$" in headings
+    assert "a\\\\nb" in headings
+    assert "a|&lt;b&gt;`c`_d_</h2>" in text
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_of_students_devices_and_options_are_shown_as_they_are(write, tmp_path):
+    made = result(
+        "kdcl", [0.8, 0.9], kinds={"a|b": {"name": "m:$x$|<i>`y`_z_"}}, options={"variant": "$v$|`"}
+    )
+    made["device"], made["versions"] = "a `b` <c> | d", {"$jax$": "1 `x`"}
+    markdown, text = write_report(write(made), tmp_path / "out")
+    shown = r"KDCL-\$v\$\|\` of \$X\$\|\<I>\`Y\`\_Z\_"
+    assert [line.count("|") - line.count(r"\|") for line in markdown.splitlines() if shown in line] == [10, 9]
+    assert r"Devices: a \`b\` \<c> \| d. Versions: \$jax\$ 1 \`x\`." in markdown
+    assert "KDCL-$v$|` of $X$|&lt;I&gt;`Y`_Z_" in text
+    assert "<code>b</code>" not in text
+
+
+WHOLE = json.dumps(result("ektf", [0.8, 0.9]))
+BROKEN = {
+    "nothing": b"",
+    "empty": b"{}",
+    "list": b"[]",
+    "null": b"null",
+    "text": b"\xff\xfe\x00",
+    "deep": b"[" * 100_000,
+    "large": WHOLE.replace('"epochs": 3', '"epochs": 1' + "0" * 300).encode(),
+    "infinite": WHOLE.replace('"params": 1234', '"params": 1e999').encode(),
+    "no students": json.dumps(json.loads(WHOLE) | {"test": {"ensemble": {}, "students": []}}).encode(),
+}
+
+
+def test_broken_results_are_listed_with_their_paths_and_the_report_goes_on(write, tmp_path):
+    directory = write(result("ektf", [0.8, 0.9]))
+    for name, content in BROKEN.items():
+        (directory / name).mkdir()
+        (directory / name / "result.json").write_bytes(content)
+    (directory / "directory" / "result.json").mkdir(parents=True)
+    good = write(result("ektf", [0.8, 0.9], seed=2), [0.7]).joinpath("001")
+    assert good.is_dir()
+    torn = write(result("ektf", [0.8, 0.9], seed=3), [0.7]).joinpath("002")
+    (torn / "metrics.jsonl").write_bytes(b'{"epoch": \xff\n')
+    printed = page.write(directory, tmp_path / "out", title="A title")
+    markdown = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    page_ = html.unescape((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert "| EKTF of MLP | 2 | 2 |" in printed
+    for name in [*BROKEN, "directory"]:
+        path = f"{directory / name / 'result.json'}: not a result of this project"
+        assert f"Left out: {path}" in printed
+        assert f"Left out, as it cannot be read: {path}" in page_
+        assert f"/{name.replace('_', chr(92) + '_')}/result.json" in markdown
+    assert f"Left out: {torn / 'metrics.jsonl'}: line 1" in printed
+
+
+def test_results_that_are_all_broken_are_an_error(write, tmp_path):
+    directory = write({})
+    with pytest.raises(InputError, match=r"000/result\.json: not a result of this project"):
+        page.write(directory, tmp_path / "out", title="A title")
+    assert not (tmp_path / "out").exists()
