@@ -350,7 +350,7 @@ def accelerator(result: Result) -> list[Block]:
             )
         )
     if result["profile"] and "kernels" in result["profile"]:
-        rows = [[f"`{name}`", f"{ms:.4f}"] for name, ms in result["profile"]["kernels"][:15]]
+        rows = [[name, f"{ms:.4f}"] for name, ms in result["profile"]["kernels"][:15]]
         title = f"Longest kernels of a step, ML-1M, K=10 ({result['profile']['all_ms']:.3f} ms in all)"
         blocks += [Heading(title, 3), _table(("kernel", "ms a step"), rows)]
     return blocks

@@ -264,7 +264,10 @@ def _settings(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str,
         label: arguments_in_full(REGISTRY[given["name"]], given) if given["name"] in REGISTRY else given
         for label, given in config["ensemble"]["students"].items()
     }
-    whole = identity({**config, "ensemble": {**config["ensemble"], "students": students}})
+    try:
+        whole = identity({**config, "ensemble": {**config["ensemble"], "students": students}})
+    except InputError as error:  # it names the key; `_read` names the file
+        raise ValueError(str(error)) from None
     return {key: value for key, value in whole.items() if key != "seed"}
 
 
