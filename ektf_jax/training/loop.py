@@ -307,7 +307,7 @@ def evaluate(workdir: Path, split: str, data: Path | None = None) -> dict[str, A
 
 
 def versions() -> dict[str, str]:
-    """Versions behind a result: Python and the packages that compute it, of these the installed ones."""
+    """Versions behind a result: Python and the packages that compute it."""
     packages = ("ektf-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     return versions_of(*packages)
 
