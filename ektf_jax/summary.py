@@ -55,14 +55,15 @@ def summarize(model: Ensemble, num_fields: int, *, depth: int = 2) -> str:
     owned = f", {own} of them the students' own" if own else ""
     parameters = nnx.state(model, nnx.Param)
     moments = jax.eval_shape(optax.scale_by_adam().init, parameters)
-    weighs, adam, table = (_mebibytes(x) for x in (parameters, moments, model.embedding.table[...]))
+    table = nnx.state(model.embedding, nnx.Param)
+    weighs, adam, of_table = map(_mebibytes, (parameters, moments, table))
     return "\n".join(
         [
             *lines,
             f"embedding table: {rows:,} features x {columns} columns{owned}: {rows * columns:,} parameters",
             f"ensemble by {model.fusion}: {count_parameters(model):,} parameters, {flops:,} FLOPs per sample",
             f"in memory: {weighs:,.2f} MiB of parameters, {adam:,.2f} MiB of Adam's moments; the table is"
-            f" {table:,.2f} MiB of the first and twice that of the second",
+            f" {of_table:,.2f} MiB of the first and twice that of the second",
         ]
     )
 

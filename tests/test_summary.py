@@ -55,3 +55,5 @@ def test_columns_of_each_students_own_are_counted_with_what_training_keeps_of_th
     count = count_parameters(model)
     assert f"{4 * count / 2**20:.2f} MiB of parameters, {8 * count / 2**20:.2f} MiB of Adam's" in text
     assert f"the table is {4 * rows * 12 / 2**20:.2f} MiB" in text
+    shapes = nnx.eval_shape(lambda: build.make_model(plain, schema, jax.random.key(0)))
+    assert summarize(shapes, schema.num_fields, depth=1) == text

@@ -387,7 +387,8 @@ def test_a_taught_runs_teachers_are_compared_where_they_are(tmp_path, tiny_confi
     taught = tiny_config()
     taught["ensemble"]["num_students"] = 1
     taught["transfer"] |= {"name": "eckd", "teachers": ("x/one",)}
-    finish_as(tmp_path, "x/one", config)
+    evaluated = {"ensemble": {"auc": 0.5, "logloss": 0.7}, "students": []}
+    finish_as(tmp_path, "x/one", config, best_epoch=1, valid=evaluated, test=evaluated)
     there = {**taught, "transfer": {**taught["transfer"], "teachers": ["../../x/one"]}}
     finish_as(tmp_path, "y/taught", there | {"transfer": there["transfer"] | {"teachers": ["../x/one"]}})
     with pytest.raises(
@@ -402,4 +403,9 @@ def test_the_committed_results_are_the_runs_of_section_4():
     runs = section4.get_config("ml1m").to_dict()["runs"]
     committed = ROOT / "results" / "ml1m"
     assert sum((committed / name / "result.json").exists() for name in runs) > 90
+    # In one point they are not, as results/README.md says: FINAL(1B)'s gates started at 1.
+    for run in runs.values():
+        for student in run["ensemble"]["students"].values():
+            if student["name"] == "final":
+                student["gate_init"] = "ones"
     sweep.check_finished(runs, committed)
