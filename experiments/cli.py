@@ -75,9 +75,16 @@ def _fail(message: str) -> None:
 
 
 def path(flag: flags.FlagHolder) -> Path:
-    """The path that a flag holds; InputError where it is empty, which would be this very directory."""
+    """The path that a flag holds; InputError for an empty one, which would be this very directory.
+
+    And for bytes that are no UTF-8 text: tensorstore and polars cannot open them.
+    """
     if not flag.value:
         raise InputError(f"--{flag.name} is empty; name a path (. is this directory)")
+    try:
+        flag.value.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"--{flag.name}={flag.value!a} is not UTF-8 text; rename it") from None
     return Path(flag.value)
 
 

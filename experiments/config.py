@@ -77,21 +77,23 @@ def load(given: str) -> dict[str, Any]:
             needs = "takes no argument" if arguments else "needs an argument, --config=FILE:ARGUMENT"
             raise InputError(f"--config={given}: get_config of {file} {needs}") from None
         config = get_config(*arguments)
-        if isinstance(config, ml_collections.ConfigDict):
-            config = config.to_dict()
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # it is the user's program
         said = cause(error)
         if "ConfigDict does not accept dots" in said:
-            said += "; a plain dictionary does, and get_config may return one"
+            said = said.rstrip(".") + "; a plain dictionary does, and get_config may return one"
         raise InputError(f"--config={given}: {_place(error, file)}: {said}") from error
-    if not isinstance(config, Mapping):
+    if not isinstance(config, Mapping | ml_collections.ConfigDict):
         raise InputError(
             f"--config={given}: get_config of {file} returned {type(config).__name__}, not a config;"
             " build it on configs/base.py and return it"
         )
-    return build.plain(config)
+    try:
+        plain: dict[str, Any] = build.plain(config)
+    except Exception as error:  # a placeholder of ml_collections' raises what it likes
+        raise InputError(f"--config={given}: {cause(error)}") from None
+    return plain
 
 
 def _file_and_arguments(given: str) -> tuple[Path, list[str]]:

@@ -1,6 +1,9 @@
 """Every text file is opened as UTF-8, whatever the locale says."""
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,3 +78,51 @@ def test_every_text_file_is_opened_as_utf_8():
         for line in without_encoding(path.read_text(encoding="utf-8"))
     ]
     assert found == []
+
+
+TABLE = """
+dataset: größe
+files: ["donnée/*.csv"]
+label: {name: 点击}
+min_count: 1
+fields:
+  - {name: mañana}
+  - {name: 日本}
+"""
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX"])
+def test_commands_work_where_the_locale_is_c(tmp_path, locale):
+    """Field names, file names and values in any script; Python's UTF-8 mode is off, and no locale is set."""
+    folder = tmp_path / "donnée"
+    folder.mkdir()
+    (tmp_path / "é.yaml").write_text(TABLE, encoding="utf-8")
+    rows = [f"{i % 2},ñ{i % 3},語{i % 2}" for i in range(40)]
+    (folder / "é.csv").write_text("\n".join(["点击,mañana,日本", *rows]) + "\n", encoding="utf-8")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "PYTHON"))}
+    environment |= {"LC_ALL": locale, "LANG": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    def run(command, *arguments):
+        return subprocess.run(
+            [sys.executable, "-m", f"experiments.{command}", *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+
+    raw, out = tmp_path, tmp_path / "größe"
+    made = run("prepare", "--dataset=custom", f"--schema={raw}/é.yaml", f"--raw={raw}", f"--out={out}")
+    assert (made.returncode, made.stderr) == (0, "")
+    assert f"{out}: written" in made.stdout
+    described = run("describe", f"--data={out}", f"--out={out}/página")
+    assert (described.returncode, described.stderr) == (0, "")
+    page = (out / "página" / "description.md").read_text(encoding="utf-8")
+    for text in ("größe", "mañana", "日本"):
+        assert text in described.stdout
+        assert text in page
+    assert "語0" in page
+    missing = run("report", f"--results={tmp_path}/ñ", f"--out={out}")
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert missing.stderr.startswith(f"error: {tmp_path}/ñ: no result.json")

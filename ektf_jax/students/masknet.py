@@ -42,6 +42,7 @@ class MaskBlock(nnx.Module):
         width = int(inputs * reduction_ratio)
         if width < 1:
             raise ValueError(f"reduction_ratio = {reduction_ratio} leaves no units of {inputs}")
+        check_count(f"reduction_ratio = {reduction_ratio} of {inputs} units", width)
         self.mask = nnx.Sequential(
             linear(embedding_width, width, rngs=rngs), nnx.relu, linear(width, inputs, rngs=rngs)
         )

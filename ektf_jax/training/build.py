@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -44,12 +45,14 @@ _OF_ANY_TYPE = ("config.embedding.sharing",)
 
 
 def plain(value: Any, path: str = "config", depth: int = 0) -> Any:
-    """A config as data that JSON can hold: numpy's and JAX's scalars as Python's, mappings as dictionaries.
+    """A config as data that JSON can hold: numpy's and JAX's scalars as Python's, all groups as dictionaries.
 
     Raises InputError, naming the key, for what is no such data.
     """
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray | jax.Array) and value.ndim == 0):
         value = value.item()
+    if isinstance(value, ml_collections.ConfigDict):
+        value = value.to_dict()
     if depth > _DEEPEST:
         raise InputError(f"{path}: groups of keys or tuples are nested too deep")
     if isinstance(value, Mapping):

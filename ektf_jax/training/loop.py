@@ -59,6 +59,7 @@ def train(config: build.Config, workdir: Path) -> dict[str, Any]:
     Raises:
       InputError: a bad value, a dataset or working directory that cannot be used, a non-finite loss.
     """
+    config = build.plain(config)
     build.check_values(config)
     build.make_students(config)
     build.make_loss(config)

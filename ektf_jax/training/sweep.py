@@ -170,6 +170,7 @@ def check(runs: Mapping[str, Any], reference: build.Config) -> None:
     """Raise InputError, naming the run, for anything that is wrong with any of the configs."""
     if not runs or not isinstance(runs, Mapping):
         raise InputError("config.runs is empty; a sweep names its runs there, a group of keys for each")
+    build.plain(runs, "config.runs")
     _check_names(runs)
     for name, config in runs.items():
         try:

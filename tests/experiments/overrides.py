@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 
 from configs import published
@@ -290,6 +290,28 @@ def dataset(directory):
     return directory
 
 
+NAMED = [
+    ["--config.data.path.x=1"],
+    ["--config.=1"],
+    ["--config.ensemble.students.mlp.name=..a:MLP"],
+    ["--config.train.max_epochs=100000000000000000000"],
+    ["--config.ensemble.num_students=100000000000000000000"],
+    ["--config.ensemble.students.mlp.hidden_units=(100000000000000000000,)"],
+    ["--config.ensemble.students={'a.b': {'name': 'mlp'}, 'é|$': {'name': 'lr'}}"],
+    ["--config.seed=1", "--config.seed=2"],
+    ["--config.data.synthetic.rows=1000000000000"],
+    ["--config.train.learning_rate=1e-60"],
+    ["--config.embedding.l2=1e60"],
+    ["--config.mesh.data=100000000000000000000"],
+]
+
+
+def named(check):
+    for overrides in NAMED:
+        check = example(("configs/quickstart.py", overrides))(check)
+    return check
+
+
 class Generates(Exception):
     """All is checked, and a run would generate its data now, which can take long."""
 
@@ -326,6 +348,7 @@ def main():
         suppress_health_check=list(HealthCheck),
         print_blob=False,
     )
+    @named
     @given(commands())
     def check(command):
         file, overrides = command

@@ -1,0 +1,45 @@
+"""JSON files that hold something else than they should."""
+
+import re
+
+import pytest
+
+from ektf_jax.errors import InputError
+from ektf_jax.files import read_json
+
+SHAPE = {"a": int, "b": {"c": [{"d": int | float}]}}
+
+
+def test_what_has_the_shape_is_read(tmp_path):
+    (tmp_path / "x").write_text(
+        '{"a": 1, "b": {"c": [{"d": 1}, {"d": 0.5, "e": null}]}, "f": []}', encoding="utf-8"
+    )
+    assert read_json(tmp_path / "x", SHAPE)["b"]["c"][1]["d"] == 0.5
+    (tmp_path / "x").write_text('{"a": 1, "b": {"c": []}}', encoding="utf-8")
+    assert read_json(tmp_path / "x", SHAPE)["a"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"\xef\xbb\xbf{}", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"null", "is None, not an object"),
+        (b"[" + b"1, " * 1000 + b"1]", "is [1, 1, 1, 1, 1, 1, ...], not an object"),
+        (b"{}", "a is missing"),
+        (b'{"a": "1", "b": {}}', "a is '1', which it cannot be"),
+        (b'{"a": true, "b": {}}', "a is True, which it cannot be"),
+        (b'{"a": 1, "b": {}}', "b.c is missing"),
+        (b'{"a": 1, "b": [1]}', "b is [1], which it cannot be"),
+        (b'{"a": 1, "b": {"c": {}}}', "b.c is {}, which it cannot be"),
+        (b'{"a": 1, "b": {"c": [{"d": 1}, 2]}}', "b.c[1] is 2, which it cannot be"),
+    ],
+)
+def test_what_has_another_shape_is_named(tmp_path, content, message):
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(
+        InputError, match=rf"x\.json: {re.escape(message)}.*; restore it, or delete its directory"
+    ):
+        read_json(tmp_path / "x.json", SHAPE)
