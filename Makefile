@@ -16,6 +16,9 @@ endif
 endif
 endif
 
+# Files of the tests are UTF-8, whatever the locale is.
+export PYTHONUTF8 := 1
+
 .PHONY: run test test-slow check clean remake
 
 run: $(STAMP)  ## train the quickstart on embedded synthetic data

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -51,7 +50,7 @@ def plain(value: Any, path: str = "config", depth: int = 0) -> Any:
     """
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray | jax.Array) and value.ndim == 0):
         value = value.item()
-    if isinstance(value, ml_collections.ConfigDict):
+    if hasattr(value, "to_dict") and not isinstance(value, type):  # a ConfigDict, which is no mapping
         value = value.to_dict()
     if depth > _DEEPEST:
         raise InputError(f"{path}: groups of keys or tuples are nested too deep")
@@ -274,11 +273,9 @@ def student_labels(config: Config) -> list[str]:
 
 
 def _make_student(path: str, arguments: Any, config: Config) -> Callable[..., nnx.Module]:
-    if not isinstance(arguments, Mapping) or "name" not in arguments:
-        raise InputError(f"{path} must be a group of keys with a name; valid names: {', '.join(REGISTRY)}")
+    student = student_class(path, arguments)
     options = dict(arguments)
     name = options.pop("name")
-    student = student_class(path, arguments)
     parameters = inspect.signature(student.__init__).parameters.values()
     valid = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"rngs"}
     for key in options:
@@ -301,8 +298,10 @@ def _make_student(path: str, arguments: Any, config: Config) -> Callable[..., nn
     return make
 
 
-def student_class(path: str, arguments: Mapping[str, Any]) -> type[nnx.Module]:
+def student_class(path: str, arguments: Any) -> type[nnx.Module]:
     """The class of a student's settings, which config key `path` holds; InputError where there is none."""
+    if not isinstance(arguments, Mapping) or "name" not in arguments:
+        raise InputError(f"{path} must be a group of keys with a name; valid names: {', '.join(REGISTRY)}")
     name = arguments["name"]
     if not isinstance(name, str):
         raise InputError(f"{path}.name = {name!r} must be text; valid names: {', '.join(REGISTRY)}")

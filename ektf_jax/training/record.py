@@ -39,6 +39,8 @@ _RESULT: dict[str, Any] = {
     "valid": _SPLIT,
     "test": _SPLIT,
 }
+# Of a config on disk, what it takes to tell which run it is of.
+_RUN: dict[str, Any] = {"data": {"path": str}, "ensemble": {"students": dict}, "transfer": {"name": str}}
 
 
 def read_result(workdir: Path) -> dict[str, Any]:
@@ -102,11 +104,12 @@ def check_run(workdir: Path, config: build.Config, taught: Mapping[str, str] | N
     What counts is the config in full: a student whose defaults changed since is another student.
     """
     asked = _in_full(config, students_in_full(config))
-    resolved = _read_if_there(workdir / "resolved.json")
-    if there := _read_if_there(workdir / "config.json"):
+    resolved = _read_if_there(workdir / "resolved.json", {"students": dict, "teachers": dict})
+    if there := _read_if_there(workdir / "config.json", _RUN):
         _check_config(workdir, there, resolved.get("students"), config, asked)
-    result = _read_if_there(workdir / "result.json")
+    result = _read_if_there(workdir / "result.json", {})
     if "config" in result:
+        result = read_json(workdir / "result.json", {"config": _RUN, "dataset": dict})
         _check_config(workdir, result["config"], result.get("students"), config, asked)
         if not config["data"]["path"]:
             check_generated(workdir / "result.json", result["dataset"].get("source", {}), config)
@@ -128,17 +131,19 @@ def check_data(workdir: Path, schema: Schema, data: Path | str) -> None:
     """Raise InputError where a run was trained on another dataset than this one, which is at `data`."""
     path = workdir / "dataset.json"
     remedy = "prepare the data as it was for this run, or train again in another --workdir"
-    if not path.exists() and (result := _read_if_there(workdir / "result.json")):
+    if not path.exists() and (result := _read_if_there(workdir / "result.json", {"dataset": dict})):
         _check_description(workdir / "result.json", result["dataset"], schema, f"{data}; {remedy}")
         return
-    recorded = read_json(path)
-    theirs = recorded.get("schema_sha256")
+    recorded = read_json(path, {"schema_sha256": str})
+    theirs, arrays = recorded["schema_sha256"], recorded.get("arrays", {})  # version 0.1.0 recorded none
+    if not isinstance(arrays, dict):
+        raise InputError(f"{path}: arrays is {arrays!r}, not an object; {remedy}")
     if theirs not in (schema.description_fingerprint, schema.fingerprint):
         raise InputError(
             f"{path}: schema_sha256 = {theirs!r} is not that of {data}, {schema.description_fingerprint!r};"
             f" {remedy}"
         )
-    for name, digest in recorded.get("arrays", {}).items():  # version 0.1.0 recorded none
+    for name, digest in arrays.items():
         if schema.arrays.get(name, digest) != digest:
             raise InputError(
                 f"{path}: {name} = {digest!r} is not the SHA-256 of the rows in {data},"
@@ -239,5 +244,5 @@ def _check_description(where: Path, dataset: Mapping[str, Any], schema: Schema, 
             raise InputError(f"{where}: dataset.{key} = {dataset[key]!r} is not that of {remedy}")
 
 
-def _read_if_there(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.exists() else {}
+def _read_if_there(path: Path, shape: Mapping[str, Any]) -> dict[str, Any]:
+    return read_json(path, shape) if path.exists() else {}

@@ -14,9 +14,9 @@ from flax import nnx
 
 from configs import base
 from ektf_jax.data import encoded
-from ektf_jax.data.schema import Schema, make_fields
+from ektf_jax.data.schema import SPLITS, Schema, make_fields
 from ektf_jax.errors import InputError
-from ektf_jax.training import build, loop, sweep, teachers
+from ektf_jax.training import build, loop, record, sweep, teachers
 
 BROKEN = {
     "nothing": b"",
@@ -53,9 +53,39 @@ def test_a_result_that_is_none_is_named(tmp_path, tiny_config, name, reader):
         readers(workdir, tiny_config())[reader]()
 
 
+WITHOUT_A_NAME = {"data": {"path": ""}, "ensemble": {"students": {"a": 1}}, "transfer": {"name": ""}}
+SHAPED = [
+    ("config.json", {"a": 1}),
+    ("config.json", WITHOUT_A_NAME),
+    ("resolved.json", {}),
+    ("resolved.json", {"students": 3, "teachers": {}}),
+    ("result.json", {"config": {}}),
+    ("result.json", {"config": 3}),
+    ("result.json", {"config": {"ensemble": {}}}),
+    ("dataset.json", {}),
+    ("dataset.json", {"schema_sha256": 3}),
+    ("dataset.json", {"schema_sha256": "", "arrays": []}),
+]
+
+
+@pytest.mark.parametrize(("name", "content"), SHAPED)
+def test_a_file_of_a_run_that_holds_something_else_is_named(tmp_path, tiny_config, name, content):
+    (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    schema = Schema("clicks", make_fields([("a", 4, 1), ("b", 5, 2)]), dict.fromkeys(SPLITS, 1), {})
+
+    def look():
+        record.check_run(tmp_path, tiny_config())
+        record.check_data(tmp_path, schema, "data")
+
+    with pytest.raises(InputError) as caught:
+        look()
+    named = "config.ensemble.students.a must be" if content is WITHOUT_A_NAME else f"{tmp_path / name}: "
+    assert str(caught.value).startswith(named)
+
+
 def test_a_line_of_metrics_that_is_no_text_is_dropped(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(b'{"epoch": 1}\n\xff\xfe\x00\n{"epoch": 2}\n{"epo')
-    loop._drop_lines_after(tmp_path / "metrics.jsonl", 1)
+    record.drop_lines_after(tmp_path / "metrics.jsonl", 1)
     assert (tmp_path / "metrics.jsonl").read_bytes() == b'{"epoch": 1}\n'
 
 
@@ -94,8 +124,8 @@ def test_a_split_without_an_auc_cannot_be_evaluated(tmp_path, tiny_config, monke
     config = tiny_config()
     config["data"]["path"] = str(tmp_path / "data")
     model = build.make_model(config, schema, jax.random.key(0))
-    monkeypatch.setattr(teachers, "read_result", lambda workdir: {"config": config})
-    monkeypatch.setattr(teachers, "check_data", lambda *_: None)
+    monkeypatch.setattr(loop, "read_result", lambda workdir: {"config": config})
+    monkeypatch.setattr(loop, "check_data", lambda *_: None)
     monkeypatch.setattr(teachers, "load", lambda *_: model)
     assert 0 <= loop.evaluate(tmp_path, "test")["ensemble"]["auc"] <= 1
     with pytest.raises(InputError, match=r"data/train: all labels are 1, so AUC is undefined"):
