@@ -88,7 +88,7 @@ class Run:
     @property
     def shares(self) -> bool:
         """Whether its students read one table and do not teach themselves, as the paper's do."""
-        return (self.settings["embedding.sharing"], self.settings["transfer.self"]) == ("shared", 1)
+        return self.settings["embedding.sharing"] in ("shared", 0) and self.settings["transfer.self"] == 1
 
     @property
     def alone(self) -> bool:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ektf_jax.errors import InputError
-from ektf_jax.report import results
+from ektf_jax.report import results, select
 
 from .conftest import LATEST, concat, result
 
@@ -30,6 +30,8 @@ def test_results_from_before_a_key_and_after_it_are_of_the_same_settings(write):
     before, after, rounded = (result("ektf", [0.8, 0.9]) for _ in range(3))
     for made, products in ((after, "float32"), (rounded, "bfloat16")):
         made["config"]["ensemble"]["products"] = products
+        made["config"]["embedding"]["sharing"] = "shared"
+        made["config"]["transfer"]["self"] = 1
         made["config"]["mesh"] = {"data": 2, "student": 1, "table": 1}
     for made in (before, after, rounded):
         directory = write(made)
@@ -62,6 +64,30 @@ def test_runs_of_other_rows_are_of_other_settings(write):
     made[3]["dataset"]["arrays"] = {"train/ids.npy": "00", "train/labels.npy": "22"}
     first, second, third = results.load(write(made[3]))
     assert len({run.settings["rows"] for run in (first, second, third)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("sharing", "passes", "label"),
+    [
+        ("own", 1, "EKTF of MLP, a table each"),
+        (1, 1, "EKTF of MLP, a table each"),
+        (0.25, 1, "EKTF of MLP, 25% own columns"),
+        ("shared", 2, "EKTF of MLP, self-transfer"),
+        ("own", 2, "EKTF of MLP, a table each, self-transfer"),
+        (0.0, 1, "EKTF of MLP"),
+    ],
+)
+def test_tables_of_their_own_and_self_transfer_make_another_ensemble(write, sharing, passes, label):
+    made = result("ektf", [0.8, 0.9])
+    made["config"]["embedding"]["sharing"] = sharing
+    made["config"]["transfer"]["self"] = passes
+    write(result("ektf", [0.7, 0.8]))
+    other, shared = sorted(results.load(write(made).parent), key=lambda run: -run.ensemble.auc)
+    assert other.label == label
+    assert shared.label == "EKTF of MLP"
+    # The paper's tables are of those that share.
+    assert select.ektf()(shared)
+    assert select.ektf()(other) == (label == "EKTF of MLP")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from ektf_jax.errors import InputError
 from ektf_jax.students.mlp import MLP
 from ektf_jax.training import build
 
+SCHEMA = Schema("tiny", make_fields([("a", 4, 1), ("b", 5, 2)]), {}, {})
+
 
 def make_config(**changes):
     """The base config as plain nested data, with `a__b=value` for config.a.b = value."""
@@ -95,7 +97,12 @@ LIMITS = {
     "data__batch_size": ([1, 0], [2]),
     "embedding__dim": ([-1], [0, 1]),
     "embedding__l2": ([-1e-9, float("nan")], [0, 0.01]),
+    "embedding__sharing": (
+        ["Shared", "0.5", 1.01, -0.01, float("nan"), True, None, (1,)],
+        ["shared", "own", 0, 1, 0.5],
+    ),
     "ensemble__num_students": ([0, -1], [1, 64]),
+    "transfer__self": ([0, -1], [1, 2]),
     "train__max_epochs": ([0], [1]),
     "train__learning_rate": ([0.0, -1e-3, float("nan")], [1e-9]),
     "train__clip_norm": ([0.0, -1.0], [1e-9, float("inf")]),
@@ -168,6 +175,41 @@ def test_concat_leaves_nothing_to_transfer(name):
     assert "config.ensemble.fusion" in message
     assert "config.transfer.name = 'none'" in message
     build.check_values(make_config(ensemble__fusion="concat", transfer__name="none"))
+
+
+def test_concat_leaves_nothing_to_teach_oneself_with():
+    config = make_config(ensemble__fusion="concat", transfer__name="none", transfer__self=2)
+    message = message_of(build.check_values, config)
+    assert "config.transfer.self = 2" in message
+    assert "config.ensemble.fusion = 'concat'" in message
+
+
+@pytest.mark.parametrize(
+    ("sharing", "own"),
+    [("shared", 0), (0.0, 0), (0, 0), (0.03, 0), (0.25, 4), (0.5, 8), (0.97, 16), (1, 16), ("own", 16)],
+)
+def test_the_share_of_a_students_own_is_rounded_to_columns(sharing, own):
+    config = make_config(embedding__sharing=sharing)
+    check_keys(config)
+    build.check_values(config)
+    assert build.own_columns(config) == own
+    model = nnx.eval_shape(lambda: build.make_model(config, SCHEMA, jax.random.key(0)))
+    assert model.embedding.table.shape == (SCHEMA.num_features, 16 - own + 2 * own)
+
+
+def test_a_config_takes_sharing_as_a_text_or_a_number():
+    config = base.get_config()
+    for value in (0.5, "own", 1):
+        config.embedding.sharing = value
+        assert config.to_dict()["embedding"]["sharing"] == value
+
+
+def test_runs_from_before_there_was_sharing_have_the_model_of_then():
+    old = make_config()
+    del old["embedding"]["sharing"], old["transfer"]["self"]
+    model = nnx.eval_shape(lambda: build.make_model(old, SCHEMA, jax.random.key(0)))
+    assert model.passes == 1
+    assert model.embedding.table.shape == (SCHEMA.num_features, 16)
 
 
 # Students
