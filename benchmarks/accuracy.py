@@ -44,11 +44,15 @@ def columns(schema: Schema, split: encoded.Split) -> dict[str, Any]:
     return found | {"label": np.asarray(split.labels)}
 
 
-def train(config: dict[str, Any], python: str) -> dict[str, Any]:
-    """What the peer finds with a config."""
+def check(config: dict[str, Any]) -> None:
+    """Raise InputError for a method that is not the peer's."""
     options = {"name": "ektf"} | AUTHORS
     if any((config["transfer"] | config["transfer"]["ektf"])[key] != value for key, value in options.items()):
         raise InputError(f"the peer is EKTF as its authors trained it: config.transfer as {options}")
+
+
+def train(config: dict[str, Any], python: str) -> dict[str, Any]:
+    """What the peer finds with a config."""
     data = Path(config["data"]["path"])
     schema, splits = encoded.open_dataset(data)
     with tempfile.TemporaryDirectory() as directory:
@@ -79,12 +83,14 @@ def main(argv: list[str]) -> None:
     """Train and write the files, result.json last."""
     del argv
     workdir = Path(_WORKDIR.value)
-    path = workdir / "result.json"
+    path, config = workdir / "result.json", configs.read_run(_CONFIG)
     if path.exists():
+        record.check_run(workdir, config | {"implementation": IMPLEMENTATION})
         print(f"{path} is there")
         return
+    check(config)
     with record.exclusive(workdir):
-        result = train(configs.read_run(_CONFIG), _PEER.value)
+        result = train(config, _PEER.value)
         lines = [
             json.dumps({"epoch": epoch, "valid": {"ensemble": {"auc": auc}}}, allow_nan=False) + "\n"
             for epoch, auc in enumerate(result.pop("curve"), start=1)

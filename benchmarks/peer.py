@@ -326,23 +326,28 @@ def time_variants(model: EKTF, task: dict[str, Any]) -> dict[str, Any]:
     wait(model)
     print(json.dumps({"ready": time.perf_counter() - started}), flush=True)
     for line in sys.stdin:
-        step = steps[line.strip()]
-        single = [clock(step, model)]
-        count = max(3, min(task["steps"], int(task["seconds"] / single[0])))
-        single = [clock(step, model) for _ in range(count)]
-
-        def row(step: Callable[[], Tensor] = step, count: int = count) -> None:
-            for _ in range(count):
-                step()
-
-        found = {
-            "seconds": single,
-            "row_seconds": clock(row, model) / count,
-            "kernel_seconds": kernel_seconds(step, model),
-            "loss": step().item(),
-        }
+        try:
+            found = time_variant(steps[line.strip()], model, task)
+        except Exception as error:  # the others count all the same
+            found = {"error": f"{type(error).__name__}: {error}"[:2000]}
         print(json.dumps(found), flush=True)
     return {}
+
+
+def time_variant(step: Callable[[], Tensor], model: EKTF, task: dict[str, Any]) -> dict[str, Any]:
+    """At most `steps` steps one by one, and as many in a row; fewer if they take longer than `seconds`."""
+    count = max(3, min(task["steps"], int(task["seconds"] / clock(step, model))))
+
+    def row() -> None:
+        for _ in range(count):
+            step()
+
+    return {
+        "seconds": [clock(step, model) for _ in range(count)],
+        "row_seconds": clock(row, model) / count,
+        "kernel_seconds": kernel_seconds(step, model),
+        "loss": step().item(),
+    }
 
 
 def kernel_seconds(step: Callable[[], Tensor], model: EKTF, count: int = 3) -> float | None:

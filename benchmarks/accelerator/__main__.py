@@ -32,8 +32,11 @@ CASES: tuple[accelerator.Case, ...] = (
     *(("criteo", 2), ("criteo", 10), ("ml1m", 64), ("ml1m", 128)),
 )
 SCANNED: tuple[accelerator.Case, ...] = (("ml1m", 10), ("ml1m", 2), ("ml1m_latest", 3), ("ml1m", 64))
-# What PyTorch's compiler takes minutes for is left out: 64 students are 4,032 pairs.
-COMPILED: tuple[accelerator.Case, ...] = CASES[:6]
+# Of the peer's, what takes it minutes is left out: 64 students are 4,032 pairs.
+EAGER: tuple[accelerator.Case, ...] = CASES[:7]
+COMPILED = {"tf32": CASES[:6], "bfloat16": CASES[:1], "float32": CASES[:1]}
+SMOKE_COMPILED: dict[str, tuple[accelerator.Case, ...]] = {"tf32": (("ml1m", 2),)}
+PEERS = ("eager", "compiled")
 RUNS = (("mlp_k2", "ml1m", 2), ("mlp_k10", "ml1m", 10), ("latest_k3", "ml1m_latest", 3))
 
 # They need JAX's own packages, pytest, hypothesis and scikit-learn.
@@ -44,6 +47,9 @@ TESTS = (
     *("tests/students/test_layers.py", "tests/students/test_registry.py"),
 )
 SMOKE_TESTS = ("tests/test_dropout.py", "tests/test_products.py")
+
+
+Name = tuple[str, str, str]  # "vmap", "scan", "eager" or "compiled", a case, a precision
 
 
 class Records:
@@ -144,15 +150,16 @@ class Check:
     def everything(self) -> None:
         """Run the parts."""
         self.records.add("machine", smoke=self.smoke, **gpu(), **common.machine())
-        with ExitStack() as stack, tempfile.TemporaryDirectory() as scratch:
-            self.scratch = Path(scratch)
+        with ExitStack() as stack:
             self.steps(stack)
+        with tempfile.TemporaryDirectory() as scratch:
+            self.scratch = Path(scratch)
             self.runs()
             self.tests()
 
     def steps(self, stack: ExitStack) -> None:
         """Compile and compare with the CPU side by side, then time one case after another."""
-        cases = CASES if not self.smoke else (("ml1m", 2), ("ml1m_latest", 3))
+        cases = CASES if not self.smoke else (("ml1m", 2),)
         scanned = SCANNED if not self.smoke else (("ml1m", 2),)
 
         def start(command: Sequence[str], **options: Any) -> Worker:
@@ -160,101 +167,109 @@ class Check:
             stack.callback(worker.end)
             return worker
 
-        def ours(precision: str, how: str, some: Sequence[accelerator.Case]) -> Worker:
-            task = {"precision": precision, "stack": how, "cases": some, "threads": max(1, self.cores // 5)}
-            return start(module("steps", task | self.timing()))
+        workers: dict[Name, Worker] = {}
+
+        def ours(precision: str, how: str, some: Sequence[accelerator.Case], stack: str) -> None:
+            threads = max(1, self.cores // 5)
+            task = {"precision": precision, "stack": stack, "cases": some, "threads": threads}
+            worker = start(module("steps", task | self.timing()))
+            workers.update({(how, accelerator.case_name(case), precision): worker for case in some})
 
         probe = start(module("device", {"smoke": self.smoke}))
         on_cpu = gpu()["gpu"] is None
-        # A CPU has no batched products in bfloat16.
-        workers = {
-            (precision, "vmap"): ours(
-                precision, "scan" if on_cpu and precision == "bfloat16" else "vmap", cases
-            )
-            for precision in accelerator.PRECISIONS
-        } | {("tf32", "scan"): ours("tf32", "scan", scanned)}
-        peers = self.peers(start, cases, "cpu" if on_cpu else "cuda") if has_torch() else {}
-        if not peers:
+        for precision in accelerator.PRECISIONS:
+            # A CPU has no batched products in bfloat16.
+            ours(precision, "vmap", cases, "scan" if on_cpu and precision == "bfloat16" else "vmap")
+        ours("tf32", "scan", scanned, "scan")
+        if has_torch():
+            workers |= self.peers(start, cases, "cpu" if on_cpu else "cuda")
+        else:
             self.records.add("note", text="no PyTorch here: no peer")
-        checks = self.correctness(start)
-        deadline = time.monotonic() + self.left("preparing")
-        for check in checks:
-            while found := check.answer(deadline - time.monotonic()):
-                self.records.add("correctness", **found)
-        late = []
-        for name, worker in {**workers, **peers}.items():
-            ready = worker.answer(deadline - time.monotonic())
-            if ready is None:
-                late.append(name)
-            else:
-                self.records.add("ready", of=list(map(str, name)), **ready)
+        late = self.wait(self.correctness(start), workers)
         if late:
-            self.records.add("late", error=f"not ready in time: {', '.join(' '.join(name) for name in late)}")
+            self.records.add("late", error=f"not ready in time: {', '.join(late)}")
         probe.answer(self.left("rates"))
         self.records.add("rates", **probe.ask("rates", self.left("rates")))
         for precision in accelerator.PRECISIONS:
             for case in cases:
-                self.time_case(precision, case, workers, peers)
+                for how in ("vmap", "eager", "compiled"):
+                    self.time_case((how, accelerator.case_name(case), precision), workers)
         for case in scanned:
-            self.time_case("tf32", case, {("tf32", "vmap"): workers["tf32", "scan"]}, {}, how="scan")
+            self.time_case(("scan", accelerator.case_name(case), "tf32"), workers)
         self.records.add("profile", **probe.ask("profile", self.left("profile")))
 
-    def time_case(
-        self,
-        precision: str,
-        case: accelerator.Case,
-        workers: dict[tuple[str, str], Worker],
-        peers: dict[tuple[str, str], Worker],
-        how: str = "vmap",
-    ) -> None:
-        """Ours and the peer's variants of one case in one precision."""
-        name = accelerator.case_name(case)
-        about = {"case": name, "precision": precision}
-        if self.left("step") < 1:
-            return
-        found = workers[precision, "vmap"].ask(name, self.left("step"))
-        self.records.add("step", side="ours", variant=how, **about, **found)
-        for variant in ("eager", "compiled"):
-            if (peer := peers.get((name, variant))) is not None and self.left("step") > 1:
-                found = peer.ask(precision, self.left("step"))
-                if "seconds" in found:
-                    found["seconds"] = common.spread(found["seconds"], 7)
-                self.records.add("step", side="peer", variant=variant, **about, **found)
+    def wait(
+        self, checks: Sequence[tuple[Sequence[str], Worker]], workers: dict[Name, Worker]
+    ) -> Sequence[str]:
+        """Until all that goes side by side is done, or for so long; names what is not."""
+        deadline = time.monotonic() + self.left("preparing")
+        late = []
+        for cases, check in checks:
+            left = list(cases)
+            while left and (found := check.answer(deadline - time.monotonic())):
+                self.records.add("correctness", **found)
+                left.remove(found["case"])
+            late += [f"correctness of {case}" for case in left]
+        for worker in dict.fromkeys(workers.values()):
+            names = [" ".join(name) for name in workers if workers[name] is worker]
+            ready = worker.answer(deadline - time.monotonic())
+            if ready is None:
+                late += names
+            else:
+                self.records.add("ready", of=names, **ready)
+        return late
 
-    def peers(
-        self, start: Any, cases: Sequence[accelerator.Case], device: str
-    ) -> dict[tuple[str, str], Worker]:
-        """A process for each case of the peer, eager and compiled, which prepares every precision."""
-        found = {}
+    def time_case(self, name: Name, workers: dict[Name, Worker]) -> None:
+        """One case in one precision, ours or the peer's, which has the device to itself."""
+        if name not in workers or self.left("step") < 1:
+            return
+        how, case, precision = name
+        found = workers[name].ask(precision if how in PEERS else case, self.left("step"))
+        if how in PEERS and "seconds" in found:
+            found["seconds"] = common.spread(found["seconds"], 7)
+        side = "peer" if how in PEERS else "ours"
+        self.records.add("step", side=side, variant=how, case=case, precision=precision, **found)
+
+    def peers(self, start: Any, cases: Sequence[accelerator.Case], device: str) -> dict[Name, Worker]:
+        """The peer's processes: one for a case, eager, which has every precision; one for each compiled."""
+        found: dict[Name, Worker] = {}
+
+        def peer(case: accelerator.Case, variant: str, precisions: Sequence[str]) -> None:
+            config, schema = accelerator.settings(case, self.smoke)
+            task = common.peer_task(
+                config,
+                schema,
+                task="variants",
+                precisions=precisions,
+                compile=variant == "compiled",
+                device=device,
+                **self.timing(),
+            )
+            worker = start(["benchmarks/peer.py"], first=json.dumps(task), TORCHINDUCTOR_COMPILE_THREADS="2")
+            name = accelerator.case_name(case)
+            found.update({(variant, name, precision): worker for precision in precisions})
+
+        for precision, some in (SMOKE_COMPILED if self.smoke else COMPILED).items():
+            for case in some:
+                peer(case, "compiled", (precision,))
         for case in cases:
-            for variant in ("eager", "compiled"):
-                if variant == "compiled" and (case not in COMPILED or (self.smoke and case != ("ml1m", 2))):
-                    continue
-                config, schema = accelerator.settings(case, self.smoke)
-                task = common.peer_task(
-                    config,
-                    schema,
-                    task="variants",
-                    precisions=accelerator.PRECISIONS,
-                    compile=variant == "compiled",
-                    device=device,
-                    **self.timing(),
-                )
-                found[accelerator.case_name(case), variant] = start(
-                    ["benchmarks/peer.py"], first=json.dumps(task), TORCHINDUCTOR_COMPILE_THREADS="2"
-                )
+            if case in EAGER:
+                peer(case, "eager", accelerator.PRECISIONS)
         return found
 
     def timing(self) -> dict[str, Any]:
         return {"steps": 3 if self.smoke else 40, "seconds": 0.5 if self.smoke else 1.5, "smoke": self.smoke}
 
-    def correctness(self, start: Any) -> list[Worker]:
-        """The comparison with the CPU, its cases dealt out to some processes."""
-        cases = accelerator.CHECKED if not self.smoke else ("latest", "ecn")
+    def correctness(self, start: Any) -> list[tuple[Sequence[str], Worker]]:
+        """The comparison with the CPU: cases dealt out to some processes."""
+        cases = accelerator.CHECKED if not self.smoke else ("latest", "lr")
         count = min(len(cases), max(1, self.cores // 3))
         rows = 32 if self.smoke else 256
-        tasks = [{"cases": cases[i::count], "rows": rows, "smoke": self.smoke} for i in range(count)]
-        return [start(module("correctness", task)) for task in tasks]
+        dealt = [cases[i::count] for i in range(count)]
+        return [
+            (some, start(module("correctness", {"cases": some, "rows": rows, "smoke": self.smoke})))
+            for some in dealt
+        ]
 
     def runs(self) -> None:
         """experiments.train to its result, or as far as it came."""

@@ -24,7 +24,9 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a config says of what is trained, flat: {"train.patience": 2, ...}, in JSON's types.
 
     Of the options of transfer methods only those of the method in use count. Whole numbers are one number,
-    written 1 or 1.0. Raises InputError, naming the key, for a value that JSON has no text for.
+    written 1 or 1.0. Students come in the order of their labels, as a ConfigDict has them; any other order
+    is told too, for it is that of the weights. Raises InputError, naming the key, for a value that JSON has
+    no text for.
     """
     transfer = config.get("transfer", {})
     unused = {
@@ -32,6 +34,9 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     }
     used = {key: value for key, value in transfer.items() if key not in unused}
     flat = dict(_flat(dict(config) | {"transfer": used}))
+    labels = list(config.get("ensemble", {}).get("students", ()))
+    if labels != sorted(labels):
+        flat["ensemble.students"] = labels
     before = {
         key: value
         for key, value in _CAME_LATER.items()

@@ -71,6 +71,8 @@ def train(config: build.Config, workdir: Path) -> dict[str, Any]:
     else:
         spec = build.make_synthetic_spec(config)
         rundata.check_batch_size(config, "the generated data", synthetic.training_rows(spec))
+        if (data := rundata.where(config, workdir)).exists():
+            check_generated(data, encoded.open_schema(data).source, config)
     mesh = build.make_mesh(config)
     teachers.check(config, workdir, opened[0] if opened else None)
     # Of several processes the first one writes, and the others wait for it where they read that.
@@ -87,8 +89,6 @@ def train(config: build.Config, workdir: Path) -> dict[str, Any]:
             dataset(config, workdir)
         multihost_utils.sync_global_devices("dataset")
         schema, splits = opened or rundata.opened(config, dataset(config, workdir))
-        if not opened:
-            check_generated(dataset(config, workdir), schema.source, config)
         if _writes():
             claim_data(workdir, schema, rundata.where(config, workdir))
         teachers.check(config, workdir, schema)

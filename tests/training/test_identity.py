@@ -85,6 +85,14 @@ def test_configs_from_before_a_key_was_are_those_with_its_value_of_then():
     assert identity(old) != identity(changed(("ensemble", "products"), "bfloat16"))
 
 
+def test_another_order_of_students_is_another_run():
+    """Theirs is the order of the groups: of equal shapes the weights would change places."""
+    students = {"a": {"name": "mlp", "dropout": 0.1}, "b": {"name": "mlp", "dropout": 0.5}}
+    one = changed(("ensemble", "students"), students)
+    two = changed(("ensemble", "students"), dict(reversed(students.items())))
+    assert differences(identity(one), identity(two)) == ["ensemble.students: absent there, ['b', 'a'] now"]
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, (0.5, -math.inf), {1}, np.float32(1), print])
 def test_values_without_a_text_in_json_are_named(value):
     with pytest.raises(

@@ -1,5 +1,6 @@
 """The recipes with teachers, end to end on 2,000 rows: alone, then ECKD; alone, distilled, fine-tuned."""
 
+import contextlib
 import copy
 import json
 import shutil
@@ -241,3 +242,19 @@ def test_two_students_are_refused(runs, make):
     config = make({"mlp": {"name": "mlp", "hidden_units": (8,)}}, "eckd", ["../pnn"])
     config["ensemble"]["num_students"] = 2
     refused(config, runs / "new", r"config\.transfer\.eckd: it is for one student, not 2")
+
+
+def test_finetuning_goes_on_from_its_own_kind_of_student_alone(runs, make):
+    """Weights of equal shapes can mean another thing: here, with half of the units dropped."""
+    mlp = {"mlp": {"name": "mlp", "hidden_units": (8,)}}
+    loop.train(make(mlp, "dagfm", ["../crossnetv2"]), runs / "distilled_mlp")
+    schema = encoded.open_schema(runs / "distilled_mlp" / "data")
+    other = {"mlp": mlp["mlp"] | {"dropout": 0.5}}
+    for student, match in (
+        (mlp, None),
+        (other, r"distilled_mlp: its student .*\(dropout: 0\.1 there, 0\.5 now\)"),
+    ):
+        config = make(student, "dagfm", ["../distilled_mlp"], stage="finetuning")
+        with pytest.raises(InputError, match=match) if match else contextlib.nullcontext():
+            teachers.make_model(config, runs / "new", schema, jax.random.key(0), sharding.make_mesh())
+    shutil.rmtree(runs / "distilled_mlp")
