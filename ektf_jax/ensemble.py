@@ -238,6 +238,16 @@ class Ensemble(nnx.Module):
         )
         return outputs, own_losses
 
+    def read_columns(self) -> list[list[int]]:
+        """Name the table's columns that each student reads as embeddings: the shared, then its own."""
+        found, start = [], self.shared_dim
+        for group in self.groups:
+            width = self.embedding_dim - self.shared_dim + group.own_dim
+            for _ in range(group.size):
+                found.append([*range(self.shared_dim), *range(start, start + width)])
+                start += width
+        return found
+
     def _split(self, columns: jax.Array) -> tuple[jax.Array, list[jax.Array | None]]:
         """Columns of the table as [B, F, D] and what each group has to itself, [size, B, F, ...] or None."""
         own_columns = self.embedding_dim - self.shared_dim

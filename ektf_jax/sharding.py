@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
@@ -104,6 +105,13 @@ def put(mesh: Mesh, array: ArrayLike) -> jax.Array:
     return jax.make_array_from_callback(
         values.shape, batch_sharding(mesh, len(values)), lambda index: values[index]
     )
+
+
+def gathered(array: jax.Array) -> np.ndarray:
+    """The whole of an array that may lie in parts in several processes, each of which has to call this."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
 def make_gather(mesh: Mesh) -> Callable[[Split, np.ndarray], Batch]:

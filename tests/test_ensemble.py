@@ -386,6 +386,22 @@ def test_l2_weighs_what_a_student_reads_whatever_is_shared():
     assert_close(model.embedding.squares(), (np.asarray(model.embedding.table[...]) ** 2).sum())
 
 
+@pytest.mark.parametrize("own_columns", [0, 1, 2])
+def test_read_columns_are_those_that_a_students_logits_depend_on(own_columns):
+    model = filled_ensemble(students=OWNED, own_columns=own_columns)
+    graphdef, state = nnx.split(model)
+
+    def logits(table):
+        model = nnx.merge(graphdef, state, copy=True)
+        model.embedding.table[...] = table
+        return jnp.sum(model(IDS).students, axis=1)
+
+    gradients = jax.jacobian(logits)(model.embedding.table[...])
+    depends = np.any(np.asarray(gradients) != 0, axis=1)
+    wide = model.shared_dim + model.own_dim  # weights of linear models come last, and are no embeddings
+    assert model.read_columns() == [np.flatnonzero(row[:wide]).tolist() for row in depends]
+
+
 @pytest.mark.parametrize("own_columns", [-1, 3])
 def test_more_own_columns_than_there_are_are_refused(own_columns):
     with pytest.raises(ValueError, match=rf"own_columns = {own_columns} must be in \[0, 2\]"):

@@ -1,13 +1,15 @@
 """Predictions and metrics of a model over a whole split."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from flax import nnx
 
-from ektf_jax import metrics
+from ektf_jax import measures, metrics
 from ektf_jax.data.encoded import Split
 from ektf_jax.data.loader import evaluation_batches
+from ektf_jax.data.schema import Schema
 from ektf_jax.training import finite
 from ektf_jax.training.step import Predict
 
@@ -30,12 +32,44 @@ def evaluate_split(
 ) -> Metrics:
     """AUC and logloss as result.json has them: {"ensemble": {...}, "students": [{...}, ...]}.
 
-    Raises NotFinite for logits or metrics that are not finite.
+    Of two students or more also how far they differ: {"diversity": {"ambiguity": ..., ...}}. Raises
+    NotFinite for logits or metrics that are not finite.
     """
     logits = predict_split(predict, parameters, statistics, split, batch_size)
     names = [*(f"student {k}" for k in range(len(logits) - 1)), "the ensemble"]
     finite.check({f"logit of {name}": row for name, row in zip(names, logits, strict=True)})
     *students, ensemble = metrics.evaluate(split.labels, logits)
-    for name, found in zip(names, [*students, ensemble], strict=True):
-        finite.check({f"{metric} of {name}": value for metric, value in found.items()})
-    return {"ensemble": ensemble, "students": students}
+    for name, values in zip(names, [*students, ensemble], strict=True):
+        finite.check({f"{metric} of {name}": value for metric, value in values.items()})
+    found: Metrics = {"ensemble": ensemble, "students": students}
+    if len(students) > 1:
+        diversity = {
+            "ambiguity": measures.ambiguity(split.labels, logits[:-1]),
+            "error_correlation": measures.error_correlation(split.labels, logits[:-1]),
+        }
+        finite.check({f"{measure} of the students": value for measure, value in diversity.items()})
+        found["diversity"] = diversity
+    return found
+
+
+def embedding_use(table: np.ndarray, read_columns: Sequence[Sequence[int]], schema: Schema) -> Metrics:
+    """How much of their dimensions each field's embeddings use, mean over students: whether they collapse.
+
+    table [V, columns]; `read_columns` as `Ensemble.read_columns` names them. Returns for each field
+    {"effective_rank", "information_abundance", "spectrum"}, of all its rows but padding; {} where no student
+    reads embeddings.
+    """
+    found = {}
+    for field in schema.fields:
+        rows = table[field.offset + 1 : field.offset + field.vocab_size]
+        spectra = [measures.spectrum(rows[:, columns]) for columns in sorted(set(map(tuple, read_columns)))]
+        if all(len(spectrum) for spectrum in spectra):
+            found[field.name] = {
+                "effective_rank": float(np.mean([measures.effective_rank(s) for s in spectra])),
+                "information_abundance": float(np.mean([measures.information_abundance(s) for s in spectra])),
+                "spectrum": [
+                    float(np.mean([s[i] for s in spectra if i < len(s)]))
+                    for i in range(max(map(len, spectra)))
+                ],
+            }
+    return found

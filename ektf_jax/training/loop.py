@@ -23,7 +23,7 @@ from ektf_jax.errors import InputError
 from ektf_jax.files import write_json
 from ektf_jax.training import build, checkpoint, compiler, finite, rundata, schedule, stopping, teachers
 from ektf_jax.training.board import Board
-from ektf_jax.training.evaluate import evaluate_split
+from ektf_jax.training.evaluate import embedding_use, evaluate_split
 from ektf_jax.training.identity import identity
 from ektf_jax.training.record import (
     check_data,
@@ -140,6 +140,11 @@ def _run(
         with finite.ending(workdir, f"evaluation of {split} at step {step}: "):
             return evaluate_split(predict, state.parameters, state.statistics, splits[split], batch_size)
 
+    def use_of_embeddings() -> dict[str, Any]:
+        ensemble = teachers.student(nnx.merge(graphdef, state.parameters, state.statistics))
+        table = sharding.gathered(ensemble.embedding.table[...])
+        return embedding_use(table, ensemble.read_columns(), schema)
+
     def monitored(valid: dict[str, Any]) -> float:
         """What has to rise: the AUC, or less of the distillation loss, which ECKD stops early by."""
         if config["transfer"]["name"] != "eckd":
@@ -240,6 +245,8 @@ def _run(
                     min_delta=settings["min_delta"],
                 )
                 rate = epoch * train_rows / seconds
+                for field, use in use_of_embeddings().items():
+                    board.add_scalar(f"embedding/effective_rank/{field}", use["effective_rank"], step)
                 if _writes():
                     _report_epoch(
                         workdir, board, epoch, step, float(learning_rate), latest_terms, valid, rate
@@ -265,6 +272,7 @@ def _run(
         "epochs": epoch,
         "valid": evaluate_on("valid"),
         "test": evaluate_on("test"),
+        "embedding_use": use_of_embeddings(),
         "train_samples_per_second": epoch * train_rows / seconds,
         # The share of training time in which the loop asked for a batch that was not there yet.
         "input_wait": waited / seconds,
@@ -354,6 +362,8 @@ def _report_epoch(
     for index, metrics in enumerate([valid["ensemble"], *valid["students"]]):
         for name, value in metrics.items():
             board.add_scalar(f"valid/{name}/{f'student_{index - 1}' if index else 'ensemble'}", value, step)
+    for name, value in valid.get("diversity", {}).items():
+        board.add_scalar(f"valid/{name}", value, step)
     aucs = [student["auc"] for student in valid["students"]]
     students = f"  students {min(aucs):.6f} to {max(aucs):.6f}" if aucs else ""
     tqdm.write(

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import ektf_jax
-from ektf_jax import files
+from ektf_jax import files, measures
 from ektf_jax.data import encoded, synthetic
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.errors import InputError
-from ektf_jax.training import evaluate, loop, record, versions
+from ektf_jax.training import evaluate, loop, record, teachers, versions
 
 TIMINGS = ("train_samples_per_second", "input_wait", "wall_seconds")
 
@@ -49,6 +49,25 @@ def test_result_json_keeps_the_contract(finished):
     # 67 rows of embedding (40 + 20 + 5 values, padding and OOV per field) plus three MLPs of 12-8-1.
     assert result["params"] == 4 * (65 + 6) + 3 * (12 * 8 + 8 + 2 * 8 + 8 + 1)
     assert result["epochs"] == 4
+
+
+def test_result_json_says_how_students_differ_and_how_embeddings_are_used(finished, tiny_config):
+    workdir, result = finished
+    schema, splits = encoded.open_dataset(workdir / "data", ["valid"])
+    model = teachers.load(workdir, schema)
+    students = np.asarray(model(np.asarray(splits["valid"].ids)).students)
+    found = result["valid"]["diversity"]
+    assert found["ambiguity"] == pytest.approx(measures.ambiguity(splits["valid"].labels, students), rel=1e-4)
+    correlation = measures.error_correlation(splits["valid"].labels, students)
+    assert found["error_correlation"] == pytest.approx(correlation, rel=1e-6)
+    assert list(result["embedding_use"]) == [field.name for field in schema.fields]
+    for field in schema.fields:
+        rows = model.embedding.table[field.offset + 1 : field.offset + field.vocab_size]
+        values = np.linalg.svd(np.asarray(rows, np.float64), compute_uv=False)
+        use = result["embedding_use"][field.name]
+        np.testing.assert_allclose(use["spectrum"], values / values[0], rtol=1e-9)
+        assert use["information_abundance"] == pytest.approx(values.sum() / values[0])
+        assert 1 <= use["effective_rank"] <= len(values)
 
 
 def test_training_learns_something(finished):
