@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ektf_jax import losses
+from ektf_jax import adapters, losses
 from ektf_jax.data.schema import Schema
 from ektf_jax.embedding import Embedding
 from ektf_jax.students.layers import linear
 
 FUSIONS = ("mean", "sum", "concat")
 STACKS = ("auto", "vmap", "scan")
+MEMBERS = ("separate", "adapters")
 
 # Up to so many copies run one after another without a loop, which is a fifth faster on a CPU for few of them
 # (benchmarks/step.py --unroll=1); of more the scan is one loop, whose compile time does not grow with K.
@@ -58,7 +59,7 @@ class StudentGroup(nnx.Module):
         keys = jax.random.split(key, size)
         graphdef, _ = nnx.split(nnx.eval_shape(lambda: make_student(rngs=nnx.Rngs(0))))
         states = jax.vmap(lambda key: nnx.state(make_student(rngs=nnx.Rngs(key))))(keys)
-        self.students = nnx.merge(graphdef, states)
+        self.students = nnx.merge(graphdef, adapters.one_kernel(states))
 
         # See ektf_jax.students for what a student may have.
         self.hidden_size: int = getattr(self.students, "hidden_size", 0)
@@ -84,15 +85,17 @@ class StudentGroup(nnx.Module):
         than 1 run each copy so often, with different dropout: outputs are [size, passes, ...] then, and own
         losses means. `labels` [B], in training, are for students whose own loss needs them.
         """
-        graphdef, state = nnx.split(self.students)
+        graphdef, shared, *rest = nnx.split(self.students, adapters.SharedKernel, ...)
+        (state,) = rest
         more = {"labels": labels} if self.takes_labels and method == "__call__" else {}
 
         def run_one(
             copy: tuple[nnx.State, jax.Array, jax.Array | None],
         ) -> tuple[jax.Array, jax.Array, nnx.State]:
             state, key, own = copy
-            student = nnx.merge(graphdef, state, copy=True)
+            student = nnx.merge(graphdef, shared, state, copy=True)
             inputs = embeddings if own is None else jnp.concatenate([embeddings, own], axis=-1)
+            inputs = adapters.adapted(student, inputs)
 
             def run_once(key: jax.Array) -> tuple[jax.Array, jax.Array]:
                 output = getattr(student, method)(inputs, train=train, key=key, **more)
@@ -129,6 +132,8 @@ class Ensemble(nnx.Module):
       own_columns: how many of the D columns each student has to itself, at most D; the others are shared.
       passes: how often each student runs in a training step, with different dropout, to teach itself
         (`losses.self_transfer`); 1 is without.
+      members: "separate" copies of a student in each group, or one set of kernels with "adapters" of each
+        member (`ektf_jax.adapters`).
       fusion: how students become the ensemble (Eq. 1): "mean" or "sum" of logits, or "concat", a linear
         layer over the students' last hidden states.
       stack: see `StudentGroup`.
@@ -144,6 +149,7 @@ class Ensemble(nnx.Module):
         embedding_dim: int,
         own_columns: int = 0,
         passes: int = 1,
+        members: Literal["separate", "adapters"] = "separate",
         fusion: Literal["mean", "sum", "concat"] = "mean",
         stack: str = "auto",
         table_shards: int = 1,
@@ -151,14 +157,16 @@ class Ensemble(nnx.Module):
     ):
         if fusion not in FUSIONS:
             raise ValueError(f"fusion {fusion!r} is unknown: use one of {', '.join(FUSIONS)}")
+        if members not in MEMBERS:
+            raise ValueError(f"members {members!r} is unknown: use one of {', '.join(MEMBERS)}")
         if not 0 <= own_columns <= embedding_dim:
             raise ValueError(f"own_columns = {own_columns} must be in [0, {embedding_dim}]")
+        if members == "adapters":
+            students = [(partial(adapters.make_member, make), size) for make, size in students]
         embedding_key, head_key, *group_keys = jax.random.split(key, 2 + len(students))
         self.groups = nnx.List(
-            StudentGroup(
-                partial(make_student, schema.num_fields, embedding_dim), size, stack=stack, key=group_key
-            )
-            for (make_student, size), group_key in zip(students, group_keys, strict=True)
+            StudentGroup(partial(make, schema.num_fields, embedding_dim), size, stack=stack, key=group_key)
+            for (make, size), group_key in zip(students, group_keys, strict=True)
         )
         # One table for all: the shared embeddings, the students' own, the weights of linear models.
         self.embedding_dim = embedding_dim

@@ -76,9 +76,12 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
     """A sharding for every leaf of a training state (arrays or their shapes), by its path.
 
     The table goes by rows. A stack of students goes by copies where the axis divides their number, and is
-    replicated where it does not: a group of one cannot be split. An optimizer's state lies as what it belongs
-    to, Adam's moments by rows or copies as well; what has another first axis, or none, is replicated.
+    replicated where it does not: a group of one cannot be split. Kernels that members with adapters share
+    have no axis of copies. An optimizer's state lies as what it belongs to, Adam's moments by rows or copies
+    as well; what has another first axis, or none, is replicated.
     """
+
+    names = {path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)}
 
     def divides(axis: str, leaf: Any) -> bool:
         return bool(leaf.ndim) and leaf.shape[0] % mesh.shape[axis] == 0
@@ -87,7 +90,8 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
         name = path_name(path)
         if is_table(name) and divides(TABLE, leaf):
             return NamedSharding(mesh, PartitionSpec(TABLE))
-        if "/students/" in name and divides(STUDENT, leaf):
+        shared = "/kernel/" in name and name.replace("/kernel/", "/input_scale/") in names
+        if "/students/" in name and not shared and divides(STUDENT, leaf):
             return NamedSharding(mesh, PartitionSpec(STUDENT))
         return replicated(mesh)
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from ektf_jax.adapters import SharedKernel
 from ektf_jax.ensemble import Ensemble, StudentGroup, count_parameters
 
 
@@ -45,8 +46,10 @@ def summarize(model: Ensemble, num_fields: int, *, depth: int = 2) -> str:
         width = _width(model, group)
         each = _flops(student, num_fields, width)
         flops += group.size * each
+        kernels = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(student, SharedKernel)))
+        shared = f", {kernels:,} of them shared," if kernels else ""
         lines += [
-            f"{group.size} x {type(student).__name__}: {count_parameters(student):,} parameters and"
+            f"{group.size} x {type(student).__name__}: {count_parameters(student):,} parameters{shared} and"
             f" {each:,} FLOPs per sample each",
             summarize_student(student, num_fields, width, depth=depth),
             "",
@@ -86,8 +89,10 @@ def _width(model: Ensemble, group: StudentGroup) -> int:
 
 def _first_copy(group: StudentGroup) -> nnx.Module:
     """The shapes of one copy."""
-    graphdef, state = nnx.split(group.students)
-    return nnx.merge(graphdef, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state))
+    graphdef, shared, *rest = nnx.split(group.students, SharedKernel, ...)
+    (state,) = rest
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state)
+    return nnx.merge(graphdef, jax.eval_shape(lambda: shared), one)
 
 
 def _flops(student: nnx.Module, num_fields: int, embedding_dim: int) -> int:
