@@ -1,6 +1,8 @@
 """Types of columns, in Parquet files or frames, and the one text that a value has in all of them."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import NamedTuple, cast
 
 import polars as pl
@@ -8,17 +10,23 @@ import polars as pl
 from ektf_jax.errors import InputError
 
 Types = Mapping[str, pl.DataType]
+_DIGITS = re.compile(r"[+-]?\d+(\.\d*)?", re.ASCII)
 
 
 class Settled(NamedTuple):
-    """What holds for the columns of all files: the types of their single values; which may hold lists."""
+    """What holds for the columns of all files: the types of their single values, all of one kind; the kind;
+    which may hold lists."""
 
     types: Mapping[str, frozenset[pl.DataType]]
+    kinds: Mapping[str, str]
     lists: frozenset[str]
 
-    def numbers(self, name: str) -> bool:
-        """Whether a column holds numbers."""
-        return any(_kind(dtype) == "number" for dtype in self.types.get(name, ()))
+    def value(self, name: str, text: str) -> str:
+        """The text that a value of a column has, from another that it can be written as."""
+        kind = self.kinds.get(name)
+        if kind == "truth":
+            return {"true": "1", "false": "0"}.get(text.lower(), text)
+        return number(text) if kind == "number" else text
 
 
 def settle(found: Iterable[tuple[str, Types]], wanted: Sequence[str], lists: Collection[str]) -> Settled:
@@ -56,7 +64,8 @@ def settle(found: Iterable[tuple[str, Types]], wanted: Sequence[str], lists: Col
                     " type of the other"
                 )
             types[name].add(single)
-    return Settled({name: frozenset(kinds) for name, kinds in types.items()}, frozenset(lists))
+    kinds = {name: kind for name, (kind, _, _) in first.items()}
+    return Settled({name: frozenset(each) for name, each in types.items()}, kinds, frozenset(lists))
 
 
 def text(name: str, column: pl.Series, settled: Settled) -> pl.Series:
@@ -80,7 +89,13 @@ def text(name: str, column: pl.Series, settled: Settled) -> pl.Series:
 def number(text: str) -> str:
     """The text that a number has as a value, however it is written; other texts as they are."""
     values = pl.Series([text]).cast(pl.Float64, strict=False)
-    return str(_float(values, frozenset())[0] or text)
+    rounded = _float(values, frozenset())[0]
+    if rounded is None:
+        return text
+    if _DIGITS.fullmatch(text) and Decimal(rounded) != Decimal(text):  # more digits than a float has
+        plain = f"{Decimal(text):f}"
+        return plain.rstrip("0").rstrip(".") if "." in plain else plain
+    return str(rounded)
 
 
 def _kind(dtype: pl.DataType) -> str:

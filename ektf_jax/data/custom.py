@@ -2,6 +2,7 @@
 
 import difflib
 import fnmatch
+import reprlib
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from ektf_jax.data import rawfiles, tables
 from ektf_jax.data.rawfiles import Layout
 from ektf_jax.data.schema import SPLITS, Schema
 from ektf_jax.data.spec import FieldSpec, TableSpec
-from ektf_jax.errors import InputError
+from ektf_jax.errors import InputError, cause
 
 _TOP = {
     "dataset": str,
@@ -36,6 +37,8 @@ _FIELD = {
     "max_len": int,
     "paper_buckets": bool,
 }
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2  # aliases can nest what is short in the file
 _KINDS = {
     str: "text",
     int: "a whole number",
@@ -69,8 +72,9 @@ def read(path: Path) -> tuple[TableSpec, list[str] | dict[str, list[str]]]:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check --schema") from None
     except InputError as error:
         raise InputError(f"{path}:{error}") from None
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: is not YAML ({error}); see docs/datasets.md") from None
+    # A tag that its value does not suit, such as `!!bool x`, is whatever the constructor trips over.
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: is not YAML ({cause(error)}); see docs/datasets.md") from None
     top = _checked(document, _TOP, ("dataset", "files", "label", "fields"), str(path))
     label = top["label"] if isinstance(top["label"], dict) else {"name": top["label"]}
     label = _checked(label, _LABEL, ("name",), f"{path}: label")
@@ -114,6 +118,8 @@ def _fields(entry: Any, defaults: Mapping[str, Any], where: str) -> Iterable[Fie
 
 
 def _patterns(files: Any, path: Path) -> list[str] | dict[str, list[str]]:
+    if files == []:
+        raise InputError(f"{path}: files is empty; name the files of the table, or a pattern such as *.csv")
     if not isinstance(files, dict):
         return list(_texts([files] if isinstance(files, str) else files, f"{path}: files"))
     splits = _checked(files, dict.fromkeys(SPLITS, (str, list)), ("train", "test"), f"{path}: files")
@@ -127,21 +133,30 @@ def _files(schema: Path, raw: Path, entries: list[str]) -> list[Path]:
     """The files of the entries, entry by entry: the one of that name, or what a pattern matches, by name."""
     files = []
     for entry in entries:
-        where = f"{schema}: files: {entry!r}"
-        if (raw / entry).is_file():
-            files.append(raw / entry)
-            continue
-        if (raw / entry).is_dir():
-            raise InputError(f"{where} is a directory in {raw}; name the files in it, as {entry}/*.csv")
+        where = f"{schema}: files: {reprlib.repr(entry)}"
         try:
-            found = sorted(path for path in raw.glob(entry) if path.is_file())
+            if (raw / entry).is_file():
+                files.append(raw / entry)
+                continue
+            found = sorted(raw.glob(entry))
+            shown = [path for path in found if not _hidden(path.relative_to(raw), entry)]
+            matched = [path for path in shown if path.is_file()]
+            directory = (raw / entry).is_dir()
         except (ValueError, NotImplementedError, IndexError) as error:
             raise InputError(f"{where} is no pattern ({error}); it is relative to --raw") from None
-        shown = [path for path in found if not _hidden(path.relative_to(raw), entry)]
-        if not shown:
-            hidden = f" but hidden files such as {found[0]}" if found else ""
-            raise InputError(f"{where} matches nothing in {raw}{hidden}; check the name and --raw")
-        files += shown
+        except OSError as error:
+            raise InputError(f"{where} cannot be looked for in {raw} ({error.strerror})") from None
+        if directory:
+            raise InputError(f"{where} is a directory in {raw}; name the files in it, as {entry}/*.csv")
+        for path in shown:
+            if path.is_symlink() and not path.exists():  # its rows would be missing
+                raise InputError(f"{where} matches {path}, a link to what is not there; mend or remove it")
+        if not matched:
+            other = f" but hidden files such as {found[0]}" if found else ""
+            if shown:
+                other = f" but what is no file, such as {shown[0]}: name the files in it, as {entry}/*"
+            raise InputError(f"{where} matches nothing in {raw}{other}; check the name and --raw")
+        files += matched
     return files
 
 
@@ -163,6 +178,15 @@ def _once(schema: Path, files: list[Path]) -> None:
         raise InputError(f"{schema}: files: {error}") from None
 
 
+def _is_text(value: str) -> bool:
+    """Whether a text has characters alone: an escape in YAML may be half of one."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class _Loader(yaml.SafeLoader):
     """Refuses keys that are there twice, of which the last would win."""
 
@@ -175,6 +199,8 @@ class _Loader(yaml.SafeLoader):
         if node is None or id(node) in seen:  # an alias may even lead back to itself
             return
         seen.add(id(node))
+        if isinstance(node, yaml.ScalarNode) and not _is_text(node.value):
+            raise InputError(f"{node.start_mark.line + 1}: {node.value!a} is no text in UTF-8; correct it")
         if isinstance(node, yaml.SequenceNode):
             for child in node.value:
                 self._check(child, seen)
@@ -198,7 +224,7 @@ class _Loader(yaml.SafeLoader):
 def _checked(found: Any, kinds: Mapping[str, Any], needed: tuple[str, ...], where: str) -> dict[str, Any]:
     """`found` if it has only keys of `kinds`, of these kinds, and all that are needed."""
     if not isinstance(found, dict):
-        raise InputError(f"{where}: is {found!r}; it must have the keys {', '.join(kinds)}")
+        raise InputError(f"{where}: is {_SHORT.repr(found)}; it must have the keys {', '.join(kinds)}")
     for key, value in found.items():
         if key not in kinds:
             near = difflib.get_close_matches(str(key), kinds, n=1)
@@ -207,7 +233,7 @@ def _checked(found: Any, kinds: Mapping[str, Any], needed: tuple[str, ...], wher
         allowed = kinds[key] if isinstance(kinds[key], tuple) else (kinds[key],)
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
             wanted = " or ".join(_KINDS[kind] for kind in allowed)
-            raise InputError(f"{where}: {key} is {value!r}; it must be {wanted}")
+            raise InputError(f"{where}: {key} is {_SHORT.repr(value)}; it must be {wanted}")
     missing = [key for key in needed if key not in found]
     if missing:
         raise InputError(f"{where}: lacks {', '.join(missing)}; see docs/datasets.md")

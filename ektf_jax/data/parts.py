@@ -125,7 +125,7 @@ def _values(
         lists = lists.fill_null([]).list.eval(filled)
         return lists, bool((lists.list.len() > 0).any())
     texts = cells.fill_null("")
-    missing = texts.is_in(marks)
+    missing = texts.is_in(marks) | cells.is_null()  # null: Parquet has it so, and no text
     if field.kind == "numeric":
         return _buckets(field, texts, missing, rows, where)
     values = texts.set(missing, None)

@@ -215,10 +215,11 @@ def _delimited(
         if names is None:
             first, block = block.cut(block.first_end())
             names = _header(path, _line_feeds(path, first, layout), layout)
+        # Also of a file without rows: a page on one line, say, is none that counts as empty.
+        missing = [name for name in wanted if name not in names]
+        if missing:
+            raise InputError(f"{path}:1: the header lacks {', '.join(missing)}; it has {shown(names)}")
         if block.text:
-            missing = [name for name in wanted if name not in names]
-            if missing:
-                raise InputError(f"{path}:1: the header lacks {', '.join(missing)}; it has {shown(names)}")
             block = _line_feeds(path, block, layout)
             frame = _parse(path, block, layout, names)
             kept = [name for name in names if name in wanted] if wanted else list(names)
@@ -260,6 +261,7 @@ def _parse(path: Path, block: Block, layout: Layout, names: tuple[str, ...]) -> 
                 separator=separator,
                 quote_char='"' if quoted else None,
                 schema=dict.fromkeys(names, pl.String),
+                empty_string_is_null=False,
             )
         except (pl.exceptions.PolarsError, OSError):  # OSError: "x^" begins compressed data, too
             frame = None

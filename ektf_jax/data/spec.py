@@ -1,7 +1,8 @@
 """What a table is: its fields, its label, how its text is written, columns that are derived."""
 
 import dataclasses
-import math
+import reprlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from ektf_jax.data.rawfiles import Layout
 from ektf_jax.errors import InputError
 
 KINDS = ("categorical", "numeric", "multi")
+MOST_SLOTS = 2**16
 LEAST = -(2.0**63)  # below it a number has no integer part to take
 
 
@@ -43,6 +45,7 @@ class FieldSpec:
         multi, numeric = self.kind == "multi", self.kind == "numeric"
         fill = None if multi else "a number" if numeric else "text"
         rules = {
+            "name": (bool(self.name), "at least one character"),
             "kind": (self.kind in KINDS, f"one of {', '.join(KINDS)}"),
             "min_count": (self.min_count >= 1, "at least 1"),
             "max_len": (self.max_len >= 1 and (multi or self.max_len == 1), "at least 1, and 1 unless multi"),
@@ -79,10 +82,19 @@ class TableSpec:
             raise InputError(f"{self.dataset}: {', '.join(twice)} is named twice among label and fields")
         if not self.fields:
             raise InputError(f"{self.dataset}: has no fields; name at least one")
+        for key in ("dataset", "label"):
+            if not getattr(self, key):
+                raise InputError(f"{key} is ''; it must be a name of at least one character")
+        if (slots := sum(field.max_len for field in self.fields)) > MOST_SLOTS:
+            raise InputError(
+                f"{self.dataset}: max_len of its fields is {slots} in all, more than {MOST_SLOTS}"
+            )
         for key in ("above", "least"):
             value = getattr(self, key)
-            if value is not None and not math.isfinite(value):
-                raise InputError(f"{self.dataset}: {key} is {value}; it must be a finite number")
+            if value is not None and not abs(value) <= sys.float_info.max:
+                raise InputError(
+                    f"{self.dataset}: {key} is {reprlib.repr(value)}; it must be a finite number"
+                )
 
     @property
     def columns(self) -> tuple[str, ...]:

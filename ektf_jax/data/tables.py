@@ -74,7 +74,7 @@ def prepare(
         _check_rows(listed, chunks)
         for field, has_value in zip(spec.fields, filled, strict=True):
             if not has_value:
-                marks = " or ".join(repr(mark) for mark in field.missing)
+                marks = " or ".join(repr(mark) for mark in field.missing) or "missing"
                 raise InputError(f"{where}: {field.name} is {marks} in every row; leave the field out")
         source = _with_digests(source, [*digests, *_hash_all(derivation.files if derivation else ())])
         rows = chunks[-1].start + chunks[-1].rows
@@ -208,13 +208,13 @@ def _hash_all(paths: Sequence[Path]) -> list[str]:
 
 
 def _as_values(spec: TableSpec, settled: Settled) -> TableSpec:
-    """The spec with `missing` and `fill` of columns of numbers as such a column has them: -1 for -1.0."""
+    """The spec with `missing` and `fill` as the columns have their values: -1 for -1.0, 1 for true."""
     fields = []
     for field in spec.fields:
-        if settled.numbers(field.name) and field.kind != "numeric":
-            missing = dict.fromkeys((*field.missing, *map(columns.number, field.missing)))
-            fill = None if field.fill is None else columns.number(field.fill)
-            field = replace(field, missing=tuple(missing), fill=fill)
+        if field.kind != "numeric":
+            value = partial(settled.value, field.name)
+            missing = tuple(dict.fromkeys((*field.missing, *map(value, field.missing))))
+            field = replace(field, missing=missing, fill=None if field.fill is None else value(field.fill))
         fields.append(field)
     return replace(spec, fields=tuple(fields))
 

@@ -164,6 +164,35 @@ def test_missing_and_fill_are_values_of_a_column_of_numbers(tmp_path, column):
     assert multi or "7" in found
 
 
+@pytest.mark.parametrize(
+    ("column", "missing", "expected"),
+    [
+        ([2.5, None, float("nan")], "-1", ["2.5"]),
+        ([3, None, None], "-1", ["3"]),
+        (["a", None, "-1"], "-1", ["a"]),
+        ([True, None, False], "false", ["1"]),
+        ([2**60 + 1, 2**60, 2**60], str(2**60 + 1), [str(2**60)]),
+        (series([Decimal("0.10"), Decimal("7.00")], pl.Decimal(9, 2)), "0.1", ["7"]),
+    ],
+)
+def test_null_is_missing_whatever_texts_are(tmp_path, column, missing, expected):
+    """And a text that is missing is the value that it means, to the last digit."""
+    assert prepare(tmp_path, FieldSpec("c", missing=(missing,)), column) == expected
+
+
+def test_null_is_missing_in_a_numeric_field_too(tmp_path):
+    field = FieldSpec("c", "numeric", missing=("-1",), fill="9")
+    assert prepare(tmp_path, field, [2.5, None, float("nan")]) == ["4", "0"]
+
+
+@pytest.mark.parametrize(
+    ("column", "fill", "expected"),
+    [([True, None], "true", ["1"]), ([2**60, None], str(2**60 + 1), [str(2**60), str(2**60 + 1)])],
+)
+def test_fill_is_a_value_of_the_column(tmp_path, column, fill, expected):
+    assert prepare(tmp_path, FieldSpec("c", fill=fill), column) == expected
+
+
 # --- structure
 
 

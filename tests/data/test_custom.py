@@ -123,6 +123,23 @@ GOOD = {"dataset": "t", "files": "a.csv", "label": "y", "fields": "[a]"}
         ({"files": "b*.csv"}, "t.yaml: files: 'b*.csv' matches nothing in"),
         ({"files": "/a.csv"}, "t.yaml: files: '/a.csv' is no pattern"),
         ({"dataset": "[a"}, "t.yaml: is not YAML"),
+        ({"dataset": "''"}, "t.yaml: dataset is ''; it must be a name"),
+        ({"label": "''"}, "t.yaml: label is ''; it must be a name"),
+        ({"fields": "[a, '']"}, "t.yaml: field : name is ''; it must be"),
+        ({"label": "{name: y, above: 1" + "0" * 400 + "}"}, "t.yaml: t: above is 100000"),
+        (
+            {"fields": "[{name: a, kind: multi, max_len: 2147483648}]"},
+            "t.yaml: t: max_len of its fields is 2147",
+        ),
+        (
+            {"fields": "[{name: a, kind: multi, max_len: 1" + "0" * 30 + "}]"},
+            "t.yaml: t: max_len of its fields",
+        ),
+        ({"files": "[]"}, "t.yaml: files is empty; name"),
+        ({"files": "a" * 300}, "cannot be looked for in"),
+        ({"files": "'" + "a" * 300 + "*'"}, "cannot be looked for in"),
+        ({"fields": '[a, "b\\ud800"]'}, "t.yaml:4: 'b\\ud800' is no text in UTF-8"),
+        ({"missing": '["\\ud800"]'}, "t.yaml:5: '\\ud800' is no text in UTF-8"),
         ({"files": "[a.csv, '*.csv']"}, "a.csv is matched twice"),
         ({"files": "{train: '*.csv', test: ./a.csv}"}, "a.csv is matched twice"),
     ],
@@ -181,7 +198,22 @@ def test_merged_keys_may_be_overridden(tmp_path):
     assert [(field.name, field.min_count) for field in spec.fields] == [("a", 2), ("b", 2), ("c", 7)]
 
 
-@pytest.mark.parametrize("text", ["a: [" * 3000, "? [a]\n: b", "a: 2024-13-45", "a: *b", "a: &b [*b]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [" * 3000,
+        "? [a]\n: b",
+        "a: 2024-13-45",
+        "a: *b",
+        "a: &b [*b]",
+        "a: !!bool x",
+        "a: !!timestamp x",
+        "a: !!int ''",
+        "a: !!float ''",
+        "!!bool x: a",
+        "a: !!python/object/apply:os.system ['true']",
+    ],
+)
 def test_odd_yaml(tmp_path, text):
     with pytest.raises(InputError, match=r"t\.yaml: "):
         custom.read(write(tmp_path, text))
@@ -192,3 +224,12 @@ def test_no_schema(tmp_path):
         custom.read(tmp_path / "none.yaml")
     with pytest.raises(InputError, match=r"t\.yaml: is None; it must have the keys"):
         custom.read(write(tmp_path, ""))
+
+
+def test_an_error_shows_nested_aliases_in_short(tmp_path):
+    """Whose text in full can be of any length."""
+    pairs = zip("abcdef", "bcdefg", strict=True)
+    lists = "".join(f"  - &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in pairs)
+    with pytest.raises(InputError, match=r"t\.yaml: dataset is \[.*\.\.\..*; it must be text") as error:
+        custom.read(write(tmp_path, f"dataset:\n  - &a x\n{lists}files: f\nlabel: y\nfields: [a]\n"))
+    assert len(str(error.value)) < 1000

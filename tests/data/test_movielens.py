@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import io
+import json
 import os
 import tempfile
 import urllib.error
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ektf_jax.data import encoded, movielens
+from ektf_jax.data import encoded, movielens, tables
 from ektf_jax.errors import InputError
 
 USERS = ["1::F::1::10::48067", "2::M::56::16::70072", "3::M::25::15::55117-1234"]
@@ -164,6 +165,25 @@ def test_again_does_nothing_until_something_changed(tmp_path):
     changed = movielens.prepare(raw, out, split_seed=1)
     assert changed.source != schema.source
     assert encoded.open_schema(out) == changed
+
+
+def test_again_after_another_encoder(tmp_path, monkeypatch):
+    """Version 0.1.0 recorded none: what it made is current where the ids are the same, and only there."""
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    few = [movie.replace("A|B|C|D|E|F", "A|B|C|D|E") for movie in MOVIES]
+    twice = [movie.replace("Drama|Musical", "Drama|Musical|Musical|Musical") for movie in few]
+    for movies, encoder in ((few, None), (MOVIES, 2), (twice, 2)):
+        schema = movielens.prepare(write_raw(raw, movies=movies), out)
+        assert schema.source.get("encoder") == encoder
+        description = json.loads((out / "schema.json").read_text(encoding="utf-8"))
+        description["source"].pop("encoder", None)
+        (out / "schema.json").write_text(json.dumps(description), encoding="utf-8")
+        before = stamps(out)
+        assert movielens.prepare(raw, out) == schema
+        assert (stamps(out) == before) == (encoder is None)
+    monkeypatch.setattr(tables, "ENCODER", 3)
+    for movies in (few, MOVIES):
+        assert movielens.prepare(write_raw(raw, movies=movies), out).source["encoder"] == 3
 
 
 def test_again_repairs_a_damaged_dataset(tmp_path):

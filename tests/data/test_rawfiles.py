@@ -126,6 +126,15 @@ def test_a_file_without_rows_among_others(tmp_path, kind, place):
     assert (tmp_path / "out/schema.json").stat().st_ino == before
 
 
+@pytest.mark.parametrize("page", ['{"error": "expired"}', "<div>Sign in</div>", "x"])
+def test_a_page_on_one_line_is_no_file_without_rows(tmp_path, page):
+    """It would be left out of the table in silence."""
+    (tmp_path / "a").write_text("y,c\n" + "1,x\n" * 12, encoding="utf-8")
+    (tmp_path / "b").write_bytes(page.encode())
+    with pytest.raises(InputError, match=r"/b:1: the header lacks y, c; it has "):
+        tables.prepare(SPEC, [tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+
+
 @pytest.mark.parametrize("kind", EMPTY)
 def test_no_rows_at_all(tmp_path, kind):
     for name in ("a", "b"):
@@ -264,3 +273,16 @@ def test_a_directory_is_no_table(tmp_path):
     table(tmp_path / "raw/parts/a.csv", "a")
     with pytest.raises(InputError, match=r"'parts' is a directory .* as parts/\*\.csv"):
         prepare(tmp_path, "parts")
+
+
+def test_a_link_to_nothing_is_no_reason_to_leave_rows_out(tmp_path):
+    table(tmp_path / "raw/a.csv", "a")
+    (tmp_path / "raw/b.csv").symlink_to("gone.csv")
+    with pytest.raises(InputError, match=r"'\*\.csv' matches .*b\.csv, a link to what is not there"):
+        prepare(tmp_path, "'*.csv'")
+
+
+def test_a_pattern_that_matches_directories_says_so(tmp_path):
+    table(tmp_path / "raw/a.parquet/part-0", "a")
+    with pytest.raises(InputError, match=r"matches nothing in .* but what is no file, such as .*a\.parquet"):
+        prepare(tmp_path, "'*.parquet'")
