@@ -19,24 +19,40 @@ endif
 # Files of the tests are UTF-8, whatever the locale is.
 export PYTHONUTF8 := 1
 
-.PHONY: run test test-slow check clean remake
+# A file of tests stays with one worker, which makes what the tests of the file share once.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
+
+.PHONY: help run test test-all test-long coverage format check clean remake
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1\t\2/p' Makefile | expand -t 20
 
 run: $(STAMP)  ## train the quickstart on embedded synthetic data
 	$(BIN)/python -m experiments.quickstart --workdir=runs/quickstart
 
-test: $(STAMP)  ## all tests but the slow ones
-	$(BIN)/python -m pytest -n auto
+test: $(STAMP)  ## the fast tests: no test of minutes, and something of everything
+	$(PYTEST)
 
-test-slow: $(STAMP)  ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow
+test-all: $(STAMP)  ## all tests that CI runs: also kills, meshes and large compilations
+	$(PYTEST) -m "not long"
+
+test-long: $(STAMP)  ## the other tests: more than CI has time for, and datasets that ML1M_DIR, FRAPPE_DIR, KDD12_DIR, CRITEO_DIR name
+	$(BIN)/python -m pytest -m long
+
+coverage: $(STAMP)  ## test-all, then the lines of ektf_jax/ that no test touches
+	$(PYTEST) -m "not long" --cov --cov-report=term-missing:skip-covered
+
+format: $(STAMP)  ## mend what the linter can mend, and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 check: $(STAMP)  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python -m mypy
 
-clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean:  ## delete what is made
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
 $(STAMP): pyproject.toml constraints.txt $(REMAKE)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: $(PYTHON) is Python %d.%d, and ektf-jax needs 3.11 or newer: make PYTHON=python3.12" % sys.version_info[:2])'

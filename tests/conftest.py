@@ -1,10 +1,23 @@
-"""A run small enough to train in a test."""
+"""A run small enough to train in a test, and the compiler's cache of all tests."""
 
+import os
+import sys
 from typing import Any
 
 import pytest
 
 from configs import quickstart
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Equal programs are compiled once, whichever test, worker, child or run of the tests needs them.
+
+    JAX reads this when it is imported, which nothing does before. `pytest --cache-clear` empties the cache.
+    """
+    assert "jax" not in sys.modules
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The worked example of docs/students.md, run as its reader would: files, then the command line."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -28,7 +29,8 @@ def test_the_example_is_short_and_trains(tmp_path):
     run = subprocess.run(
         [sys.executable, *command.split(), *small],
         cwd=tmp_path,
-        env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": "", "HOME": str(tmp_path)},
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": "", "HOME": str(tmp_path)}
+        | {name: value for name, value in os.environ.items() if name.startswith("JAX_")},
         capture_output=True,
         text=True,
     )

@@ -95,6 +95,13 @@ def test_new_packaging_is_installed_into_the_environment_that_is_there(project):
     assert (project / ".venv" / "kept").exists()
 
 
+def test_make_alone_says_what_every_target_is():
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
+    described = re.findall(r"^make ([a-z-]+) +\S", listed, re.M)
+    (targets,) = re.findall(r"^\.PHONY: (.*) remake$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    assert described == targets.split()
+
+
 def test_the_oldest_python_is_the_packages():
     packaging = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     oldest = packaging["project"]["requires-python"].removeprefix(">=")

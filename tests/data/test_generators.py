@@ -1,12 +1,8 @@
 """Raw-file generators: native formats, determinism, published cardinalities, missing rates, signal."""
 
 import csv
-import os
 import re
-import subprocess
-import sys
 from collections import Counter, defaultdict
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -17,8 +13,8 @@ from sklearn.metrics import roc_auc_score
 from ektf_jax.data import generators, movielens
 from ektf_jax.data.generators import draws, world
 from ektf_jax.errors import InputError
+from tests import commands
 
-ROOT = Path(__file__).resolve().parents[2]
 ROWS = 10_000
 CRITEO = ["Label", *(f"I{index}" for index in range(1, 14)), *(f"C{index}" for index in range(1, 27))]
 IPINYOU = [
@@ -442,28 +438,14 @@ def test_refuses(arguments, message, tmp_path):
 
 def test_command(tmp_path):
     def command():
-        return subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "experiments.generate",
-                "--dataset=kkbox",
-                "--rows=50",
-                f"--out={tmp_path}",
-            ],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return commands.run("experiments.generate", "--dataset=kkbox", "--rows=50", f"--out={tmp_path}")
 
     first = command()
     assert (first.returncode, first.stderr) == (0, "")
     assert (tmp_path / "SYNTHETIC.txt").read_text() in first.stdout
     assert f"{tmp_path / 'songs.csv'}: " in first.stdout
     second = command()
-    assert second.returncode == 2
+    assert (second.returncode, second.stdout) == (2, "")
     assert second.stderr.startswith(f"error: {tmp_path}")
 
 

@@ -58,7 +58,7 @@ def test_paper_buckets(tmp_path, name):
     assert sums(tmp_path / "out") == tuple(expected)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif("ML1M_DIR" not in os.environ, reason="ML1M_DIR names no directory of MovieLens-1M")
 def test_movielens(tmp_path):
     movielens.prepare(Path(os.environ["ML1M_DIR"]), tmp_path / "out")

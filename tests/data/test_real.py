@@ -1,6 +1,6 @@
 r"""Real files in their native formats, where they are at hand: none of them may be handed on.
 
-    FRAPPE_DIR=DIR KDD12_DIR=DIR CRITEO_DIR=DIR pytest -m slow tests/data/test_real.py
+    FRAPPE_DIR=DIR KDD12_DIR=DIR CRITEO_DIR=DIR pytest -m long tests/data/test_real.py
 
 DIR holds the files that docs/datasets.md names, or any number of their rows. Vocabularies are counted again,
 by the csv module and a Counter.
@@ -68,7 +68,7 @@ def check(out, schema, splits, columns, min_count, *, missing=None):
         assert all((i == field.oov) == (value is None) for i, value in pairs), name
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_frappe(tmp_path):
     raw = directory("FRAPPE_DIR")
     schema = custom.prepare(SPECS / "frappe.yaml", raw, tmp_path / "out")
@@ -82,7 +82,7 @@ def test_frappe(tmp_path):
     check(tmp_path / "out", schema, {name: part[1:] for name, part in files.items()}, columns, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kdd12(tmp_path):
     """Without profiles, which are of users that do not occur."""
     (tmp_path / "training.txt").symlink_to(directory("KDD12_DIR") / "training.txt")
@@ -98,7 +98,7 @@ def test_kdd12(tmp_path):
     check(tmp_path / "out", schema, splits, {name: columns[name] for name in order}, 10)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_criteo(tmp_path):
     raw = directory("CRITEO_DIR")
     schema = criteo.prepare(raw, tmp_path / "out")

@@ -1,23 +1,9 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 from ektf_jax.data import custom
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests import commands
 
 
 def command(*arguments):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.describe", *map(str, arguments)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return commands.run("experiments.describe", *arguments)
 
 
 def test_command(tmp_path):
@@ -35,6 +21,6 @@ def test_command(tmp_path):
 
 def test_no_dataset(tmp_path):
     done = command(f"--data={tmp_path}", f"--out={tmp_path / 'page'}")
-    assert done.returncode == 2
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {tmp_path}/schema.json: missing")
     assert not (tmp_path / "page").exists()

@@ -1,7 +1,4 @@
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from absl import flags
@@ -10,8 +7,7 @@ from absl.testing import flagsaver
 from ektf_jax.data import encoded, generators, movielens
 from ektf_jax.errors import InputError
 from experiments import cli, prepare
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests import commands
 
 
 @pytest.fixture
@@ -25,15 +21,7 @@ def raw(tmp_path):
 
 
 def command(*arguments):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.prepare", *map(str, arguments)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return commands.run("experiments.prepare", *arguments)
 
 
 def call(dataset, out, **values):

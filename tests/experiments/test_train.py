@@ -1,18 +1,14 @@
 """The command lines of a run: overrides, exit codes, messages, and what they leave."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests import commands
 
 
 def run(module, *arguments):
-    command = [sys.executable, "-m", f"experiments.{module}", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return commands.run(f"experiments.{module}", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +93,7 @@ def test_a_file_in_the_place_of_a_directory_is_named(tmp_path):
     (tmp_path / "file").write_text("mine")
     for place in ("file", "file/run"):
         process = run("train", "--config=configs/quickstart.py", f"--workdir={tmp_path / place}")
-        assert process.returncode == 2
+        assert (process.returncode, process.stdout) == (2, "")
         assert process.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'file'}")
     assert (tmp_path / "file").read_text() == "mine"
 

@@ -4,14 +4,13 @@ import html
 import html.parser
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 
 from ektf_jax.errors import InputError
 from ektf_jax.report import page, render
 from ektf_jax.report.tables import Cell, Table
+from tests import commands
 
 from .conftest import result
 
@@ -153,9 +152,7 @@ def test_the_command_line(write, tmp_path, content, status, message):
     if content:
         (directory / "000" / "result.json").write_text(content)
     arguments = [f"--results={directory}", f"--out={tmp_path / 'out'}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.report", *arguments], capture_output=True, text=True, check=False
-    )
+    done = commands.run("experiments.report", *arguments)
     assert done.returncode == status
     assert message in done.stdout + done.stderr
 

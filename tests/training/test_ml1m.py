@@ -1,4 +1,4 @@
-"""The published run on the real MovieLens-1M: `make test-slow`, with ML1M_DIR naming the raw files."""
+"""The published run on the real MovieLens-1M: `make test-long`, with ML1M_DIR naming the raw files."""
 
 import json
 import os
@@ -16,7 +16,7 @@ RAW = Path(os.environ.get("ML1M_DIR", "ml-1m"))
 PUBLISHED = [0.872978, 0.883181, 0.890929]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not RAW.is_dir(), reason="set ML1M_DIR to the directory of MovieLens-1M's .dat files")
 def test_the_first_epochs_follow_the_published_curve(tmp_path):
     movielens.prepare(RAW, tmp_path / "data")

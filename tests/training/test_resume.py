@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS = 10
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +56,19 @@ def newest_checkpoint(workdir):
     return max((int(name) for name in names if name.isdigit()), default=0)
 
 
-def test_ten_kills_change_nothing(start, tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(start(whole))
+@pytest.fixture(scope="module")
+def whole(start, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("resume") / "whole"
+    finish(start(workdir))
+    return workdir
 
+
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_kills_change_nothing(start, whole, tmp_path, kills):
+    killed = tmp_path / "killed"
     rng = random.Random(0)
     points = []
-    for _ in range(KILLS):
+    for _ in range(kills):
         process = start(killed)
         before = newest_checkpoint(killed)
         deadline = time.monotonic() + 120
@@ -75,7 +80,7 @@ def test_ten_kills_change_nothing(start, tmp_path):
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         points.append(newest_checkpoint(killed))
-    assert len(set(points)) == KILLS
+    assert len(set(points)) == kills
     assert not (killed / "result.json").exists()
 
     finish(start(killed))

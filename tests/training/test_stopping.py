@@ -153,7 +153,9 @@ def newest(workdir):
     return max(int(name) for name in names if name.isdigit())
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_the_command_line_says_one_line_and_exits_as_the_shell_has_it(tmp_path, number, status):
     workdir = tmp_path / "run"
     overrides = [f"--config.{key}={value}" for key, value in OVERRIDES.items()]
@@ -176,6 +178,7 @@ def get_config():
 """
 
 
+@pytest.mark.slow
 def test_a_sweep_stops_its_run_and_says_so(tmp_path):
     (tmp_path / "runs.py").write_text(SWEEP)
     process = start("sweep", f"--config={tmp_path / 'runs.py'}", f"--workdir={tmp_path / 'out'}")

@@ -14,6 +14,7 @@ from configs import base, section4
 from ektf_jax.data import encoded, synthetic
 from ektf_jax.errors import InputError
 from ektf_jax.training import sweep
+from tests import commands
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = {name: {} for name in ("a/one", "a/two", "b")}
@@ -304,9 +305,8 @@ def test_the_command_line_trains_reports_failures_and_lists(tmp_path):
     (tmp_path / "runs.py").write_text(CONFIG)
 
     def run(*more):
-        command = [sys.executable, "-m", "experiments.sweep", f"--config={tmp_path / 'runs.py'}"]
-        return subprocess.run(
-            [*command, f"--workdir={tmp_path / 'out'}", *more], cwd=ROOT, capture_output=True, text=True
+        return commands.run(
+            "experiments.sweep", f"--config={tmp_path / 'runs.py'}", f"--workdir={tmp_path / 'out'}", *more
         )
 
     first = run()
@@ -319,9 +319,11 @@ def test_the_command_line_trains_reports_failures_and_lists(tmp_path):
     assert "exit status 2: error: nowhere: no such directory" in failure["reason"]
     assert "failed here: group/missing" in first.stdout
     assert "nowhere: no such directory" in (tmp_path / "out/group/missing/stderr.log").read_text()
-    assert run("--only=group/god").returncode == 2
+    unknown = run("--only=group/god")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert unknown.stderr.startswith("error: --only is 'group/god'; the sweep has group/good, group/missing")
     listed = run("--list")
-    assert listed.returncode == 0
+    assert (listed.returncode, listed.stderr) == (0, "")
     assert "group/good" in listed.stdout
     assert "2 of 4 done" in listed.stdout
     assert "blocked        blocked" in listed.stdout

@@ -1,0 +1,74 @@
+"""Command lines in this process: a child of its own spends five seconds on importing JAX."""
+
+import contextlib
+import io
+import runpy
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from experiments import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Done(NamedTuple):
+    """What is left of a command, named as `subprocess` does."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(module: str, *arguments: Any) -> Done:
+    """`python -m MODULE ARGUMENT ...` in the project's root, with the flags that the module defines alone.
+
+    What a process has of its own is another matter: signals, encodings, what it imports. Children test those.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    argv, app_run = sys.argv, cli.app.run
+    sys.argv = [module, *map(str, arguments)]
+    cli.app.run = lambda main, flags_parser: sys.exit(main(flags_parser(sys.argv)))  # no logging set up again
+    try:
+        with (
+            _flags_of_one_module(),
+            contextlib.chdir(ROOT),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            warnings.catch_warnings(),
+        ):
+            # That another test has imported the module.
+            warnings.filterwarnings("ignore", "'.*' found in sys.modules", RuntimeWarning)
+            try:
+                runpy.run_module(module, run_name="__main__")
+                status: Any = 0
+            except SystemExit as error:
+                status = error.code or 0
+    finally:
+        sys.argv, cli.app.run = argv, app_run
+    return Done(status, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def _flags_of_one_module() -> Iterator[None]:
+    """Without the flags of whatever commands this process has imported; it has them again afterwards."""
+    ours = {name: flags.FLAGS[name] for name in flags.FLAGS if not _is_of_absl(name)}
+    parsed = flags.FLAGS.is_parsed()
+    for name in ours:
+        delattr(flags.FLAGS, name)
+    try:
+        yield
+    finally:
+        for name in [name for name in flags.FLAGS if not _is_of_absl(name)]:
+            delattr(flags.FLAGS, name)
+        for name, flag in ours.items():
+            flags.FLAGS[name] = flag
+        (flags.FLAGS.mark_as_parsed if parsed else flags.FLAGS.unparse_flags)()
+
+
+def _is_of_absl(name: str) -> bool:
+    return str(flags.FLAGS.find_module_defining_flag(name)).startswith("absl.")
