@@ -31,7 +31,7 @@ _COLUMNS = {
     "movies.dat": ("MovieID", "Title", "Genres"),
 }
 _MAX_GENRES = 5
-_SPEC = TableSpec(
+SPEC = TableSpec(
     "ml1m",
     "label",
     (
@@ -70,7 +70,7 @@ def prepare(raw: Path, out: Path, *, split_seed: int = 2024) -> Schema:
     existing = encoded.current(out, source)
     if existing is not None:
         return existing
-    return tables.encode(_SPEC, parts, out, source)
+    return tables.encode(SPEC, parts, out, source)
 
 
 def download(raw: Path) -> None:

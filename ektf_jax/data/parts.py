@@ -1,6 +1,6 @@
 """Chunks on disk: of each column the distinct values, and for each row a small code that counts them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,14 +34,13 @@ def write(
     spec: TableSpec, chunk: Chunk, directory: Path, number: int, start: int, splits: tuple[str, ...]
 ) -> tuple[Part, NDArray[np.bool_]]:
     """Writes a chunk. Also says for each field whether it has a value that is not missing."""
-    frame = pl.DataFrame([chunk.frame[name].alias(str(at)) for at, name in enumerate(spec.columns)])
-    first, *rest = _distinct(frame)
+    first, *rest = distinct(chunk.frame, spec.columns)
     labels = _labels(spec, *first[:2], chunk.where)[first[2]]
     codes, values, filled = {}, {}, []
     for index, (field, (cells, rows, code)) in enumerate(zip(spec.fields, rest, strict=True)):
-        distinct, has_value = _values(field, cells, rows, chunk.where)
+        found, has_value = values_of(field, cells, rows, chunk.where)
         codes[str(index)] = code
-        values[str(index)] = distinct.implode()
+        values[str(index)] = found.implode()
         filled.append(has_value)
     part = Part(
         directory / f"{number}.codes",
@@ -82,8 +81,12 @@ def counts(column: str, part: Part, drawn: NDArray[np.uint8] | None) -> pl.DataF
     return frame.drop_nulls()
 
 
-def _distinct(frame: pl.DataFrame) -> list[tuple[pl.Series, NDArray[np.int64], NDArray[Any]]]:
-    """Of each column the distinct values, the row that each is in first, and each row's value as a code."""
+def distinct(
+    frame: pl.DataFrame, names: Sequence[str]
+) -> list[tuple[pl.Series, NDArray[np.int64], NDArray[Any]]]:
+    """Of each column the distinct cells, the row that each is in first, and each row's cell as a code."""
+    # By their places: polars takes names such as ^x$ for patterns.
+    frame = pl.DataFrame([frame[name].alias(str(at)) for at, name in enumerate(names)])
     rows = np.arange(len(frame), dtype=np.uint32)
     firsts = frame.with_columns(pl.Series(_ROW, rows)).select(
         pl.col(_ROW).first().over(name).alias(name) for name in frame.columns
@@ -111,7 +114,7 @@ def _labels(
     return (found > (0.5 if spec.above is None else spec.above)).cast(pl.UInt8).to_numpy()
 
 
-def _values(
+def values_of(
     field: FieldSpec, cells: pl.Series, rows: NDArray[np.int64], where: Callable[[int], str]
 ) -> tuple[pl.Series, bool]:
     """What a field counts for each distinct cell: text, null if that is nothing; lists if multi-valued."""

@@ -5,7 +5,9 @@ import reprlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -100,6 +102,36 @@ class TableSpec:
     def columns(self) -> tuple[str, ...]:
         """The label's and the fields' columns."""
         return (self.label, *(field.name for field in self.fields))
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "TableSpec":
+        """The spec that `dataclasses.asdict` made this of, with lists for tuples."""
+        layout = document["layout"]
+        names = layout["columns"]
+        return cls(
+            **document
+            | {
+                "fields": tuple(
+                    FieldSpec(**field | {"missing": tuple(field["missing"])}) for field in document["fields"]
+                ),
+                "layout": Layout(**layout | {"columns": None if names is None else tuple(names)}),
+            }
+        )
+
+    def as_values(self, value: Callable[[str, str], str]) -> "TableSpec":
+        """The spec with `missing` and `fill` as the columns have their values: -1 for -1.0, 1 for true.
+
+        `value` says, of a column's name and a text, what text the column has for it (`Settled.value`).
+        """
+        fields = []
+        for field in self.fields:
+            if field.kind != "numeric":
+                here = partial(value, field.name)
+                missing = tuple(dict.fromkeys((*field.missing, *map(here, field.missing))))
+                fill = None if field.fill is None else here(field.fill)
+                field = dataclasses.replace(field, missing=missing, fill=fill)
+            fields.append(field)
+        return dataclasses.replace(self, fields=tuple(fields))
 
     @property
     def lists(self) -> frozenset[str]:

@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from ektf_jax.data.schema import SPLITS, Field, Schema
 from ektf_jax.data.spec import Derivation, FieldSpec, TableSpec
 from ektf_jax.errors import InputError
 
-__all__ = ["Derivation", "FieldSpec", "TableSpec", "draw_splits", "encode", "prepare"]
+__all__ = ["Derivation", "FieldSpec", "TableSpec", "description", "draw_splits", "encode", "prepare"]
 
 ENCODER = 2  # raised when the same files and spec come to mean other ids
 
@@ -64,7 +64,7 @@ def prepare(
     # A derivation works on texts; where it needs none, its own columns may be lists.
     wanted, lists = (derivation.needs, ()) if derivation else (spec.columns, spec.lists)
     settled = rawfiles.settle([path for path, _ in listed], wanted, lists)
-    spec = _as_values(spec, settled)
+    spec = spec.as_values(settled.value)
     with encoded.replacing(out) as new:
         digests: list[str] = []
         total = sum(path.stat().st_size for path, _ in listed)
@@ -99,11 +99,17 @@ def encode(
         if not len(frame):
             raise InputError(f"{split}: has no rows; give it some")
     settled = columns.settle([(split, frames[split].schema) for split in SPLITS], spec.columns, spec.lists)
-    spec = _as_values(spec, settled)
+    spec = spec.as_values(settled.value)
     with encoded.replacing(out) as new:
         found = _slices(spec, frames, settled)
         chunks, _ = _parse(spec, found, _scratch(new), 0)
         return _finish(new, spec, chunks, None, dict(source))
+
+
+def description(spec: TableSpec) -> dict[str, Any]:
+    """A spec as a schema's source has it, and as `TableSpec.from_json` reads it."""
+    found: dict[str, Any] = json.loads(json.dumps(asdict(spec)))  # with lists for tuples
+    return found
 
 
 def draw_splits(rows: int, split_seed: int) -> NDArray[np.uint8]:
@@ -158,11 +164,10 @@ def _source(
             entries.append({"name": path.name, "bytes": path.stat().st_size})
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror}); check the path") from None
-    description = json.loads(json.dumps(asdict(spec)))  # with lists for tuples, as it is read back
-    text = json.dumps(description, sort_keys=True)
+    text = json.dumps(description(spec), sort_keys=True)
     source = {
         "encoder": ENCODER,
-        "spec": description,
+        "spec": description(spec),
         "spec_sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
     source |= {} if split_seed is None else {"split_seed": split_seed}
@@ -205,18 +210,6 @@ def _hash_all(paths: Sequence[Path]) -> list[str]:
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     return digests
-
-
-def _as_values(spec: TableSpec, settled: Settled) -> TableSpec:
-    """The spec with `missing` and `fill` as the columns have their values: -1 for -1.0, 1 for true."""
-    fields = []
-    for field in spec.fields:
-        if field.kind != "numeric":
-            value = partial(settled.value, field.name)
-            missing = tuple(dict.fromkeys((*field.missing, *map(value, field.missing))))
-            field = replace(field, missing=missing, fill=None if field.fill is None else value(field.fill))
-        fields.append(field)
-    return replace(spec, fields=tuple(fields))
 
 
 # --- from text to codes
@@ -350,7 +343,7 @@ def _write(
     drawn: NDArray[np.uint8] | None,
 ) -> None:
     """Writes the ids and labels of every split."""
-    known = [words.filter(pl.col("field") == field.name).select("value", "id") for field in schema.fields]
+    known = vocabulary.by_field(words, schema.fields)
     with ExitStack() as stack:
         append = {
             split: stack.enter_context(encoded.appending(directory, split, rows, schema.num_slots))
@@ -379,22 +372,6 @@ def _encode(
     codes, values = parts.load(part.codes), parts.load(part.values)
     for index, (field, (start, _)) in enumerate(zip(schema.fields, schema.slots, strict=True)):
         code = codes[str(index)].to_numpy()
-        for slot, distinct in enumerate(_slots(values[str(index)][0], field.max_len)):
-            ids[:, start + slot] = _ids(distinct, field, known[index])[code]
+        for slot, one in enumerate(vocabulary.slot_ids(values[str(index)][0], field, known[index])):
+            ids[:, start + slot] = one[code]
     return ids, codes["label"].cast(pl.Float32).to_numpy()
-
-
-def _slots(values: pl.Series, max_len: int) -> Iterator[pl.DataFrame]:
-    """A column `value` for each slot of the field; and `padding`, where the slot is empty."""
-    if not isinstance(values.dtype, pl.List):
-        yield pl.DataFrame({"value": values, "padding": pl.repeat(False, len(values), eager=True)})
-        return
-    for slot in range(max_len):
-        value = values.list.get(slot, null_on_oob=True)
-        yield pl.DataFrame({"value": value, "padding": value.is_null()})
-
-
-def _ids(distinct: pl.DataFrame, field: Field, known: pl.DataFrame) -> NDArray[np.int32]:
-    joined = distinct.join(known, on="value", how="left", maintain_order="left")
-    empty = pl.when("padding").then(0).otherwise(field.oov)
-    return joined.select(pl.col("id").fill_null(empty).cast(pl.Int32)).to_series().to_numpy()

@@ -1,6 +1,6 @@
 """The values that the fields of a table know, counted over chunks on disk, and their ids."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -50,6 +50,29 @@ def lay_out(
         for field in fields
     ]
     return fields, pl.concat(tables)
+
+
+def by_field(words: pl.DataFrame, fields: Sequence[Field]) -> list[pl.DataFrame]:
+    """`count`'s second result by field: value, id."""
+    return [words.filter(pl.col("field") == field.name).select("value", "id") for field in fields]
+
+
+def slot_ids(values: pl.Series, field: Field, known: pl.DataFrame) -> list[NDArray[np.int32]]:
+    """Ids [N] for each slot of a field, of its values [N]: text, null for none, or lists of text.
+
+    0 is an empty slot. What is not known, null too, is OOV.
+    """
+    if not isinstance(values.dtype, pl.List):
+        return [_ids(values, pl.repeat(False, len(values), eager=True), field, known)]
+    slots = (values.list.get(slot, null_on_oob=True) for slot in range(field.max_len))
+    return [_ids(value, value.is_null(), field, known) for value in slots]
+
+
+def _ids(values: pl.Series, padding: pl.Series, field: Field, known: pl.DataFrame) -> NDArray[np.int32]:
+    frame = pl.DataFrame({"value": values, "padding": padding})
+    joined = frame.join(known, on="value", how="left", maintain_order="left")
+    empty = pl.when("padding").then(0).otherwise(field.oov)
+    return joined.select(pl.col("id").fill_null(empty).cast(pl.Int32)).to_series().to_numpy()
 
 
 def _counted(column: str, field: FieldSpec, chunks: list[Part], drawn: NDArray[np.uint8] | None) -> pl.Series:

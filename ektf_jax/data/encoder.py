@@ -1,0 +1,99 @@
+"""Raw rows to ids, by what a dataset's tables are and the values it knows: the first part of any model of it.
+
+Needs numpy and polars alone. Preparing a dataset and scoring with a model of it give a row the same ids.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ektf_jax.data import columns, encoded, movielens, parts, vocabulary
+from ektf_jax.data.chunk import Chunk, Rows
+from ektf_jax.data.schema import Field
+from ektf_jax.data.spec import TableSpec
+from ektf_jax.errors import InputError
+
+
+class Encoded(NamedTuple):
+    """ids int32 [N, S]; for each field in how many of the rows it had a value that the dataset does not know.
+
+    A missing value is not counted, though it may be OOV too.
+    """
+
+    ids: NDArray[np.int32]
+    unseen: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What turns rows into ids: spec, fields with their places in the fused table, and the known values.
+
+    `words` has the columns field, value, id (fused), as vocabulary.parquet has them.
+    """
+
+    spec: TableSpec
+    fields: tuple[Field, ...]
+    words: pl.DataFrame
+
+    @cached_property
+    def known(self) -> tuple[pl.DataFrame, ...]:
+        """For each field its values and their ids."""
+        return tuple(vocabulary.by_field(self.words, self.fields))
+
+    def frame(self, rows: pl.DataFrame | Mapping[str, Any], where: str = "the rows") -> Encoded:
+        """Encode a frame, or a dict of columns, in any order; a label or further columns may be there.
+
+        A column may be text, or of a type that a Parquet file could give it. Raises InputError that names
+        column, row and value for what is missing or cannot be a value of its field.
+        """
+        try:
+            rows = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows)
+        except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+            raise InputError(f"{where}: are no table ({error}); give a frame, or a dict of columns") from None
+        names = [field.name for field in self.fields]
+        if missing := [name for name in names if name not in rows.columns]:
+            raise InputError(
+                f"{where}: lack the columns {', '.join(missing)}; the model reads {', '.join(names)}"
+            )
+        settled = columns.settle([(where, rows.schema)], names, self.spec.lists)
+        texts = pl.DataFrame([columns.text(name, rows[name], settled).alias(name) for name in names])
+        return self.chunk(Chunk(texts, Rows(where, 0), 0), self.spec.as_values(settled.value))
+
+    def chunk(self, chunk: Chunk, spec: TableSpec | None = None) -> Encoded:
+        """Encode a chunk, whose columns are text or lists of text. `spec` is the spec for its types."""
+        ids = np.empty((len(chunk.frame), sum(field.max_len for field in self.fields)), np.int32)
+        unseen, start = {}, 0
+        specs = (spec or self.spec).fields
+        found = parts.distinct(chunk.frame, [field.name for field in self.fields])
+        for field, one, known, (cells, rows, code) in zip(self.fields, specs, self.known, found, strict=True):
+            values, _ = parts.values_of(one, cells, rows, chunk.where)
+            missing = False if isinstance(values.dtype, pl.List) else values.is_null().to_numpy()
+            oov = np.zeros(len(values), bool)
+            for slot in vocabulary.slot_ids(values, field, known):
+                ids[:, start] = slot[code]
+                start += 1
+                oov |= slot == field.oov
+            unseen[field.name] = int((oov & ~np.asarray(missing))[code].sum())
+        return Encoded(ids, unseen)
+
+
+def open_encoder(directory: Path) -> Encoder:
+    """The encoder of an encoded dataset. Raises InputError where it has none: its rows were never raw."""
+    schema = encoded.open_schema(directory)
+    path = directory / "vocabulary.parquet"
+    specs = {"ml1m": movielens.SPEC}
+    spec = schema.source.get("spec")
+    if not path.is_file() or not (spec or schema.dataset in specs):
+        raise InputError(
+            f"{directory}: has no {path.name} or no spec: its rows were made as ids, so that there is no raw"
+            " row to encode"
+        )
+    with path.open("rb") as file:  # polars would read a path with brackets as a pattern
+        words = pl.read_parquet(file)
+    return Encoder(TableSpec.from_json(spec) if spec else specs[schema.dataset], schema.fields, words)

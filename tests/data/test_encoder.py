@@ -1,0 +1,162 @@
+"""Raw rows get the ids that preparing their dataset gave them, and rows that it never saw the right ones."""
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ektf_jax.data import criteo, encoded, generators, ipinyou, movielens, synthetic, tables
+from ektf_jax.data.encoder import open_encoder
+from ektf_jax.data.spec import FieldSpec, TableSpec
+from ektf_jax.errors import InputError
+
+SPEC = TableSpec(
+    "shop",
+    "click",
+    (
+        FieldSpec("user"),
+        FieldSpec("price", "numeric", missing=("", "-1"), fill="0"),
+        FieldSpec("tags", "multi", separator="|", max_len=2),
+        FieldSpec("city", min_count=2, missing=("", "?")),
+    ),
+)
+
+
+@pytest.mark.parametrize(("name", "prepare"), [("criteo_x4", criteo.prepare), ("ipinyou", ipinyou.prepare)])
+def test_rows_of_a_file_get_the_ids_that_preparing_it_gave_them(tmp_path, name, prepare):
+    generators.write(name, tmp_path / "raw", 2000)
+    prepare(tmp_path / "raw", tmp_path / "out")
+    rows = pl.read_csv(tmp_path / "raw" / "test.csv", infer_schema=False)
+    encoder = open_encoder(tmp_path / "out")
+    expected = np.asarray(encoded.open_split(tmp_path / "out", "test").ids)
+    found = encoder.frame(rows)
+    np.testing.assert_array_equal(found.ids, expected)
+    shuffled = rows.select(reversed(rows.columns)).drop(encoder.spec.label)
+    np.testing.assert_array_equal(encoder.frame(shuffled).ids, expected)
+
+
+def test_columns_that_are_derived_are_those_of_the_derived_table(tmp_path):
+    """Of MovieLens-1M's own files, whose encodings hold no spec."""
+    generators.write("ml1m", tmp_path / "raw", 2000)
+    movielens.prepare(tmp_path / "raw", tmp_path / "out")
+    encoder = open_encoder(tmp_path / "out")
+    split = encoded.open_split(tmp_path / "out", "valid")
+    words = {word: value for value, word in encoder.words.select("value", "id").rows()}
+    genres = [[words[i] for i in row if i] for row in np.asarray(split.ids)[:, 6:].tolist()]
+    rows = {
+        name: [words.get(i) for i in np.asarray(split.ids)[:, at].tolist()]
+        for at, name in enumerate(("UserID", "Gender", "Age", "Occupation", "MovieID", "Release"))
+    }
+    known = [None not in row for row in zip(*rows.values(), strict=True)]
+    found = encoder.frame(pl.DataFrame(rows | {"Genres": genres})).ids
+    np.testing.assert_array_equal(found[known], np.asarray(split.ids)[known])
+
+
+cell = st.sampled_from(["", "a", "b", "c", "?"])
+rows = st.lists(
+    st.fixed_dictionaries(
+        {
+            "click": st.sampled_from(["0", "1"]),
+            "user": cell,
+            "price": st.sampled_from(["", "-1", "-1.0", "0", "3", "3.0", "1e3"]),
+            "tags": st.lists(st.sampled_from(["a", "b", "c"]), max_size=3).map("|".join),
+            "city": cell,
+        }
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(train=rows, test=rows)
+def test_frames_get_the_ids_of_the_dataset_of_frames(tmp_path_factory, train, test):
+    directory = tmp_path_factory.mktemp("frames")
+    frames = {"train": pl.DataFrame(train), "valid": pl.DataFrame(test), "test": pl.DataFrame(test)}
+    tables.encode(SPEC, frames, directory / "out", {"spec": tables.description(SPEC)})
+    found = open_encoder(directory / "out").frame({name: [row[name] for row in test] for name in test[0]})
+    expected = np.asarray(encoded.open_split(directory / "out", "test").ids)
+    np.testing.assert_array_equal(found.ids, expected)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("shop") / "out"
+    frame = pl.DataFrame(
+        {
+            "click": [0, 1, 0, 1],
+            "user": [1, 2, 3, 4],
+            "price": [1.5, 20.0, None, 300.0],
+            "tags": [["a"], ["a", "b"], ["c"], []],
+            "city": ["x", "x", "y", None],
+        }
+    )
+    tables.encode(
+        SPEC, dict.fromkeys(("train", "valid", "test"), frame), out, {"spec": tables.description(SPEC)}
+    )
+    return open_encoder(out)
+
+
+def ids_of(encoder, field, *values):
+    known = {value: at for name, value, at in encoder.words.rows() if name == field}
+    oov = next(one.oov for one in encoder.fields if one.name == field)
+    return [known.get(value, oov) for value in values]
+
+
+def test_unseen_and_missing_values_are_told_apart(encoder):
+    found = encoder.frame(
+        {
+            "user": [1, 9, None],
+            "price": [20.0, None, 7.0],
+            "tags": [["b", "new", "a"], [], ["new"]],
+            "city": ["x", "?", "z"],
+        }
+    )
+    assert found.unseen == {"user": 1, "price": 1, "tags": 2, "city": 1}
+    assert found.ids[:, 0].tolist() == ids_of(encoder, "user", "1", "9", None)
+    assert found.ids[:, 1].tolist() == ids_of(encoder, "price", "8", "0", "3")
+    tags = dict(zip("ab", ids_of(encoder, "tags", "a", "b"), strict=True))
+    oov = encoder.fields[2].oov
+    assert found.ids[:, 2:4].tolist() == [[tags["b"], oov], [0, 0], [oov, 0]]
+    assert found.ids[:, 4].tolist() == ids_of(encoder, "city", "x", None, None)
+
+
+def test_values_have_one_text_whatever_their_type(encoder):
+    base = {"price": ["1.5"], "tags": ["a|b"], "city": ["x"]}
+    expected = encoder.frame(base | {"user": ["2"]}).ids
+    for user in (2, 2.0, np.int8(2), np.float32(2)):
+        assert encoder.frame(base | {"user": [user]}).ids.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("rows", "match"),
+    [
+        ({"user": [1], "price": [1]}, r"^the rows: lack the columns tags, city; the model reads user, price"),
+        (
+            {"user": [1, 2], "price": ["1", "dear"], "tags": [[], []], "city": ["x", "x"]},
+            r"^the rows: row 2: price is 'dear'; it must be a number",
+        ),
+        ({"user": [[1]], "price": [1], "tags": [[]], "city": ["x"]}, r"column user has type List\(Int64\)"),
+        ({"user": [1], "price": [1, 2], "tags": [[]], "city": ["x"]}, "the rows: are no table"),
+        ([[1], [2]], "the rows: lack the columns"),
+    ],
+)
+def test_rows_that_cannot_be_encoded_are_refused(encoder, rows, match):
+    with pytest.raises(InputError, match=match):
+        encoder.frame(rows)
+
+
+def test_no_rows_are_no_ids(encoder):
+    empty = pl.DataFrame(
+        schema={"user": pl.String, "price": pl.Float64, "tags": pl.List(pl.String), "city": pl.String}
+    )
+    found = encoder.frame(empty)
+    assert found.ids.shape == (0, 5)
+    assert set(found.unseen.values()) == {0}
+
+
+def test_a_dataset_that_was_made_as_ids_has_no_encoder(tmp_path):
+    synthetic.prepare(synthetic.SyntheticSpec(rows=200, values=(5, 4, 3)), tmp_path / "out")
+    with pytest.raises(InputError, match="its rows were made as ids"):
+        open_encoder(tmp_path / "out")
