@@ -42,7 +42,7 @@ class StudentGroup(nnx.Module):
     The copies are one module whose parameters and statistics carry a leading axis of `size`. `stack` says
     how that axis is run: "vmap" makes every layer one batched product, which accelerators want; "scan"
     runs the copies in turn, whose plain products are faster on a CPU; "auto" is scan on the CPU and vmap
-    elsewhere.
+    elsewhere. An export sets it to "unrolled", a loop in Python, for compilers that know no other.
     """
 
     def __init__(
@@ -67,13 +67,20 @@ class StudentGroup(nnx.Module):
         self.wide_dim: int = getattr(self.students, "wide_dim", 0)
         self.takes_labels = "labels" in inspect.signature(type(self.students).__call__).parameters
 
+    def take(self, index: int) -> None:
+        """Keep one copy, and drop the others."""
+        graphdef, shared, *rest = nnx.split(self.students, adapters.SharedKernel, ...)
+        (state,) = rest
+        self.students = nnx.merge(graphdef, shared, jax.tree.map(lambda x: x[index : index + 1], state))
+        self.size = 1
+
     def __call__(
         self,
         embeddings: jax.Array,
         own: jax.Array | None = None,
         *,
         train: bool = False,
-        key: jax.Array,
+        key: jax.Array | None = None,
         method: str = "__call__",
         passes: int = 1,
         labels: jax.Array | None = None,
@@ -83,21 +90,22 @@ class StudentGroup(nnx.Module):
         `own` is [size, B, F, columns], all that a copy reads of the table beside what is shared. Returns
         logits [size, B], or [size, B, H] of "hidden", and the copies' own losses [size]. `passes` of more
         than 1 run each copy so often, with different dropout: outputs are [size, passes, ...] then, and own
-        losses means. `labels` [B], in training, are for students whose own loss needs them.
+        losses means. `labels` [B], in training, are for students whose own loss needs them. Training needs
+        a key.
         """
         graphdef, shared, *rest = nnx.split(self.students, adapters.SharedKernel, ...)
         (state,) = rest
         more = {"labels": labels} if self.takes_labels and method == "__call__" else {}
 
         def run_one(
-            copy: tuple[nnx.State, jax.Array, jax.Array | None],
+            copy: tuple[nnx.State, jax.Array | None, jax.Array | None],
         ) -> tuple[jax.Array, jax.Array, nnx.State]:
             state, key, own = copy
             student = nnx.merge(graphdef, shared, state, copy=True)
             inputs = embeddings if own is None else jnp.concatenate([embeddings, own], axis=-1)
             inputs = adapters.adapted(student, inputs)
 
-            def run_once(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+            def run_once(key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
                 output = getattr(student, method)(inputs, train=train, key=key, **more)
                 return output if isinstance(output, tuple) else (output, jnp.zeros(()))
 
@@ -105,13 +113,17 @@ class StudentGroup(nnx.Module):
                 output, loss = run_once(key)
             else:
                 # One after another: what they have in common, up to the first dropout, is computed once.
+                assert key is not None, "several passes need a key for dropout"
                 runs = [run_once(key) for key in jax.random.split(key, passes)]
                 output, loss = jnp.stack([run[0] for run in runs]), jnp.mean(jnp.stack([r[1] for r in runs]))
             return output, loss, nnx.state(student, nnx.BatchStat)
 
-        copies = (state, jax.random.split(key, self.size), own)
+        copies = (state, None if key is None else jax.random.split(key, self.size), own)
         if self.stack == "vmap":
             outputs, own_losses, statistics = jax.vmap(run_one)(copies)
+        elif self.stack == "unrolled":
+            runs = [run_one(jax.tree.map(lambda x, i=i: x[i], copies)) for i in range(self.size)]
+            outputs, own_losses, statistics = jax.tree.map(lambda *parts: jnp.stack(parts), *runs)
         else:
             unroll = self.size if self.size <= UNROLL_UP_TO else 1
             _, (outputs, own_losses, statistics) = jax.lax.scan(
@@ -231,12 +243,10 @@ class Ensemble(nnx.Module):
         labels: jax.Array | None = None,
     ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
         """Per group the outputs of its copies' `method`, and their own losses."""
-        if key is None:
-            if train:
-                raise ValueError("training needs a key for dropout")
-            key = jax.random.key(0)  # evaluation draws nothing from it
+        if key is None and train:
+            raise ValueError("training needs a key for dropout")
         embeddings, owns = self._split(self.embedding(ids))
-        keys = jax.random.split(key, len(self.groups))
+        keys = [None] * len(self.groups) if key is None else list(jax.random.split(key, len(self.groups)))
         outputs, own_losses = zip(
             *(
                 group(embeddings, own, train=train, key=key, method=method, passes=passes, labels=labels)
@@ -245,6 +255,35 @@ class Ensemble(nnx.Module):
             strict=True,
         )
         return outputs, own_losses
+
+    def student(self, k: int) -> "Ensemble":
+        """Cut student `k` out: an ensemble of it alone, with those columns of the table that it reads.
+
+        Raises IndexError unless 0 <= k < K.
+        """
+        columns = self.read_columns()
+        if not 0 <= k < len(columns):
+            raise IndexError(f"there is no student {k}: the ensemble has {len(columns)}")
+        alone = nnx.merge(*nnx.split(self), copy=True)
+        index, wide = k, self.shared_dim + self.own_dim
+        for group in alone.groups:
+            if index < group.size:
+                break
+            index -= group.size
+            wide += group.size * group.wide_dim
+        wide += index * group.wide_dim
+        read = [*columns[k], *range(wide, wide + group.wide_dim)]
+        table = self.embedding.table[...][:, jnp.array(read, int)]
+        alone.embedding.table = nnx.Param(table)
+        alone.embedding.own, alone.embedding.wide = group.own_dim + group.wide_dim, group.wide_dim
+        alone.embedding.students = 1
+        alone.shared_dim, alone.own_dim = alone.embedding_dim, group.own_dim
+        group.take(index)
+        alone.groups = nnx.List([group])
+        if alone.fusion == "concat":
+            del alone.head
+        alone.fusion = "mean"
+        return alone
 
     def read_columns(self) -> list[list[int]]:
         """Name the table's columns that each student reads as embeddings: the shared, then its own."""

@@ -402,6 +402,33 @@ def test_read_columns_are_those_that_a_students_logits_depend_on(own_columns):
     assert model.read_columns() == [np.flatnonzero(row[:wide]).tolist() for row in depends]
 
 
+@pytest.mark.parametrize("own_columns", [0, 1, 2])
+@pytest.mark.parametrize("members", ["separate", "adapters"])
+def test_a_student_that_is_cut_out_predicts_as_before(own_columns, members):
+    students = OWNED if members == "separate" else OWNED[1:]  # an FM has no kernel to share
+    model = filled_ensemble(students=students, own_columns=own_columns, members=members)
+    size = sum(count for _, count in students)
+    together = model(IDS)
+    for k in range(size):
+        alone = model.student(k)(IDS)
+        assert_close(alone.students, together.students[k : k + 1])
+        assert_close(alone.ensemble, together.students[k])
+    assert_close(model(IDS).students, together.students)  # and the model stays whole
+    one = model.student(size - 1)
+    assert one.embedding.table[...].shape[1] == DIM + one.groups[0].own_dim + one.groups[0].wide_dim
+    for k in (-1, size):
+        with pytest.raises(IndexError, match=f"there is no student {k}: the ensemble has {size}"):
+            model.student(k)
+
+
+def test_a_loop_that_is_unrolled_is_the_scan():
+    model = filled_ensemble(students=OWNED)
+    scanned = model(IDS)
+    for group in model.groups:
+        group.stack = "unrolled"
+    assert_close(model(IDS)._asdict(), scanned._asdict())
+
+
 @pytest.mark.parametrize("own_columns", [-1, 3])
 def test_more_own_columns_than_there_are_are_refused(own_columns):
     with pytest.raises(ValueError, match=rf"own_columns = {own_columns} must be in \[0, 2\]"):
