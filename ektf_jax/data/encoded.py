@@ -4,16 +4,10 @@ It is written whole or not at all, and read memory-mapped after every id and lab
 """
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import io
 import json
 import mmap
-import os
-import re
-import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ektf_jax import directories
 from ektf_jax.data.schema import ARRAYS, FORMAT, SPLITS, Schema
 from ektf_jax.errors import InputError
 
@@ -149,23 +144,11 @@ def write(
 def replacing(out: Path) -> Iterator[Path]:
     """Yields a new directory beside `out`, which takes its place when the block ends without an error.
 
-    For writers that cannot hold a dataset in memory: see `appending` and `write_description`. Whatever ends
-    the block early, a kill included, `out` stays as it was. Raises InputError, also for an OSError in the
-    block, if `out` holds anything but an encoded dataset or cannot be written.
+    For writers that cannot hold a dataset in memory: see `appending` and `write_description`, and
+    `directories.replacing` for the rest.
     """
-    out = out.resolve()  # so that a symbolic link keeps pointing at the dataset
-    try:
-        with _staging(out) as new:
-            yield new
-            for path in (*new.rglob("*"), new):
-                _sync(path)
-            with _locked(out.parent):
-                _check_replaceable(out)
-                _swap(new, out)
-    except OSError as error:
-        raise InputError(
-            f"{out}: cannot write the encoded dataset ({error.strerror or error}); choose another --out"
-        ) from error
+    with directories.replacing(out, "encoded dataset", _is_encoded) as new:
+        yield new
 
 
 @contextlib.contextmanager
@@ -290,17 +273,6 @@ def _check_arrays(schema: Schema, splits: Mapping[str, tuple[np.ndarray, np.ndar
             raise ValueError(f"{name} labels are {labels.dtype} {labels.shape}, not float32 {(rows,)}")
 
 
-def _check_replaceable(out: Path) -> None:
-    if not out.exists() or _is_encoded(out):
-        return
-    if not out.is_dir():
-        raise InputError(f"{out}: is a file; give --out a directory")
-    if any(out.iterdir()):
-        raise InputError(
-            f"{out}: is not empty and holds no encoded dataset; nothing was changed, choose another --out"
-        )
-
-
 def _is_encoded(directory: Path) -> bool:
     # Looser than open_schema: a damaged or older dataset of ours may be replaced.
     try:
@@ -308,63 +280,6 @@ def _is_encoded(directory: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(document, dict) and document.get("format") == FORMAT
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[bool]:
-    """Holds an exclusive lock on a directory; yields False where the file system has none.
-
-    The kernel drops the lock when its process ends, however that happens.
-    """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _staging(out: Path) -> Iterator[Path]:
-    """A fresh directory beside `out`, locked while in use and removed at the end if still there.
-
-    Raises InputError if `out` must not be replaced: better now than when all is written.
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    new = out.parent / f"{_prefix(out)}{uuid.uuid4().hex}"
-    with contextlib.ExitStack() as stack:
-        with _locked(out.parent) as exclusive:  # or another writer's swap could look like a foreign directory
-            if exclusive:
-                _remove_leftovers(out)
-            _check_replaceable(out)
-            new.mkdir()
-            stack.callback(shutil.rmtree, new, ignore_errors=True)
-            stack.enter_context(_locked(new))
-        yield new
-
-
-def _prefix(out: Path) -> str:
-    return f".{out.name}.tmp-"
-
-
-def _remove_leftovers(out: Path) -> None:
-    # A living writer holds its directory's lock; a lock that is free belonged to one that was killed.
-    ours = re.compile(re.escape(_prefix(out)) + "[0-9a-f]{32}(-old)?")
-    for leftover in [path for path in out.parent.iterdir() if ours.fullmatch(path.name)]:
-        if leftover.name.endswith("-old") and not out.exists():
-            leftover.rename(out)  # killed between the two renames of _swap
-            continue
-        with contextlib.suppress(OSError):
-            descriptor = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(leftover)
-            finally:
-                os.close(descriptor)
 
 
 def _write_files(
@@ -379,29 +294,3 @@ def _write_files(
             with (directory / name / f"{kind}.npy").open("wb") as file:
                 np.save(file, np.ascontiguousarray(array), allow_pickle=False)
     write_description(directory, schema, vocabulary)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _swap(new: Path, out: Path) -> None:
-    """Renames `new` to `out`; a dataset already there is renamed aside first and deleted last."""
-    try:
-        new.rename(out)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        aside = new.with_name(f"{new.name}-old")  # a leftover like any other if we are killed here
-        out.rename(aside)
-        try:
-            new.rename(out)
-        except BaseException:
-            aside.rename(out)
-            raise
-        shutil.rmtree(aside, ignore_errors=True)
-    _sync(out.parent)

@@ -3,6 +3,8 @@
 Needs numpy and polars alone. Preparing a dataset and scoring with a model of it give a row the same ids.
 """
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,11 +15,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ektf_jax.data import columns, encoded, movielens, parts, vocabulary
+from ektf_jax import files
+from ektf_jax.data import columns, parts, vocabulary
 from ektf_jax.data.chunk import Chunk, Rows
 from ektf_jax.data.schema import Field
-from ektf_jax.data.spec import TableSpec
-from ektf_jax.errors import InputError
+from ektf_jax.data.spec import TableSpec, spec_from_json, spec_to_json
+from ektf_jax.errors import InputError, cause
+
+_DESCRIPTION, _WORDS = "encoder.json", "vocabulary.parquet"
+_WORDS_SCHEMA = {"field": pl.String(), "value": pl.String(), "id": pl.Int32()}
 
 
 class Encoded(NamedTuple):
@@ -83,17 +89,59 @@ class Encoder:
         return Encoded(ids, unseen)
 
 
-def open_encoder(directory: Path) -> Encoder:
+def of_dataset(directory: Path) -> Encoder:
     """The encoder of an encoded dataset. Raises InputError where it has none: its rows were never raw."""
+    from ektf_jax.data import encoded, movielens  # only now: who has an encoder needs no dataset
+
     schema = encoded.open_schema(directory)
-    path = directory / "vocabulary.parquet"
-    specs = {"ml1m": movielens.SPEC}
+    path = directory / _WORDS
     spec = schema.source.get("spec")
-    if not path.is_file() or not (spec or schema.dataset in specs):
+    if spec is None and schema.dataset == movielens.SPEC.dataset:  # whose encodings name files alone
+        spec = spec_to_json(movielens.SPEC)
+    if spec is None or not path.is_file():
         raise InputError(
-            f"{directory}: has no {path.name} or no spec: its rows were made as ids, so that there is no raw"
-            " row to encode"
+            f"{directory}: has no {path.name}: its rows were made as ids, so that there is no raw row to"
+            " encode"
         )
-    with path.open("rb") as file:  # polars would read a path with brackets as a pattern
-        words = pl.read_parquet(file)
-    return Encoder(TableSpec.from_json(spec) if spec else specs[schema.dataset], schema.fields, words)
+    return Encoder(_spec(spec, directory / "schema.json"), schema.fields, _read_words(path))
+
+
+def write(encoder: Encoder, directory: Path) -> None:
+    """Write an encoder into a directory: encoder.json and vocabulary.parquet, always the same bytes."""
+    described = {
+        "spec": spec_to_json(encoder.spec),
+        "fields": [dataclasses.asdict(field) for field in encoder.fields],
+    }
+    text = json.dumps(described, indent=2, allow_nan=False) + "\n"
+    (directory / _DESCRIPTION).write_text(text, encoding="utf-8")
+    with (directory / _WORDS).open("wb") as file:
+        encoder.words.write_parquet(file)
+
+
+def read(directory: Path) -> Encoder:
+    """Read what `write` wrote. Raises InputError, naming the file, for what is missing or damaged."""
+    path = directory / _DESCRIPTION
+    described = files.read_json(path, {"spec": dict, "fields": list})
+    try:
+        fields = tuple(Field(**field) for field in described["fields"])
+    except TypeError as error:
+        raise InputError(f"{path}: fields are none ({error}); get the directory again") from None
+    return Encoder(_spec(described["spec"], path), fields, _read_words(directory / _WORDS))
+
+
+def _spec(document: Mapping[str, Any], path: Path) -> TableSpec:
+    try:
+        return spec_from_json(document)
+    except (TypeError, KeyError, AttributeError, InputError) as error:
+        raise InputError(f"{path}: spec is none ({cause(error)}); prepare the dataset again") from None
+
+
+def _read_words(path: Path) -> pl.DataFrame:
+    try:
+        with path.open("rb") as file:  # polars would read a path with brackets as a pattern
+            words = pl.read_parquet(file)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path}: cannot be read ({cause(error)}); get it again") from None
+    if dict(words.schema) != _WORDS_SCHEMA:
+        raise InputError(f"{path}: has the columns {dict(words.schema)}, not field, value, id; get it again")
+    return words

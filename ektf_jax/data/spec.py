@@ -1,9 +1,10 @@
 """What a table is: its fields, its label, how its text is written, columns that are derived."""
 
 import dataclasses
+import json
 import reprlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -103,21 +104,6 @@ class TableSpec:
         """The label's and the fields' columns."""
         return (self.label, *(field.name for field in self.fields))
 
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> "TableSpec":
-        """The spec that `dataclasses.asdict` made this of, with lists for tuples."""
-        layout = document["layout"]
-        names = layout["columns"]
-        return cls(
-            **document
-            | {
-                "fields": tuple(
-                    FieldSpec(**field | {"missing": tuple(field["missing"])}) for field in document["fields"]
-                ),
-                "layout": Layout(**layout | {"columns": None if names is None else tuple(names)}),
-            }
-        )
-
     def as_values(self, value: Callable[[str, str], str]) -> "TableSpec":
         """The spec with `missing` and `fill` as the columns have their values: -1 for -1.0, 1 for true.
 
@@ -137,6 +123,20 @@ class TableSpec:
     def lists(self) -> frozenset[str]:
         """The columns that may hold lists."""
         return frozenset(field.name for field in self.fields if field.kind == "multi")
+
+
+def spec_to_json(spec: TableSpec) -> dict[str, Any]:
+    """A spec as a schema's source has it, with lists for tuples."""
+    document: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(spec), allow_nan=False))
+    return document
+
+
+def spec_from_json(document: Mapping[str, Any]) -> TableSpec:
+    """The spec that `spec_to_json` made this of."""
+    names = document["layout"]["columns"]
+    layout = Layout(**document["layout"] | {"columns": None if names is None else tuple(names)})
+    fields = (FieldSpec(**field | {"missing": tuple(field["missing"])}) for field in document["fields"])
+    return TableSpec(**dict(document) | {"fields": tuple(fields), "layout": layout})
 
 
 @dataclass(frozen=True)

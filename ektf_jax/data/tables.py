@@ -10,7 +10,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,10 @@ from ektf_jax.data.columns import Settled
 from ektf_jax.data.parts import Part
 from ektf_jax.data.rawfiles import CHUNK_BYTES
 from ektf_jax.data.schema import SPLITS, Field, Schema
-from ektf_jax.data.spec import Derivation, FieldSpec, TableSpec
+from ektf_jax.data.spec import Derivation, FieldSpec, TableSpec, spec_to_json
 from ektf_jax.errors import InputError
 
-__all__ = ["Derivation", "FieldSpec", "TableSpec", "description", "draw_splits", "encode", "prepare"]
+__all__ = ["Derivation", "FieldSpec", "TableSpec", "draw_splits", "encode", "prepare"]
 
 ENCODER = 2  # raised when the same files and spec come to mean other ids
 
@@ -106,12 +105,6 @@ def encode(
         return _finish(new, spec, chunks, None, dict(source))
 
 
-def description(spec: TableSpec) -> dict[str, Any]:
-    """A spec as a schema's source has it, and as `TableSpec.from_json` reads it."""
-    found: dict[str, Any] = json.loads(json.dumps(asdict(spec)))  # with lists for tuples
-    return found
-
-
 def draw_splits(rows: int, split_seed: int) -> NDArray[np.uint8]:
     """The split of each row, as its place in SPLITS; see `prepare`. Raises InputError below 10 rows."""
     if rows < 10:
@@ -164,10 +157,10 @@ def _source(
             entries.append({"name": path.name, "bytes": path.stat().st_size})
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror}); check the path") from None
-    text = json.dumps(description(spec), sort_keys=True)
+    text = json.dumps(spec_to_json(spec), sort_keys=True)
     source = {
         "encoder": ENCODER,
-        "spec": description(spec),
+        "spec": spec_to_json(spec),
         "spec_sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
     source |= {} if split_seed is None else {"split_seed": split_seed}

@@ -3,11 +3,12 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, TypeVar
 
 from ektf_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 _WORKERS = 2  # beside polars's own threads
 
@@ -34,6 +35,8 @@ def in_order(tasks: Iterator[Callable[[], _Result]]) -> Iterator[_Result]:
             yield under_way.popleft().result()
 
 
-def bar(name: str, total: int, unit: str) -> tqdm:
+def bar(name: str, total: int, unit: str) -> "tqdm":
     """A bar that shows only where the output is a terminal."""
+    from tqdm import tqdm  # only now: who encodes a few rows needs no bar
+
     return tqdm(total=total, desc=name, unit=unit, unit_scale=unit != "field", leave=False, disable=None)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ektf_jax import directories
 from ektf_jax.data import encoded
 from ektf_jax.data.schema import ARRAYS, SPLITS, Field, Schema, make_fields
 from ektf_jax.errors import InputError
@@ -495,7 +496,7 @@ def test_leftovers_of_a_killed_writer_go_and_those_of_a_living_one_stay(dataset)
         import sys, time
         from pathlib import Path
         from ektf_jax.data import encoded
-        with encoded._staging(Path(sys.argv[1])) as new:
+        with encoded.replacing(Path(sys.argv[1])) as new:
             (new / "half").write_text("written")
             print(new.name, flush=True)
             time.sleep(60)
@@ -518,7 +519,7 @@ def test_leftovers_of_a_killed_writer_go_and_those_of_a_living_one_stay(dataset)
 def test_a_dataset_left_aside_by_a_killed_writer_comes_back(dataset):
     aside = dataset.with_name(f".set.tmp-{'0' * 32}-old")
     dataset.rename(aside)
-    with pytest.raises(RuntimeError, match="stop"), encoded._staging(dataset):
+    with pytest.raises(RuntimeError, match="stop"), encoded.replacing(dataset):
         raise RuntimeError("stop")
     assert_holds(dataset, make_schema(), make_splits(make_schema()))
     assert visible_and_hidden(dataset.parent) == ["set"]
@@ -558,7 +559,7 @@ def test_no_lock_no_cleaning(tmp_path, monkeypatch):
     def unsupported(descriptor, operation):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(encoded.fcntl, "flock", unsupported)
+    monkeypatch.setattr(directories.fcntl, "flock", unsupported)
     schema = make_schema()
     splits = make_splits(schema)
     encoded.write(tmp_path / "set", schema, splits, None)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ektf_jax.data import criteo, encoded, generators, ipinyou, movielens, synthetic, tables
-from ektf_jax.data.encoder import open_encoder
-from ektf_jax.data.spec import FieldSpec, TableSpec
+from ektf_jax.data.encoder import of_dataset, read, write
+from ektf_jax.data.spec import FieldSpec, TableSpec, spec_to_json
 from ektf_jax.errors import InputError
 
 SPEC = TableSpec(
@@ -28,7 +28,7 @@ def test_rows_of_a_file_get_the_ids_that_preparing_it_gave_them(tmp_path, name, 
     generators.write(name, tmp_path / "raw", 2000)
     prepare(tmp_path / "raw", tmp_path / "out")
     rows = pl.read_csv(tmp_path / "raw" / "test.csv", infer_schema=False)
-    encoder = open_encoder(tmp_path / "out")
+    encoder = of_dataset(tmp_path / "out")
     expected = np.asarray(encoded.open_split(tmp_path / "out", "test").ids)
     found = encoder.frame(rows)
     np.testing.assert_array_equal(found.ids, expected)
@@ -40,7 +40,7 @@ def test_columns_that_are_derived_are_those_of_the_derived_table(tmp_path):
     """Of MovieLens-1M's own files, whose encodings hold no spec."""
     generators.write("ml1m", tmp_path / "raw", 2000)
     movielens.prepare(tmp_path / "raw", tmp_path / "out")
-    encoder = open_encoder(tmp_path / "out")
+    encoder = of_dataset(tmp_path / "out")
     split = encoded.open_split(tmp_path / "out", "valid")
     words = {word: value for value, word in encoder.words.select("value", "id").rows()}
     genres = [[words[i] for i in row if i] for row in np.asarray(split.ids)[:, 6:].tolist()]
@@ -74,8 +74,8 @@ rows = st.lists(
 def test_frames_get_the_ids_of_the_dataset_of_frames(tmp_path_factory, train, test):
     directory = tmp_path_factory.mktemp("frames")
     frames = {"train": pl.DataFrame(train), "valid": pl.DataFrame(test), "test": pl.DataFrame(test)}
-    tables.encode(SPEC, frames, directory / "out", {"spec": tables.description(SPEC)})
-    found = open_encoder(directory / "out").frame({name: [row[name] for row in test] for name in test[0]})
+    tables.encode(SPEC, frames, directory / "out", {"spec": spec_to_json(SPEC)})
+    found = of_dataset(directory / "out").frame({name: [row[name] for row in test] for name in test[0]})
     expected = np.asarray(encoded.open_split(directory / "out", "test").ids)
     np.testing.assert_array_equal(found.ids, expected)
 
@@ -92,10 +92,8 @@ def encoder(tmp_path_factory):
             "city": ["x", "x", "y", None],
         }
     )
-    tables.encode(
-        SPEC, dict.fromkeys(("train", "valid", "test"), frame), out, {"spec": tables.description(SPEC)}
-    )
-    return open_encoder(out)
+    tables.encode(SPEC, dict.fromkeys(("train", "valid", "test"), frame), out, {"spec": spec_to_json(SPEC)})
+    return of_dataset(out)
 
 
 def ids_of(encoder, field, *values):
@@ -159,4 +157,31 @@ def test_no_rows_are_no_ids(encoder):
 def test_a_dataset_that_was_made_as_ids_has_no_encoder(tmp_path):
     synthetic.prepare(synthetic.SyntheticSpec(rows=200, values=(5, 4, 3)), tmp_path / "out")
     with pytest.raises(InputError, match="its rows were made as ids"):
-        open_encoder(tmp_path / "out")
+        of_dataset(tmp_path / "out")
+
+
+def test_an_encoder_is_read_as_it_was_written_and_written_to_the_same_bytes(encoder, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write(encoder, tmp_path / name)
+    again = read(tmp_path / "one")
+    assert (again.spec, again.fields) == (encoder.spec, encoder.fields)
+    assert again.words.equals(encoder.words)
+    for file in ("encoder.json", "vocabulary.parquet"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "match"),
+    [
+        ("encoder.json", b"{}", r"encoder\.json: spec is missing"),
+        ("encoder.json", b'{"spec": {"layout": 1}, "fields": []}', r"encoder\.json: spec is none"),
+        ("encoder.json", b'{"spec": {}, "fields": [{"x": 1}]}', r"encoder\.json: fields are none"),
+        ("vocabulary.parquet", b"PAR1", r"vocabulary\.parquet: cannot be read"),
+    ],
+)
+def test_damaged_encoders_are_named(encoder, tmp_path, file, content, match):
+    write(encoder, tmp_path)
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(InputError, match=match):
+        read(tmp_path)

@@ -1,0 +1,130 @@
+"""Directories that are whole or not there: what writes them may be killed at any moment."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ektf_jax.errors import InputError
+
+
+@contextlib.contextmanager
+def replacing(out: Path, what: str, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
+    """Yields a new directory beside `out`, which takes its place when the block ends without an error.
+
+    Whatever ends the block early, a kill included, `out` stays as it was. `what` names what is written, and
+    `is_ours` says whether a directory is one, which may be replaced. Raises InputError, also for an OSError
+    in the block, if `out` holds anything else or cannot be written.
+    """
+    out = out.resolve()  # so that a symbolic link keeps pointing at the directory
+    try:
+        with _staging(out, what, is_ours) as new:
+            yield new
+            for path in (*new.rglob("*"), new):
+                _sync(path)
+            with _locked(out.parent):
+                _check_replaceable(out, what, is_ours)
+                _swap(new, out)
+    except OSError as error:
+        raise InputError(
+            f"{out}: cannot write the {what} ({error.strerror or error}); choose another --out"
+        ) from error
+
+
+def _check_replaceable(out: Path, what: str, is_ours: Callable[[Path], bool]) -> None:
+    if not out.exists() or is_ours(out):
+        return
+    if not out.is_dir():
+        raise InputError(f"{out}: is a file; give --out a directory")
+    if any(out.iterdir()):
+        raise InputError(
+            f"{out}: is not empty and holds no {what}; nothing was changed, choose another --out"
+        )
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[bool]:
+    """Holds an exclusive lock on a directory; yields False where the file system has none.
+
+    The kernel drops the lock when its process ends, however that happens.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _staging(out: Path, what: str, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
+    """A fresh directory beside `out`, locked while in use and removed at the end if still there.
+
+    Raises InputError if `out` must not be replaced: better now than when all is written.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    new = out.parent / f"{_prefix(out)}{uuid.uuid4().hex}"
+    with contextlib.ExitStack() as stack:
+        with _locked(out.parent) as exclusive:  # or another writer's swap could look like a foreign directory
+            if exclusive:
+                _remove_leftovers(out)
+            _check_replaceable(out, what, is_ours)
+            new.mkdir()
+            stack.callback(shutil.rmtree, new, ignore_errors=True)
+            stack.enter_context(_locked(new))
+        yield new
+
+
+def _prefix(out: Path) -> str:
+    return f".{out.name}.tmp-"
+
+
+def _remove_leftovers(out: Path) -> None:
+    # A living writer holds its directory's lock; a lock that is free belonged to one that was killed.
+    ours = re.compile(re.escape(_prefix(out)) + "[0-9a-f]{32}(-old)?")
+    for leftover in [path for path in out.parent.iterdir() if ours.fullmatch(path.name)]:
+        if leftover.name.endswith("-old") and not out.exists():
+            leftover.rename(out)  # killed between the two renames of _swap
+            continue
+        with contextlib.suppress(OSError):
+            descriptor = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(leftover)
+            finally:
+                os.close(descriptor)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _swap(new: Path, out: Path) -> None:
+    """Renames `new` to `out`; a dataset already there is renamed aside first and deleted last."""
+    try:
+        new.rename(out)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        aside = new.with_name(f"{new.name}-old")  # a leftover like any other if we are killed here
+        out.rename(aside)
+        try:
+            new.rename(out)
+        except BaseException:
+            aside.rename(out)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+    _sync(out.parent)
