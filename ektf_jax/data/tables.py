@@ -157,7 +157,7 @@ def _source(
             entries.append({"name": path.name, "bytes": path.stat().st_size})
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror}); check the path") from None
-    text = json.dumps(spec_to_json(spec), sort_keys=True)
+    text = json.dumps(spec_to_json(spec), sort_keys=True, allow_nan=False)
     source = {
         "encoder": ENCODER,
         "spec": spec_to_json(spec),
