@@ -25,11 +25,16 @@ def read_json(path: Path, shape: Mapping[str, Any] | None = None) -> dict[str, A
         raise InputError(f"{path}: is not JSON ({error}); {_REMEDY}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: is {reprlib.repr(content)}, not an object; {_REMEDY}")
+    check_content(path, content, shape or {})
+    return content
+
+
+def check_content(path: Path, content: Mapping[str, Any], shape: Mapping[str, Any]) -> None:
+    """Raise InputError where what was read from a file has not this shape, see `check_shape`."""
     try:
-        check_shape(content, shape or {})
+        check_shape(content, shape)
     except ValueError as error:
         raise InputError(f"{path}: {error}; {_REMEDY}") from None
-    return content
 
 
 def check_shape(value: Any, shape: Any, key: str = "the whole") -> None:

@@ -182,7 +182,7 @@ def _read(path: Path, name: str) -> Run:
             raise ValueError(f"params is {result['params']}")
         if not 1 <= result["best_epoch"] <= result["epochs"] < 2**31:
             raise ValueError(f"best_epoch is {result['best_epoch']} of {result['epochs']}")
-        return Run(
+        run = Run(
             path=name,
             dataset=_dataset(result["dataset"]),
             rows={str(split): int(rows) for split, rows in result["dataset"].get("rows", {}).items()},
@@ -208,6 +208,8 @@ def _read(path: Path, name: str) -> Run:
             versions={str(name): str(version) for name, version in result["versions"].items()},
             curve=_curve(path.with_name("metrics.jsonl")),
         )
+        assert run.label  # what cannot be named is found here, not on the page
+        return run
     except _UNREADABLE as error:
         if isinstance(error, InputError):
             raise

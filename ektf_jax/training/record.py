@@ -19,7 +19,7 @@ from typing import Any
 from ektf_jax.data import synthetic
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
-from ektf_jax.files import read_json, write_json, write_text
+from ektf_jax.files import check_content, read_json, write_json, write_text
 from ektf_jax.training import build
 from ektf_jax.training.identity import differences, identity
 
@@ -98,18 +98,25 @@ def claim(workdir: Path, config: build.Config, taught: Mapping[str, str]) -> Non
         write_json(workdir / "config.json", config)
 
 
-def check_run(workdir: Path, config: build.Config, taught: Mapping[str, str] | None = None) -> None:
+def check_run(
+    workdir: Path,
+    config: build.Config,
+    taught: Mapping[str, str] | None = None,
+    result: Mapping[str, Any] | None = None,
+) -> None:
     """Raise InputError, naming keys and both values, where a directory holds another run than the config's.
 
-    What counts is the config in full: a student whose defaults changed since is another student.
+    `result` is what result.json holds, where that was read already. What counts is the config in full: a
+    student whose defaults changed since is another student.
     """
-    asked = _in_full(config, students_in_full(config))
     resolved = _read_if_there(workdir / "resolved.json", {"students": dict, "teachers": dict})
+    asked = _in_full(config, students_in_full(config))
     if there := _read_if_there(workdir / "config.json", _RUN):
         _check_config(workdir, there, resolved.get("students"), config, asked)
-    result = _read_if_there(workdir / "result.json", {})
+    if result is None:
+        result = _read_if_there(workdir / "result.json", {})
     if "config" in result:
-        result = read_json(workdir / "result.json", {"config": _RUN, "dataset": dict})
+        check_content(workdir / "result.json", result, {"config": _RUN, "dataset": dict})
         _check_config(workdir, result["config"], result.get("students"), config, asked)
         if not config["data"]["path"]:
             check_generated(workdir / "result.json", result["dataset"].get("source", {}), config)
@@ -163,7 +170,9 @@ def claim_data(workdir: Path, schema: Schema, data: Path) -> None:
 def check_generated(where: Path, source: Mapping[str, Any], config: build.Config) -> None:
     """Raise InputError where a dataset's source is not the generator with the config's settings."""
     wanted = synthetic.settings(build.make_synthetic_spec(config))
-    found = source.get("spec")
+    found = source.get("spec") if isinstance(source, Mapping) else source
+    if not isinstance(found, Mapping | None):
+        raise InputError(f"{where}: the spec in its source is {found!r}, which it cannot be; restore it")
     if found is None:
         raise InputError(
             f"{where}: is of a prepared dataset, but config.data.path is empty; set it to where that is, or"

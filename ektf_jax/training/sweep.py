@@ -214,10 +214,11 @@ def check_finished(runs: Runs, directory: Path) -> None:
     """
     for name in runs:
         workdir = directory / name
-        if (workdir / "result.json").exists() and "config" in read_json(workdir / "result.json"):
+        result = read_json(workdir / "result.json") if (workdir / "result.json").exists() else {}
+        if "config" in result:
             config = located(runs, name)
             try:
-                record.check_run(workdir, config, teachers.digests(config, workdir))
+                record.check_run(workdir, config, teachers.digests(config, workdir), result)
             except InputError as error:
                 raise InputError(f"run {name}: {error}") from None
 

@@ -152,6 +152,7 @@ def test_no_result_is_an_error(tmp_path):
         lambda made: made["config"]["transfer"].pop("name"),
         lambda made: made.update(config=[1]),
         lambda made: made["config"]["train"].update(learning_rate=float("nan")),
+        lambda made: made["config"]["embedding"].update(sharing="each"),
     ],
 )
 def test_a_broken_result_is_named(write, spoil):

@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,6 +217,12 @@ def test_generated_data_of_other_settings_are_refused(run, make, tmp_path):
     synthetic.prepare(spec, tmp_path / "fresh" / "data")
     with pytest.raises(InputError, match=r"fresh/data: .*config\.data\.synthetic \(seed: 9 there, 0 now\)"):
         loop.train(config, tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("source", [[1], "a", {"spec": 2.5}, {"spec": True}, {"spec": []}])
+def test_a_source_that_is_none_is_named(make, source):
+    with pytest.raises(InputError, match=r"data: the spec in its source is .*, which it cannot be"):
+        record.check_generated(Path("data"), source, make())
 
 
 def test_a_result_alone_says_what_data_it_is_of(run, make, tmp_path):

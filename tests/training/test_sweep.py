@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from configs import base, section4
+from ektf_jax import files
 from ektf_jax.data import encoded, synthetic
 from ektf_jax.errors import InputError
-from ektf_jax.training import sweep
+from ektf_jax.training import record, sweep
 from tests import commands
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -411,3 +412,24 @@ def test_the_committed_results_are_the_runs_of_section_4():
             if student["name"] == "final":
                 student["gate_init"] = "ones"
     sweep.check_finished(runs, committed)
+
+
+def test_each_result_is_read_once_to_compare_it(tmp_path, monkeypatch):
+    """A sweep can have thousands of finished runs."""
+    read = []
+
+    def counted(path, *shape):
+        read.append(path.name)
+        return files.read_json(path, *shape)
+
+    for module in (sweep, record):
+        monkeypatch.setattr(module, "read_json", counted)
+    runs = {name: base.get_config().to_dict() for name in ("a", "b")}
+    for name, config in runs.items():
+        students = record.students_in_full(config)
+        (tmp_path / name).mkdir()
+        files.write_json(
+            tmp_path / name / "result.json", {"config": config, "students": students, "dataset": {}}
+        )
+    sweep.check_finished(runs, tmp_path)
+    assert read == ["result.json", "result.json"]
