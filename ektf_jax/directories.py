@@ -1,4 +1,4 @@
-"""Directories that are whole or not there: what writes them may be killed at any moment."""
+"""Directories and large files that are whole or not there: what writes them may be killed at any moment."""
 
 import contextlib
 import errno
@@ -23,7 +23,7 @@ def replacing(out: Path, what: str, is_ours: Callable[[Path], bool]) -> Iterator
     """
     out = out.resolve()  # so that a symbolic link keeps pointing at the directory
     try:
-        with _staging(out, what, is_ours) as new:
+        with _staging(out, lambda: _check_replaceable(out, what, is_ours)) as new:
             yield new
             for path in (*new.rglob("*"), new):
                 _sync(path)
@@ -34,6 +34,32 @@ def replacing(out: Path, what: str, is_ours: Callable[[Path], bool]) -> Iterator
         raise InputError(
             f"{out}: cannot write the {what} ({error.strerror or error}); choose another --out"
         ) from error
+
+
+@contextlib.contextmanager
+def replacing_file(out: Path) -> Iterator[tuple[Path, Path]]:
+    """Yields a path to write to, which takes the place of the file `out` at the end, and a scratch directory.
+
+    Both are beside `out`. Whatever ends the block early, a kill included, `out` stays as it was. Raises
+    InputError, also for an OSError in the block, if `out` is a directory or cannot be written.
+    """
+    out = out.resolve()
+    try:
+        with _staging(out, lambda: _check_file(out)) as scratch:
+            new = scratch / out.name
+            yield new, scratch
+            _sync(new)
+            new.replace(out)
+            _sync(out.parent)
+    except OSError as error:
+        raise InputError(
+            f"{out}: cannot be written ({error.strerror or error}); choose another --out"
+        ) from error
+
+
+def _check_file(out: Path) -> None:
+    if out.is_dir():
+        raise InputError(f"{out}: is a directory; give --out the name of a file")
 
 
 def _check_replaceable(out: Path, what: str, is_ours: Callable[[Path], bool]) -> None:
@@ -66,10 +92,10 @@ def _locked(directory: Path) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def _staging(out: Path, what: str, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
+def _staging(out: Path, check: Callable[[], None]) -> Iterator[Path]:
     """A fresh directory beside `out`, locked while in use and removed at the end if still there.
 
-    Raises InputError if `out` must not be replaced: better now than when all is written.
+    `check` raises InputError if `out` must not be replaced: better now than when all is written.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     new = out.parent / f"{_prefix(out)}{uuid.uuid4().hex}"
@@ -77,7 +103,7 @@ def _staging(out: Path, what: str, is_ours: Callable[[Path], bool]) -> Iterator[
         with _locked(out.parent) as exclusive:  # or another writer's swap could look like a foreign directory
             if exclusive:
                 _remove_leftovers(out)
-            _check_replaceable(out, what, is_ours)
+            check()
             new.mkdir()
             stack.callback(shutil.rmtree, new, ignore_errors=True)
             stack.enter_context(_locked(new))

@@ -5,8 +5,7 @@ import json
 from absl import flags
 
 from ektf_jax.data.schema import SPLITS
-from ektf_jax.errors import unknown
-from ektf_jax.training import loop, record
+from ektf_jax.training import loop, predictors, record
 from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The working directory of a finished run.", required=True)
@@ -23,25 +22,15 @@ def main(argv: list[str]) -> None:
     workdir = cli.path(_WORKDIR)
     result = record.read_result(workdir)
     num_students = len(result["valid"]["students"])
-    wanted = None if _PREDICTOR.value is None else _find(_PREDICTOR.value, result)
+    wanted = None
+    if _PREDICTOR.value is not None:
+        student = predictors.find("--predictor", _PREDICTOR.value, result)
+        wanted = num_students if student is None else student
     metrics = loop.evaluate(workdir, _SPLIT.value, None if _DATA.value is None else cli.path(_DATA))
     for index, values in enumerate([*metrics["students"], metrics["ensemble"]]):
         if wanted in (None, index):
             name = "ensemble" if index == num_students else index
             print(json.dumps({"predictor": name, "split": _SPLIT.value} | values, allow_nan=False))
-
-
-def _find(predictor: str, result: dict) -> int:
-    """The position of a predictor among the students and, last, the ensemble."""
-    students = result["valid"]["students"]
-    if predictor == "ensemble":
-        return len(students)
-    if predictor == "best" and students:
-        return max(range(len(students)), key=lambda k: students[k]["auc"])
-    names = [str(k) for k in range(len(students))]
-    if predictor not in names:
-        raise unknown("--predictor", predictor, ["ensemble", *(["best"] if students else []), *names])
-    return int(predictor)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def write(
 ) -> tuple[Part, NDArray[np.bool_]]:
     """Writes a chunk. Also says for each field whether it has a value that is not missing."""
     first, *rest = distinct(chunk.frame, spec.columns)
-    labels = _labels(spec, *first[:2], chunk.where)[first[2]]
+    labels = labels_of(spec, *first[:2], chunk.where)[first[2]]
     codes, values, filled = {}, {}, []
     for index, (field, (cells, rows, code)) in enumerate(zip(spec.fields, rest, strict=True)):
         found, has_value = values_of(field, cells, rows, chunk.where)
@@ -102,9 +102,10 @@ def distinct(
     return result
 
 
-def _labels(
+def labels_of(
     spec: TableSpec, texts: pl.Series, rows: NDArray[np.int64], where: Callable[[int], str]
 ) -> NDArray[np.uint8]:
+    """The labels, 0 or 1, that texts are; `rows` says in which row of a chunk each is."""
     found = numbers(texts)
     good = found.is_in([0.0, 1.0]) if spec.above is None else found.is_finite()
     wanted = "0 or 1" if spec.above is None else "a number"

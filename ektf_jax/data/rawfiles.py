@@ -32,6 +32,7 @@ _FOREIGN = {  # what begins with these, blanks and case aside
     "a zip archive": ((b"pk\x03\x04",), "unpack it; text may be gzipped only"),
     "compressed, but not by gzip": (_OTHERS, "unpack it, or use gzip"),
 }
+_LONGEST_LINE = 1 << 20
 _UNIT = "\x1f"  # the separator of one byte that stands in for one of several
 
 
@@ -115,6 +116,26 @@ def read(path: Path) -> tuple[bytes, bytes]:
     with _reading(path):
         data = path.read_bytes()
         return data, gzip.decompress(data) if data[:2] == _GZIP else data
+
+
+def first_line(path: Path) -> str | None:
+    """The first line of a text file, gzipped or not; None for Parquet. Raises InputError."""
+    with _reading(path), path.open("rb") as file:
+        head = file.peek(4)[:4]
+        if head == parquet.MAGIC:
+            return None
+        text: io.BufferedReader | gzip.GzipFile = file
+        if head[:2] == _GZIP:
+            text = gzip.GzipFile(fileobj=file)
+        line = text.readline(_LONGEST_LINE)
+    check_head(path, line)
+    return line.decode("utf-8-sig", errors="replace").rstrip("\r\n")
+
+
+def types(path: Path) -> columns.Types:
+    """The types of the columns of a Parquet file; none of a text file."""
+    with _reading(path), path.open("rb") as file:
+        return parquet.types(path, file) if file.peek(4)[:4] == parquet.MAGIC else {}
 
 
 def check_head(path: Path, head: bytes) -> None:

@@ -1,0 +1,161 @@
+"""Makes a bundle of a finished run: its program and weights, its encoder, what is known of it."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from safetensors.numpy import save_file
+
+import ektf_jax
+from ektf_jax import directories
+from ektf_jax.bundle import card, onnx, reader
+from ektf_jax.bundle.reader import ENSEMBLE
+from ektf_jax.data import encoded, encoder
+from ektf_jax.ensemble import Ensemble, count_parameters
+from ektf_jax.errors import InputError
+from ektf_jax.sharding import path_name
+from ektf_jax.training import predictors, record, rundata, teachers
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+_CHECKED_ROWS = 4096
+_CLOSE = 1e-6
+_LOCATIONS = "jax_traceback_in_locations_limit"
+
+Weights = dict[str, jax.Array]
+
+
+def export(
+    workdir: Path, out: Path, *, predictor: str = ENSEMBLE, with_onnx: bool = False, data: Path | None = None
+) -> dict[str, Any]:
+    """Write a bundle of a finished run to `out`, whole or not at all; returns what bundle.json says.
+
+    `predictor` is "ensemble" (with its students), "best" (the student with the best validation AUC) or a
+    student's number. `data` is where the run's dataset is now, if it was moved. Before it takes its place the
+    bundle has to give the run's own probabilities on rows of the validation split, to 1e-6. Raises InputError
+    for a run that is not finished, data that is not its own, a predictor it does not have, or a dataset that
+    was made as ids.
+    """
+    result = record.read_result(workdir)
+    config = result["config"]
+    data = rundata.where(config, workdir) if data is None else data
+    student = predictors.find("--predictor", predictor, result)
+    schema, splits = encoded.open_dataset(data, ["valid"])
+    record.check_data(workdir, schema, data)
+    encodes = encoder.of_dataset(data)
+    whole = teachers.student(teachers.load(workdir, schema))
+    model = whole if student is None else whole.student(student)
+    students = 0 if student is not None else len(result["valid"]["students"])
+    program, weights = as_program(model, students > 0)
+    with directories.replacing(out, "bundle", _is_bundle) as new:
+        save_file({name: np.asarray(leaf) for name, leaf in weights.items()}, new / reader.WEIGHTS)
+        (new / reader.PROGRAM).write_bytes(serialized(program, weights, schema.num_slots))
+        if with_onnx:
+            onnx.write(model, students > 0, schema.num_slots, new / reader.ONNX)
+        encoder.write(encodes, new)
+        about = {
+            "format": reader.FORMAT,
+            "version": reader.VERSION,
+            "predictor": ENSEMBLE if student is None else str(student),
+            "students": students,
+            "slots": schema.num_slots,
+            "dataset": schema.dataset,
+            "fields": [field.name for field in schema.fields],
+            "params": count_parameters(model),
+            "metrics": {split: _metrics(result[split], student) for split in ("valid", "test")},
+            "config": config,
+            "versions": {"ektf-jax": ektf_jax.__version__, "jax": jax.__version__},
+        }
+        (new / "README.md").write_text(card.text(about), encoding="utf-8")
+        about["files"] = {path.name: reader.sha256(path) for path in sorted(new.iterdir())}
+        _write_json(new / reader.DESCRIPTION, about)
+        ids = np.asarray(splits["valid"].ids[:_CHECKED_ROWS])
+        expected = np.asarray(_predictions(whole, student, students > 0, ids))
+        for runtime in ("jax", *(["onnx"] if with_onnx else [])):
+            _check(reader.load(new, runtime=runtime), ids, expected, runtime)
+    return about
+
+
+def as_program(
+    model: Ensemble, with_students: bool
+) -> tuple[Callable[[Weights, jax.Array], jax.Array], Weights]:
+    """A model as a pure function of weights by name and ids int32 [B, S], and its weights.
+
+    Its result is logits float32 [P, B]: of the students, and last of the ensemble; or of the ensemble alone.
+    """
+    graphdef, state = nnx.split(model)
+    paths, structure = jax.tree_util.tree_flatten_with_path(state)
+    names = [path_name(path) for path, _ in paths]
+
+    def program(weights: Weights, ids: jax.Array) -> jax.Array:
+        leaves = [weights[name] for name in names]
+        prediction = nnx.merge(graphdef, jax.tree.unflatten(structure, leaves))(ids)
+        if not with_students:
+            return prediction.ensemble[None]
+        return jnp.concatenate([prediction.students, prediction.ensemble[None]])
+
+    return program, dict(zip(names, (leaf for _, leaf in paths), strict=True))
+
+
+def serialized(program: Callable[[Weights, jax.Array], jax.Array], weights: Weights, slots: int) -> bytes:
+    """The program for any number of rows, on any platform; the same bytes for the same model."""
+    (rows,) = jax.export.symbolic_shape("rows")
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), weights)
+    with _without_locations():
+        exported = jax.export.export(jax.jit(program), platforms=PLATFORMS)(
+            shapes, jax.ShapeDtypeStruct((rows, slots), jnp.int32)
+        )
+    return bytes(exported.serialize())
+
+
+@contextlib.contextmanager
+def _without_locations() -> Iterator[None]:
+    """Lower without the files and lines of code that operators come from: they differ between machines."""
+    before = getattr(jax.config, _LOCATIONS)
+    jax.config.update(_LOCATIONS, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(_LOCATIONS, before)
+
+
+def _metrics(found: dict[str, Any], student: int | None) -> dict[str, Any]:
+    if student is not None:
+        return {ENSEMBLE: found["students"][student]}
+    return {key: found[key] for key in (ENSEMBLE, "students")}
+
+
+def _check(bundle: reader.Bundle, ids: np.ndarray, expected: np.ndarray, runtime: str) -> None:
+    found = bundle.probabilities(bundle.logits(ids))
+    difference = float(np.abs(found - bundle.probabilities(expected)).max())
+    if not difference <= _CLOSE:
+        raise InputError(
+            f"the bundle's probabilities ({runtime}) differ by {difference:.1e} from the run's, more than"
+            f" {_CLOSE:.0e}; no bundle was written"
+        )
+
+
+def _predictions(whole: Ensemble, student: int | None, with_students: bool, ids: np.ndarray) -> jax.Array:
+    """What the run itself predicts: logits as the bundle has them."""
+    prediction = whole(jnp.asarray(ids))
+    if student is not None:
+        return prediction.students[student : student + 1]
+    return jnp.concatenate([*([prediction.students] if with_students else []), prediction.ensemble[None]])
+
+
+def _is_bundle(directory: Path) -> bool:
+    try:
+        document = json.loads((directory / reader.DESCRIPTION).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and document.get("format") == reader.FORMAT
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,0 +1,190 @@
+"""Scores tables of any size: raw rows in, click probabilities out, in bounded memory."""
+
+import contextlib
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ektf_jax import directories, metrics
+from ektf_jax.bundle.reader import Bundle
+from ektf_jax.data import parts, rawfiles, work
+from ektf_jax.data.chunk import Chunk
+from ektf_jax.data.encoder import Encoder
+from ektf_jax.data.rawfiles import Layout
+from ektf_jax.data.spec import TableSpec
+from ektf_jax.errors import InputError
+
+FORMATS = (".csv", ".tsv", ".parquet")
+
+
+class Scored(NamedTuple):
+    """How many rows; of each field the rows with a value that is not known; metrics, if there were labels."""
+
+    rows: int
+    unseen: dict[str, int]
+    metrics: list[dict[str, float]] | None
+
+
+class _Part(NamedTuple):
+    ids: NDArray[np.int32]
+    unseen: dict[str, int]
+    kept: pl.DataFrame
+    labels: NDArray[np.uint8] | None
+    read: int
+
+
+def score(
+    bundle: Bundle,
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    keep: Sequence[str] = (),
+    names: Sequence[str] = ("auc", "logloss", "calibration", "calibration_error"),
+) -> Scored:
+    """Write the probabilities of the rows of `paths` to `out`, a row for each in their order.
+
+    Files are CSV, TSV (gzipped or not) or Parquet with the fields' columns in any order; text without a
+    header is read as the dataset's own raw files are, with or without the label. `out` ends in .csv, .tsv or
+    .parquet. It has the columns `keep`, then p_ensemble and p_0 .. p_{K-1}, or p alone of a bundle of one
+    predictor. Where all files have the label, `names` are the metrics computed at the end, of the ensemble
+    and then of the students. `out` is written whole or not at all. Raises InputError that names file, line,
+    column and value.
+    """
+    if out.suffix not in FORMATS:
+        raise InputError(f"--out={out}: must end in one of {', '.join(FORMATS)}")
+    if not paths:
+        raise InputError("--input names no file; name at least one")
+    rawfiles.once(paths)
+    predicted = ["p"] if not bundle.students else ["p_ensemble", *(f"p_{k}" for k in range(bundle.students))]
+    if taken := sorted(set(keep) & set(predicted)):
+        raise InputError(f"--keep={taken[0]}: is a column of the predictions; rename it in the input")
+    unseen = {field.name: 0 for field in bundle.encoder.fields}
+    rows, labelled = 0, True
+    with (
+        directories.replacing_file(out) as (new, scratch),
+        _writer(new, scratch) as append,
+        (scratch / "logits").open("wb") as logits_file,
+        (scratch / "labels").open("wb") as labels_file,
+        work.bar("scoring", sum(path.stat().st_size for path in paths), "B") as bar,
+    ):
+        for part in work.in_order(_tasks(bundle, paths, keep)):
+            logits = np.roll(bundle.logits(part.ids), 1, axis=0)  # the ensemble comes first in a file
+            found = bundle.probabilities(logits)
+            append(pl.DataFrame([*part.kept, *map(pl.Series, predicted, found)]))
+            unseen = {name: count + part.unseen[name] for name, count in unseen.items()}
+            rows += len(part.ids)
+            labelled = labelled and part.labels is not None
+            if part.labels is not None:
+                logits_file.write(np.ascontiguousarray(logits.T).data)
+                labels_file.write(part.labels.data)
+            bar.update(part.read - bar.n)
+        if not rows:
+            raise rawfiles.empty(paths[0])
+        logits_file.flush()
+        labels_file.flush()
+        judged = _judged(scratch, len(predicted), names) if labelled and names else None
+    return Scored(rows, unseen, judged)
+
+
+def _judged(scratch: Path, predictors: int, names: Sequence[str]) -> list[dict[str, float]]:
+    labels = np.fromfile(scratch / "labels", np.uint8)
+    logits = np.memmap(scratch / "logits", np.float32, "r").reshape(-1, predictors)
+    try:
+        # One predictor at a time: what a metric needs of memory is that of one column.
+        return [metrics.evaluate(labels, logits[None, :, at].copy(), names)[0] for at in range(predictors)]
+    except ValueError as error:  # labels of one class, say
+        raise InputError(f"the labels judge no predictions ({error}); give --metrics= for none") from None
+
+
+def _tasks(bundle: Bundle, paths: Sequence[Path], keep: Sequence[str]) -> Iterator[Callable[[], _Part]]:
+    """What is left to do with each chunk of rows once it is read."""
+    spec = bundle.encoder.spec
+    names = [field.name for field in spec.fields]
+    layouts = [_layout(path, spec, names) for path in paths]
+    settled = rawfiles.settle(paths, list(dict.fromkeys([*names, spec.label, *keep])), spec.lists)
+    spec = spec.as_values(settled.value)
+    # Numbers and truths that are kept stay such, where all files agree on their type.
+    kept_types = {name: types for name in keep if len(types := settled.types.get(name, ())) == 1}
+    casts = {name: next(iter(types)) for name, types in kept_types.items()}
+    done = 0
+    for path, (layout, columns_there) in zip(paths, layouts, strict=True):
+        has_label = spec.label in columns_there
+        wanted = list(dict.fromkeys([*names, *keep, *([spec.label] if has_label else [])]))
+        for chunk in rawfiles.chunks(path, layout, wanted, settled=settled, may_be_empty=True):
+            chunk = chunk._replace(read=done + chunk.read)
+            yield partial(_part, bundle.encoder, spec, chunk, keep, casts, has_label)
+        done += path.stat().st_size
+
+
+def _part(
+    encoder: Encoder,
+    spec: TableSpec,
+    chunk: Chunk,
+    keep: Sequence[str],
+    casts: dict[str, pl.DataType],
+    has_label: bool,
+) -> _Part:
+    found = encoder.chunk(chunk, spec)
+    labels = None
+    if has_label:
+        rows = np.arange(len(chunk.frame))
+        labels = parts.labels_of(spec, chunk.frame[spec.label], rows, chunk.where)
+    kept = pl.DataFrame([_as_before(chunk.frame[name], casts.get(name)) for name in keep])
+    return _Part(found.ids, found.unseen, kept, labels, chunk.read)
+
+
+def _as_before(values: pl.Series, dtype: pl.DataType | None) -> pl.Series:
+    if dtype is None or not (dtype.is_numeric() or dtype == pl.Boolean) or values.dtype != pl.String:
+        return values
+    return values.cast(pl.Int8).cast(dtype) if dtype == pl.Boolean else values.cast(dtype)
+
+
+def _layout(path: Path, spec: TableSpec, names: Sequence[str]) -> tuple[Layout, Sequence[str]]:
+    """How a file is written, and the columns that it has."""
+    line = rawfiles.first_line(path)
+    if line is None:
+        return spec.layout, list(rawfiles.types(path))
+    for separator in dict.fromkeys((spec.layout.separator, ",", "\t")):
+        quoting = spec.layout.quoting or separator == ","
+        with contextlib.suppress(csv.Error):
+            header = next(csv.reader([line], delimiter=separator)) if quoting else line.split(separator)
+            if set(names) <= set(header):
+                return Layout(separator, quoting=quoting), header
+    whole = spec.layout.columns
+    if whole is None:
+        return spec.layout, line.split(spec.layout.separator)  # reading it says what the header lacks
+    bare = tuple(name for name in whole if name != spec.label)
+    here = bare if len(line.split(spec.layout.separator)) == len(bare) else whole
+    return Layout(spec.layout.separator, here, spec.layout.quoting, spec.layout.loose), here
+
+
+@contextlib.contextmanager
+def _writer(new: Path, scratch: Path) -> Iterator[Callable[[pl.DataFrame], None]]:
+    """append(frame), which adds rows to a file whose format its name says."""
+    if new.suffix != ".parquet":
+        with new.open("wb") as file:
+            header = True
+
+            def append(frame: pl.DataFrame) -> None:
+                nonlocal header
+                frame.write_csv(file, include_header=header, separator="," if new.suffix == ".csv" else "\t")
+                header = False
+
+            yield append
+        return
+    written: list[Path] = []
+
+    def spill(frame: pl.DataFrame) -> None:
+        written.append(scratch / f"{len(written)}.part")
+        parts.save(frame, written[-1])
+
+    yield spill
+    # Rows go by way of the disk: polars writes a Parquet file from what it can scan, in bounded memory.
+    if written:
+        pl.concat([pl.scan_ipc(path, glob=False) for path in written]).sink_parquet(new)

@@ -1,0 +1,57 @@
+"""A small table of raw rows, and a run on it."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from configs import quickstart
+from ektf_jax.data import tables
+from ektf_jax.data.spec import FieldSpec, TableSpec, spec_to_json
+from ektf_jax.training import loop
+
+SPEC = TableSpec(
+    "shop",
+    "click",
+    (
+        FieldSpec("user"),
+        FieldSpec("price", "numeric", fill="0"),
+        FieldSpec("tags", "multi", separator="|", max_len=2),
+        FieldSpec("city", missing=("", "?")),
+    ),
+)
+
+
+def rows(count: int, seed: int) -> pl.DataFrame:
+    """Raw rows whose clicks follow user and city; of other seeds some values are new."""
+    rng = np.random.default_rng(seed)
+    user, city = rng.integers(0, 30 + seed, count), rng.integers(0, 6, count)
+    tags = [["a", "b", "c", f"new{seed}"][: 1 + n] for n in rng.integers(0, 4, count)]
+    odds = (user % 3 - 1) + (city % 2) - 0.5
+    return pl.DataFrame(
+        {
+            "click": (rng.random(count) < 1 / (1 + np.exp(-odds))).astype(int),
+            "user": user,
+            "price": np.where(rng.random(count) < 0.1, np.nan, rng.exponential(20, count).round(2)),
+            "tags": ["|".join(one) for one in tags],
+            "city": [["x", "y", "z", "?", "", "w"][c] for c in city],
+            "session": rng.integers(0, 1000, count),
+        }
+    ).with_columns(pl.col("price").fill_nan(None))
+
+
+def train(directory: Path) -> Path:
+    """A finished run of three students over that table, its dataset beside it in data/."""
+    frames = {"train": rows(900, 0), "valid": rows(300, 0), "test": rows(300, 1)}
+    tables.encode(SPEC, frames, directory / "data", {"spec": spec_to_json(SPEC)})
+    config = quickstart.get_config().to_dict()
+    config["data"] |= {"path": str(directory / "data"), "batch_size": 64}
+    config["embedding"]["dim"] = 4
+    config["ensemble"]["num_students"] = 3
+    config["ensemble"]["students"] = {
+        "mlp": {"name": "mlp", "hidden_units": (8,)},
+        "qnn": {"name": "qnn", "num_layers": 1},
+    }
+    config["train"] |= {"max_epochs": 2, "patience": 100}
+    loop.train(config, directory / "run")
+    return directory / "run"

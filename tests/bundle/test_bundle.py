@@ -1,0 +1,230 @@
+"""A bundle gives raw rows the probabilities that the run gives their ids, and is whole or not there."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import polars as pl
+import pytest
+
+from ektf_jax.bundle import load, reader
+from ektf_jax.bundle import score as scoring
+from ektf_jax.bundle.export import export
+from ektf_jax.data import encoded, encoder
+from ektf_jax.errors import InputError
+from ektf_jax.training import loop, teachers
+from tests.bundle import shop
+from tests.bundle.shop import rows
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return shop.train(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="module")
+def bundle(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "bundle"
+    export(run, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def loaded(bundle):
+    return load(bundle, runtime="jax")
+
+
+def own_probabilities(run, raw):
+    """[K + 1, N]: by the run's model, of ids by the dataset's encoder."""
+    ids = encoder.of_dataset(run.parent / "data").frame(raw).ids
+    model = teachers.load(run, encoded.open_schema(run.parent / "data"))
+    prediction = model(ids)
+    return np.asarray(jax.nn.sigmoid(np.concatenate([prediction.students, prediction.ensemble[None]])))
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 33, 5000])
+def test_a_bundle_predicts_what_its_run_does(run, loaded, count):
+    raw = rows(5000, 2)[:count].drop("click")
+    found = loaded.predict(raw)
+    assert found["students"].shape == (3, count)
+    if count:
+        expected = own_probabilities(run, raw)
+        np.testing.assert_allclose(found["students"], expected[:3], atol=1e-6)
+        np.testing.assert_allclose(found["ensemble"], expected[3], atol=1e-6)
+
+
+def test_rows_may_be_a_dict(loaded):
+    raw = rows(20, 1)
+    expected = loaded.predict(raw)["ensemble"]
+    np.testing.assert_array_equal(loaded.predict(raw.to_dict(as_series=False))["ensemble"], expected)
+
+
+@pytest.mark.parametrize("predictor", ["best", "0", "2"])
+def test_a_single_student_predicts_what_it_does_in_its_run(run, tmp_path, predictor):
+    about = export(run, tmp_path / "one", predictor=predictor)
+    result = json.loads((run / "result.json").read_text())
+    students = result["valid"]["students"]
+    k = int(np.argmax([one["auc"] for one in students])) if predictor == "best" else int(predictor)
+    assert about["predictor"] == str(k)
+    assert about["metrics"]["test"] == {"ensemble": result["test"]["students"][k]}
+    assert about["params"] < result["params"]
+    raw = rows(50, 3)
+    found = load(tmp_path / "one").predict(raw)
+    np.testing.assert_allclose(found["ensemble"], own_probabilities(run, raw)[k], atol=1e-6)
+    np.testing.assert_array_equal(found["students"], found["ensemble"][None])
+
+
+def test_a_bundle_is_the_same_bytes_and_says_nothing_of_the_machine(run, bundle, tmp_path):
+    export(run, tmp_path / "again")
+    for path in bundle.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+    assert b".py" not in (bundle / "program.jax").read_bytes()
+    about = json.loads((bundle / "bundle.json").read_text())
+    assert about["files"]["program.jax"] == hashlib.sha256((bundle / "program.jax").read_bytes()).hexdigest()
+    assert set(about["files"]) | {"bundle.json"} == {path.name for path in bundle.iterdir()}
+
+
+def test_a_bundle_is_read_without_what_trains():
+    code = (
+        "import sys, ektf_jax.bundle; bad = {'flax', 'optax', 'orbax', 'grain', 'jax', 'tqdm', 'yaml'};"
+        "print(sorted(bad & {name.split('.')[0] for name in sys.modules}))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "program.jax", "vocabulary.parquet", "encoder.json"])
+def test_a_changed_or_missing_file_is_named(bundle, tmp_path, name):
+    shutil.copytree(bundle, tmp_path / "bundle")
+    path = tmp_path / "bundle" / name
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match=rf"{name}: has the SHA-256 .*get the bundle again"):
+        load(tmp_path / "bundle")
+    path.unlink()
+    with pytest.raises(InputError, match=rf"{name}: cannot be read \(No such file"):
+        load(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"version": 2}, "version is 2, this program reads 1; install a newer"),
+        ({"format": "zip"}, "format is 'zip', not 'ektf-bundle'"),
+        ({"students": "3"}, "students is '3'"),
+    ],
+)
+def test_other_formats_are_refused(bundle, tmp_path, change, match):
+    shutil.copytree(bundle, tmp_path / "bundle")
+    path = tmp_path / "bundle" / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=match):
+        load(tmp_path / "bundle")
+
+
+def test_what_is_no_bundle_is_not_read_or_replaced(run, tmp_path):
+    with pytest.raises(InputError, match="is no bundle"):
+        load(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not empty and holds no bundle"):
+        export(run, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    with pytest.raises(InputError, match="--predictor"):
+        export(run, tmp_path / "new", predictor="3")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_bundle_that_differs_from_its_run_is_not_written(run, tmp_path, monkeypatch):
+    real = reader.Bundle.logits
+    monkeypatch.setattr(reader.Bundle, "logits", lambda self, ids: real(self, ids) + 1e-3)
+    with pytest.raises(InputError, match=r"differ by .* no bundle was written"):
+        export(run, tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+def write_table(frame, path):
+    if path.suffix == ".parquet":
+        frame.write_parquet(path)
+    else:
+        frame.write_csv(path, separator="\t" if path.suffix == ".tsv" else ",")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
+def test_scored_files_have_a_row_for_each_of_the_input(loaded, tmp_path, suffix):
+    parts = [rows(40, 1), rows(25, 4).select("price", "session", "city", "user", "tags", "click")]
+    paths = [tmp_path / f"{number}{suffix}" for number in range(2)]
+    for frame, path in zip(parts, paths, strict=True):
+        write_table(frame, path)
+    out = tmp_path / f"out{suffix}"
+    found = scoring.score(loaded, paths, out, keep=("session", "city"))
+    text = {"separator": "\t" if suffix == ".tsv" else ","}
+    scored = pl.read_parquet(out) if suffix == ".parquet" else pl.read_csv(out, **text)
+    whole = pl.concat([part.select(parts[0].columns) for part in parts])
+    assert scored.columns == ["session", "city", "p_ensemble", "p_0", "p_1", "p_2"]
+    assert scored["session"].to_list() == whole["session"].to_list()
+    expected = loaded.predict(whole)
+    np.testing.assert_allclose(scored["p_ensemble"], expected["ensemble"], rtol=1e-6)
+    for k in range(3):
+        np.testing.assert_allclose(scored[f"p_{k}"], expected["students"][k], rtol=1e-6)
+    assert found.rows == 65
+    assert found.unseen == loaded.encoder.frame(whole).unseen
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([out.name, *(p.name for p in paths)])
+
+
+def test_scoring_the_test_split_gives_its_metrics(run, bundle, loaded, tmp_path):
+    rows(300, 1).write_parquet(tmp_path / "test.parquet")
+    found = scoring.score(loaded, [tmp_path / "test.parquet"], tmp_path / "p.csv", names=("auc", "logloss"))
+    expected = loop.evaluate(run, "test")
+    for ours, theirs in zip(found.metrics, [expected["ensemble"], *expected["students"]], strict=True):
+        assert ours["auc"] == pytest.approx(theirs["auc"], abs=1e-9)
+        assert ours["logloss"] == pytest.approx(theirs["logloss"], abs=1e-7)
+
+
+def test_rows_without_labels_are_scored_and_not_judged(loaded, tmp_path):
+    rows(30, 1).drop("click").write_csv(tmp_path / "in.csv")
+    assert scoring.score(loaded, [tmp_path / "in.csv"], tmp_path / "out.csv").metrics is None
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda frame: frame.drop("tags"), r"in\.csv:1: the header lacks tags"),
+        (
+            lambda frame: frame.with_columns(price=pl.lit("dear")),
+            r"in\.csv:2: price is 'dear'; it must be",
+        ),
+        (lambda frame: frame.with_columns(click=pl.lit(0)), "the labels judge no predictions .*one row of each class"),
+        (
+            lambda frame: frame.with_columns(click=pl.lit(3)),
+            r"in\.csv:2: click is '3'; the label",
+        ),
+        (lambda frame: frame[:0], r"in\.csv: has no rows"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_the_old_result(loaded, tmp_path, change, match):
+    (tmp_path / "out.csv").write_text("old")
+    change(rows(30, 1)).write_csv(tmp_path / "in.csv")
+    with pytest.raises(InputError, match=match):
+        scoring.score(loaded, [tmp_path / "in.csv"], tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == "old"
+    assert {path.name for path in tmp_path.iterdir()} == {"in.csv", "out.csv"}
+
+
+@pytest.mark.parametrize(
+    ("paths", "out", "keep", "match"),
+    [
+        (["in.csv"], "out.txt", (), r"must end in one of \.csv, \.tsv, \.parquet"),
+        (["in.csv", "in.csv"], "out.csv", (), "is matched twice"),
+        (["in.csv"], "out.csv", ("p_1",), "--keep=p_1: is a column of the predictions"),
+        (["in.csv"], "out.csv", ("nothing",), "lacks nothing"),
+        ([], "out.csv", (), "names no file"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(loaded, tmp_path, paths, out, keep, match):
+    rows(30, 1).write_csv(tmp_path / "in.csv")
+    with pytest.raises(InputError, match=match):
+        scoring.score(loaded, [tmp_path / path for path in paths], tmp_path / out, keep=keep)
