@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from ektf_jax import sharding
+from ektf_jax import sharding, transfer
+from ektf_jax.config import Config
 from ektf_jax.data import encoded, loader, synthetic
 from ektf_jax.data.schema import Schema
 from ektf_jax.ensemble import count_parameters
@@ -33,6 +35,7 @@ from ektf_jax.training.record import (
     drop_lines_after,
     exclusive,
     read_result,
+    recorded,
     students_in_full,
 )
 from ektf_jax.training.rundata import dataset
@@ -49,25 +52,23 @@ from ektf_jax.training.step import (
 from ektf_jax.training.versions import versions as versions_of
 
 
-def train(config: build.Config, workdir: Path) -> dict[str, Any]:
+def train(config: Config | Mapping[str, Any], workdir: Path) -> dict[str, Any]:
     """Train until early stopping, evaluate the best epoch, write WORKDIR/result.json and return it.
 
     Started again with the same config the run goes on from its newest checkpoint, to the same bits as if it
-    had never been interrupted; a finished run returns its result. `config` is plain nested data with the
-    keys of configs/base.py, already checked for unknown ones.
+    had never been interrupted; a finished run returns its result. `config` is a `Config`, or nested data for
+    `Config.from_dict`.
 
     Raises:
       InputError: a bad value, a dataset or working directory that cannot be used, a non-finite loss.
     """
-    config = build.plain(config)
-    build.check_values(config)
-    build.make_students(config)
-    build.make_loss(config)
+    config = Config.from_dict(config)
+    build.check(config)
     identity(config)
     # All that can be wrong is looked for before anything is written.
     opened = None
-    if config["data"]["path"]:
-        opened = rundata.opened(config, Path(config["data"]["path"]))
+    if config.data.path:
+        opened = rundata.opened(config, Path(config.data.path))
     else:
         spec = build.make_synthetic_spec(config)
         rundata.check_batch_size(config, "the generated data", synthetic.training_rows(spec))
@@ -82,7 +83,7 @@ def train(config: build.Config, workdir: Path) -> dict[str, Any]:
         result_file = workdir / "result.json"
         if result_file.exists():
             if opened:
-                check_data(workdir, opened[0], config["data"]["path"])
+                check_data(workdir, opened[0], config.data.path)
             tqdm.write(f"{workdir}: finished; result.json stays as it is")
             return read_result(workdir)
         if _writes():
@@ -99,27 +100,28 @@ def train(config: build.Config, workdir: Path) -> dict[str, Any]:
 
 
 def _run(
-    config: build.Config, workdir: Path, mesh: Mesh, schema: Schema, splits: dict[str, encoded.Split]
+    config: Config, workdir: Path, mesh: Mesh, schema: Schema, splits: dict[str, encoded.Split]
 ) -> dict[str, Any]:
-    settings, batch_size, seed = config["train"], config["data"]["batch_size"], config["seed"]
+    settings, batch_size, seed = config.train, config.data.batch_size, config.seed
     found = versions()
+    method = transfer.read(config.transfer)
     model_key, dropout_key = jax.random.split(jax.random.key(seed))
     make_model = partial(build.make_model, config, schema, model_key)
     parameters = count_parameters(nnx.eval_shape(make_model))
-    optimizer = make_optimizer(settings["clip_norm"])
+    optimizer = make_optimizer(settings.clip_norm)
     teach = None
-    if teachers.directories(config, workdir):
+    if config.transfer.teachers:
         model, teach = teachers.make_model(config, workdir, schema, model_key, mesh)
         graphdef, state = init_state(model, optimizer, dropout_key)
         state = jax.device_put(state, sharding.state_shardings(state, mesh))
     else:
         graphdef, state = init_state_on(mesh, partial(make_model, mesh=mesh), optimizer, dropout_key)
-    compiler_options = compiler.options(config["ensemble"]["products"])
+    compiler_options = compiler.options(config.ensemble.products)
     train_step = make_train_step(
         graphdef,
         optimizer,
-        build.make_loss(config),
-        l2=config["embedding"]["l2"],
+        method,
+        l2=config.embedding.l2,
         mesh=mesh,
         compiler_options=compiler_options,
     )
@@ -128,11 +130,11 @@ def _run(
         splits["train"],
         batch_size,
         seed=seed,
-        epochs=settings["max_epochs"],
+        epochs=settings.max_epochs,
         gather=sharding.make_gather(mesh),
     )
     train_rows = len(splits["train"].labels)
-    plateau = schedule.Plateau(settings["learning_rate"])
+    plateau = schedule.Plateau(settings.learning_rate)
     step, seconds, waited, earlier = 0, 0.0, 0.0, 0.0
     began = time.perf_counter()
 
@@ -146,22 +148,16 @@ def _run(
         return embedding_use(table, ensemble.read_columns(), schema)
 
     def monitored(valid: dict[str, Any]) -> float:
-        """What has to rise: the AUC, or less of the distillation loss, which ECKD stops early by."""
-        if config["transfer"]["name"] != "eckd":
+        """What has to rise: the AUC, or less of what the method monitors."""
+        if method.monitors is None or teach is None:
             return valid["ensemble"]["auc"]
-        assert teach is not None
-        valid["distillation_loss"] = teachers.distillation_loss(
-            predict,
-            teach,
-            state.parameters,
-            state.statistics,
-            splits["valid"],
-            batch_size,
-            config["transfer"]["eckd"]["temperature"],
+        told = teachers.monitored(
+            method, predict, teach, state.parameters, state.statistics, splits["valid"], batch_size
         )
+        valid[method.monitors] = told
         with finite.ending(workdir, f"evaluation of valid at step {step}: "):
-            finite.check({"distillation_loss": valid["distillation_loss"]})
-        return -valid["distillation_loss"]
+            finite.check({method.monitors: told})
+        return -told
 
     def check_state() -> None:
         with finite.ending(workdir, f"after step {step}: "):
@@ -202,7 +198,7 @@ def _run(
             contextlib.closing(Board(workdir / "tensorboard" if _writes() else None, step + 1)) as board,
             stopping.requests() as requested,
         ):
-            while epoch < settings["max_epochs"] and not plateau.stopped:
+            while epoch < settings.max_epochs and not plateau.stopped:
                 learning_rate = np.float32(plateau.learning_rate)
                 pending: list[tuple[int, StepMetrics]] = []
                 with _bar(epoch + 1, steps_per_epoch, step % steps_per_epoch) as bar:
@@ -216,9 +212,9 @@ def _run(
                         step += 1
                         pending.append((step, metrics))
                         end_of_epoch = step == (epoch + 1) * steps_per_epoch
-                        logged = step % settings["log_every"] == 0
+                        logged = step % settings.log_every == 0
                         asked = 0 if end_of_epoch else stopping.asked(requested, here=logged)
-                        due = step % settings["checkpoint_every"] == 0 and not end_of_epoch
+                        due = step % settings.checkpoint_every == 0 and not end_of_epoch
                         if due or asked or end_of_epoch or logged:
                             with finite.ending(workdir):
                                 latest_terms = finite.step_terms(pending)
@@ -239,10 +235,10 @@ def _run(
                     plateau,
                     monitored(valid),
                     epoch,
-                    patience=settings["patience"],
-                    decay=settings["learning_rate_decay"],
-                    min_learning_rate=settings["min_learning_rate"],
-                    min_delta=settings["min_delta"],
+                    patience=settings.patience,
+                    decay=settings.learning_rate_decay,
+                    min_learning_rate=settings.min_learning_rate,
+                    min_delta=settings.min_delta,
                 )
                 rate = epoch * train_rows / seconds
                 for field, use in use_of_embeddings().items():
@@ -265,7 +261,7 @@ def _run(
         state = state._replace(parameters=best_parameters, statistics=best_statistics)
 
     return {
-        "config": config,
+        "config": config.to_dict(),
         "students": students_in_full(config),
         "params": parameters,
         "best_epoch": plateau.best_epoch,
@@ -297,7 +293,7 @@ def evaluate(workdir: Path, split: str, data: Path | None = None) -> dict[str, A
     `data` is where its dataset is now, if it was moved. Writes nothing. Raises InputError for another dataset
     than the run's, or a best checkpoint that is gone or damaged.
     """
-    config = read_result(workdir)["config"]
+    config = recorded(read_result(workdir)["config"], workdir / "result.json")
     if data is None:
         data = rundata.where(config, workdir)
     schema, splits = encoded.open_dataset(data, [split])
@@ -306,9 +302,9 @@ def evaluate(workdir: Path, split: str, data: Path | None = None) -> dict[str, A
     model = teachers.load(workdir, schema)
     graphdef, parameters, *rest = nnx.split(model, nnx.Param, ...)
     (statistics,) = rest
-    predict = make_predict(graphdef, compiler_options=compiler.options(config["ensemble"]["products"]))
+    predict = make_predict(graphdef, compiler_options=compiler.options(config.ensemble.products))
     try:
-        return evaluate_split(predict, parameters, statistics, splits[split], config["data"]["batch_size"])
+        return evaluate_split(predict, parameters, statistics, splits[split], config.data.batch_size)
     except finite.NotFinite as error:
         raise InputError(
             f"{workdir}: evaluation of {split}: {error}; train again in another --workdir"

@@ -12,8 +12,8 @@ from jax.typing import ArrayLike
 
 from ektf_jax import losses, sharding
 from ektf_jax.ensemble import Ensemble, Prediction
-from ektf_jax.transfer import LossFn
-from ektf_jax.transfer.lesson import Lesson
+from ektf_jax.transfer import Lesson
+from ektf_jax.transfer.method import Loss
 
 
 class TrainState(NamedTuple):
@@ -138,7 +138,7 @@ def init_state_on(
 def make_train_step(
     graphdef: nnx.GraphDef,
     optimizer: optax.GradientTransformation,
-    loss_fn: LossFn,
+    loss_fn: Callable[..., Loss],
     *,
     l2: float,
     mesh: Mesh | None = None,

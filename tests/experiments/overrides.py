@@ -325,14 +325,14 @@ def main():
 
     def run(config, workdir, *_):
         trained.append(config)
-        json.dumps(config, allow_nan=False)
-        return {"config": config, "test": {"ensemble": metrics, "students": []}}
+        json.dumps(config.to_dict(), allow_nan=False)
+        return {"config": config.to_dict(), "test": {"ensemble": metrics, "students": []}}
 
     loop._run = run
 
     def generate(config, workdir):
         trained.append(config)
-        json.dumps(config, allow_nan=False)
+        json.dumps(config.to_dict(), allow_nan=False)
         raise Generates
 
     loop.dataset = generate

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ektf_jax.config import Config
 from ektf_jax.data import encoded, synthetic
 from ektf_jax.errors import InputError
 from ektf_jax.students import MLP
@@ -83,7 +84,7 @@ def test_a_student_whose_defaults_changed_is_another_one(run, make, other_defaul
         lambda: loop.train(make(), run),
         lambda: loop.evaluate(run, "test"),
         lambda: teachers.load(run, encoded.open_schema(run / "data")),
-        lambda: sweep.check_finished({"run": make()}, run.parent),
+        lambda: sweep.check_finished({"run": Config.from_dict(make())}, run.parent),
     ):
         with pytest.raises(InputError, match=CHANGED):
             read()
@@ -172,8 +173,8 @@ def test_other_rows_of_the_same_description_are_other_data(run, make):
     for read in (
         lambda: loop.train(moved, run),
         lambda: loop.evaluate(run, "train", other),
-        lambda: sweep.check_data({"run": moved}, run.parent),
-        lambda: sweep.check_data({"run": moved}, run.parent, whole=False),
+        lambda: sweep.check_data({"run": Config.from_dict(moved)}, run.parent),
+        lambda: sweep.check_data({"run": Config.from_dict(moved)}, run.parent, whole=False),
     ):
         with pytest.raises(InputError, match=named):
             read()
@@ -254,6 +255,7 @@ def test_a_teacher_that_was_trained_again_to_another_model_is_another_teacher(ru
     again["test"]["ensemble"]["logloss"] += 1e-9
     edit(run / "result.json", test=again["test"])
     runs = {"run": make(), "taught": taught | {"transfer": taught["transfer"] | {"teachers": ("run",)}}}
+    runs = {name: Config.from_dict(run) for name, run in runs.items()}
     for read in (lambda: loop.train(taught, workdir), lambda: sweep.check_finished(runs, run.parent)):
         with pytest.raises(InputError, match=r"taught: its teacher \.\./run was trained again since"):
             read()
