@@ -18,7 +18,8 @@ from absl import app, flags, logging
 from benchmarks import common
 from ektf_jax.config import Config
 from ektf_jax.training import build, compiler
-from ektf_jax.training.step import init_state, make_optimizer, make_predict
+from ektf_jax.training.optimizer import make_optimizer
+from ektf_jax.training.step import init_state, make_predict
 
 _PEER = flags.DEFINE_string("peer_python", None, "An interpreter with torch and fuxictr.", required=True)
 _SHAPE = flags.DEFINE_enum("shape", "ml1m", common.SHAPES, "Schema and settings.")

@@ -30,7 +30,8 @@ from ektf_jax import activation, dropout, ensemble, transfer
 from ektf_jax.config import PRODUCTS, Config
 from ektf_jax.students import layers
 from ektf_jax.training import build, compiler
-from ektf_jax.training.step import init_state, make_optimizer, make_train_step
+from ektf_jax.training.optimizer import make_optimizer
+from ektf_jax.training.step import init_state, make_train_step
 
 IMPORTED_AT = time.time()
 

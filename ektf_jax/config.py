@@ -192,17 +192,35 @@ class TransferConfig:
 @dataclass(frozen=True)
 class TrainConfig:
     max_epochs: int = key(100, "Epochs at most.", at_least(1, " and below 2^31", _MOST))
-    learning_rate: float = key(1e-3, "At first.", ABOVE_0)
+    optimizer: Mapping[str, Any] = key(
+        types.MappingProxyType({"name": "adam"}),
+        "One of optax's by `name`, and its keywords. It follows the clipping, and has the rate below.",
+    )
+    learning_rate: float = key(1e-3, "At first, or of a schedule the peak.", ABOVE_0)
+    schedule: Mapping[str, Any] = key(
+        types.MappingProxyType({"name": "plateau"}),
+        "plateau: the rate falls at each evaluation without progress; or one of optax's by `name`, and its"
+        " keywords, of each step. A length that is left out is that of max_epochs.",
+    )
+    warmup_steps: int = key(0, "Steps in which the rate rises from 0, before a schedule begins.", at_least(0))
+    ema: float = key(
+        0.0,
+        "Decay of the moving average of parameters and BatchNorm statistics, which is evaluated and kept"
+        " instead of these; 0: none. After n steps it is at most (1 + n) / (10 + n).",
+        Rule(lambda value: 0 <= value < 1, "in [0, 1)"),
+    )
     clip_norm: float = key(10.0, "Gradients are clipped to this global norm.", ABOVE_0)
     patience: int = key(
         2,
-        "Evaluations in a row without progress that end the run; at each the learning rate falls.",
+        "Evaluations in a row without progress that end the run.",
         at_least(1),
     )
     learning_rate_decay: float = key(
-        0.1, "What the learning rate is multiplied by then.", Rule(lambda value: 0 < value <= 1, "in (0, 1]")
+        0.1,
+        "Of a plateau: what the rate is multiplied by at an evaluation without progress.",
+        Rule(lambda value: 0 < value <= 1, "in (0, 1]"),
     )
-    min_learning_rate: float = key(1e-6, "It does not fall below.", at_least(0))
+    min_learning_rate: float = key(1e-6, "Of a plateau: the rate does not fall below.", at_least(0))
     min_delta: float = key(1e-6, "Of what is monitored, to be progress.", at_least(0))
     log_every: int = key(20, "Steps from line to line.", at_least(1), decides="nothing")
     checkpoint_every: int = key(

@@ -23,6 +23,7 @@ from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.students import MLP, PNN
 from ektf_jax.training import compiler, loop, step
+from ektf_jax.training.optimizer import make_optimizer
 from experiments import cli
 
 STEPS, BATCH = 50, 64
@@ -51,7 +52,7 @@ def losses(shape: list[int]) -> dict[str, Any]:
         table_shards=shape[2],
         key=jax.random.key(0),
     )
-    optimizer = step.make_optimizer(10.0)
+    optimizer = make_optimizer(10.0)
     graphdef, state = step.init_state_on(mesh, make_model, optimizer, jax.random.key(1))
     options = compiler.options("float32")
     train_step = step.make_train_step(

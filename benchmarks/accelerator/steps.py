@@ -20,7 +20,8 @@ from ektf_jax import transfer
 from ektf_jax.config import Config
 from ektf_jax.ensemble import count_parameters
 from ektf_jax.training import build, compiler
-from ektf_jax.training.step import init_state, make_optimizer, make_train_step
+from ektf_jax.training.optimizer import make_optimizer
+from ektf_jax.training.step import init_state, make_train_step
 
 IN_A_ROW = 16  # steps of the program that makes many of them
 

@@ -22,6 +22,7 @@ from ektf_jax.ensemble import Ensemble
 from ektf_jax.errors import InputError, cause, unknown
 from ektf_jax.products import use_bfloat16
 from ektf_jax.students import REGISTRY
+from ektf_jax.training import optimizer
 
 _LARGEST = float(np.finfo(np.float32).max)  # what a step computes in
 _MOST = 2**31
@@ -37,13 +38,14 @@ def check(config: Config) -> None:
             " predictions, which config.ensemble.fusion = 'concat' leaves them without; use 'mean' or 'sum'"
         )
     if ensemble.fusion != "mean" and not method.of_the_fused:
+        of_the_fused = [name for name, other in transfer.METHODS.items() if other.of_the_fused]
         why = {
             "concat": "leaves the students without predictions to transfer",
             "sum": f"is never seen by the loss of config.transfer.name = {name!r}",
         }
         raise InputError(
             f"config.ensemble.fusion = {ensemble.fusion!r} {why[ensemble.fusion]}; use it with"
-            " config.transfer.name = 'none'"
+            f" config.transfer.name = {' or '.join(map(repr, of_the_fused))}"
         )
     if mesh.student > 1:
         if ensemble.stack == "scan":
@@ -65,6 +67,8 @@ def check(config: Config) -> None:
             f" at least {len(kinds)}, the number of config.ensemble.students"
         )
     _check_teachers(config, method)
+    optimizer.read(config.train)
+    optimizer.rates(config.train, 1000)
     make_students(config)
     try:
         method.check(count)

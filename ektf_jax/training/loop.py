@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
@@ -24,6 +25,7 @@ from ektf_jax.ensemble import count_parameters
 from ektf_jax.errors import InputError
 from ektf_jax.files import write_json
 from ektf_jax.training import build, checkpoint, compiler, finite, rundata, schedule, stopping, teachers
+from ektf_jax.training import optimizer as optimizers
 from ektf_jax.training.board import Board
 from ektf_jax.training.evaluate import embedding_use, evaluate_split
 from ektf_jax.training.identity import identity
@@ -34,6 +36,7 @@ from ektf_jax.training.record import (
     claim_data,
     drop_lines_after,
     exclusive,
+    finished,
     read_result,
     recorded,
     students_in_full,
@@ -41,13 +44,12 @@ from ektf_jax.training.record import (
 from ektf_jax.training.rundata import dataset
 from ektf_jax.training.step import (
     StepMetrics,
+    from_saved_form,
     init_state,
     init_state_on,
-    make_optimizer,
     make_predict,
     make_train_step,
-    with_learning_rate,
-    without_learning_rate,
+    saved_form,
 )
 from ektf_jax.training.versions import versions as versions_of
 
@@ -81,7 +83,7 @@ def train(config: Config | Mapping[str, Any], workdir: Path) -> dict[str, Any]:
         if _writes():
             claim(workdir, config, teachers.digests(config, workdir))
         result_file = workdir / "result.json"
-        if result_file.exists():
+        if finished(workdir, config):
             if opened:
                 check_data(workdir, opened[0], config.data.path)
             tqdm.write(f"{workdir}: finished; result.json stays as it is")
@@ -107,8 +109,8 @@ def _run(
     method = transfer.read(config.transfer)
     model_key, dropout_key = jax.random.split(jax.random.key(seed))
     make_model = partial(build.make_model, config, schema, model_key)
-    parameters = count_parameters(nnx.eval_shape(make_model))
-    optimizer = make_optimizer(settings.clip_norm)
+    count = count_parameters(nnx.eval_shape(make_model))
+    optimizer = optimizers.read(settings)
     teach = None
     if config.transfer.teachers:
         model, teach = teachers.make_model(config, workdir, schema, model_key, mesh)
@@ -134,16 +136,29 @@ def _run(
         gather=sharding.make_gather(mesh),
     )
     train_rows = len(splits["train"].labels)
+    rates = optimizers.rates(settings, steps_per_epoch * settings.max_epochs)
+    average = update_average = None
+    if settings.ema:
+        weights = state.parameters, state.statistics
+        update_average = optimizers.make_average(weights, settings.ema)
+        average = jax.tree.map(jnp.copy, weights)
     plateau = schedule.Plateau(settings.learning_rate)
     step, seconds, waited, earlier = 0, 0.0, 0.0, 0.0
     began = time.perf_counter()
 
+    def evaluated() -> tuple[nnx.State, nnx.State]:
+        """The weights that a run is evaluated by and keeps: their average, where there is one."""
+        return (state.parameters, state.statistics) if average is None else average
+
+    def saved_tree() -> Any:
+        return saved_form(state) if average is None else (saved_form(state), average)
+
     def evaluate_on(split: str) -> dict[str, Any]:
         with finite.ending(workdir, f"evaluation of {split} at step {step}: "):
-            return evaluate_split(predict, state.parameters, state.statistics, splits[split], batch_size)
+            return evaluate_split(predict, *evaluated(), splits[split], batch_size)
 
     def use_of_embeddings() -> dict[str, Any]:
-        ensemble = teachers.student(nnx.merge(graphdef, state.parameters, state.statistics))
+        ensemble = method.ensemble(nnx.merge(graphdef, *evaluated()))
         table = sharding.gathered(ensemble.embedding.table[...])
         return embedding_use(table, ensemble.read_columns(), schema)
 
@@ -151,9 +166,7 @@ def _run(
         """What has to rise: the AUC, or less of what the method monitors."""
         if method.monitors is None or teach is None:
             return valid["ensemble"]["auc"]
-        told = teachers.monitored(
-            method, predict, teach, state.parameters, state.statistics, splits["valid"], batch_size
-        )
+        told = teachers.monitored(method, predict, teach, *evaluated(), splits["valid"], batch_size)
         valid[method.monitors] = told
         with finite.ending(workdir, f"evaluation of valid at step {step}: "):
             finite.check({method.monitors: told})
@@ -161,7 +174,7 @@ def _run(
 
     def check_state() -> None:
         with finite.ending(workdir, f"after step {step}: "):
-            finite.check_state(state)
+            finite.check_state(saved_tree())
 
     def save(board: Board) -> None:
         board.flush()
@@ -173,16 +186,16 @@ def _run(
             "waited_seconds": waited,
             "wall_seconds": wall,
         }
-        checkpoint.save(latest, step, without_learning_rate(state), progress)
+        checkpoint.save(latest, step, saved_tree(), progress)
 
     with (
         checkpoint.open_checkpoints(workdir / "checkpoints" / "latest") as latest,
         checkpoint.open_checkpoints(workdir / "checkpoints" / "best") as best,
     ):
-        like = without_learning_rate(state)
-        if (restored := checkpoint.restore(latest, like, delete_damaged=True)) is not None:
+        if (restored := checkpoint.restore(latest, saved_tree(), delete_damaged=True)) is not None:
             saved, progress = restored
-            state = with_learning_rate(saved, state)
+            saved, average = (saved, None) if average is None else saved
+            state = from_saved_form(saved, state)
             step = int(state.step)
             seconds, waited = progress["seconds"], progress["waited_seconds"]
             earlier = progress["wall_seconds"]
@@ -199,7 +212,8 @@ def _run(
             stopping.requests() as requested,
         ):
             while epoch < settings.max_epochs and not plateau.stopped:
-                learning_rate = np.float32(plateau.learning_rate)
+                first = epoch * steps_per_epoch
+                of_epoch = rates(first, first + steps_per_epoch, plateau.learning_rate)
                 pending: list[tuple[int, StepMetrics]] = []
                 with _bar(epoch + 1, steps_per_epoch, step % steps_per_epoch) as bar:
                     started = time.perf_counter()
@@ -208,8 +222,12 @@ def _run(
                         ids, labels = next(batches)
                         waited += time.perf_counter() - wanted
                         lesson = () if teach is None else (teach(ids),)
+                        learning_rate = of_epoch[step - first]
                         state, metrics = train_step(state, ids, labels, learning_rate, *lesson)
                         step += 1
+                        if update_average is not None:
+                            weights = state.parameters, state.statistics
+                            average = update_average(average, weights, np.int32(step))
                         pending.append((step, metrics))
                         end_of_epoch = step == (epoch + 1) * steps_per_epoch
                         logged = step % settings.log_every == 0
@@ -236,7 +254,7 @@ def _run(
                     monitored(valid),
                     epoch,
                     patience=settings.patience,
-                    decay=settings.learning_rate_decay,
+                    decay=settings.learning_rate_decay if optimizers.falls(settings) else 1.0,
                     min_learning_rate=settings.min_learning_rate,
                     min_delta=settings.min_delta,
                 )
@@ -244,26 +262,24 @@ def _run(
                 for field, use in use_of_embeddings().items():
                     board.add_scalar(f"embedding/effective_rank/{field}", use["effective_rank"], step)
                 if _writes():
-                    _report_epoch(
-                        workdir, board, epoch, step, float(learning_rate), latest_terms, valid, rate
-                    )
+                    _report_epoch(workdir, board, epoch, step, float(of_epoch[-1]), latest_terms, valid, rate)
                 check_state()
                 if plateau.improved:
-                    checkpoint.save(best, step, (state.parameters, state.statistics), {"epoch": epoch})
+                    checkpoint.save(best, step, evaluated(), {"epoch": epoch})
                 save(board)
                 if asked := stopping.asked(requested, here=True):
                     raise stopping.stopped(workdir, step, epoch, asked)
 
         best_step = plateau.best_epoch * steps_per_epoch
-        weights = checkpoint.restore(best, (state.parameters, state.statistics), best_step)
-        assert weights is not None
-        (best_parameters, best_statistics), _ = weights
-        state = state._replace(parameters=best_parameters, statistics=best_statistics)
+        kept = checkpoint.restore(best, evaluated(), best_step)
+        assert kept is not None
+        (parameters, statistics), _ = kept
+        state, average = state._replace(parameters=parameters, statistics=statistics), None
 
     return {
         "config": config.to_dict(),
         "students": students_in_full(config),
-        "params": parameters,
+        "params": count,
         "best_epoch": plateau.best_epoch,
         "epochs": epoch,
         "valid": evaluate_on("valid"),

@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ektf_jax.errors import InputError
 from ektf_jax.files import check_content, read_json, write_json, write_text
 from ektf_jax.training import build
 from ektf_jax.training.identity import identity
+from ektf_jax.training.optimizer import falls
 
 _OTHER = "choose another --workdir"
 
@@ -89,12 +91,26 @@ def claim(workdir: Path, config: Config, taught: Mapping[str, str]) -> None:
 
     `taught` has a digest of every teacher, by its name in the config.
     """
-    check_run(workdir, config, taught)
+    check_run(workdir, config, taught, longer=True)
     resolved = workdir / "resolved.json"
     if not resolved.exists():
         write_json(resolved, {"students": students_in_full(config), "teachers": dict(taught)})
-    if not (workdir / "config.json").exists():
+    there = _read_if_there(workdir / "config.json", {})
+    before = recorded(there, workdir / "config.json").train.max_epochs if there else 0
+    if before < config.train.max_epochs and not finished(workdir, config):
         write_json(workdir / "config.json", config.to_dict())
+
+
+def finished(workdir: Path, config: Config) -> bool:
+    """Whether a working directory holds the result of this very run, and not of one with fewer epochs.
+
+    One that stopped early would stop there again, however many epochs it could have.
+    """
+    if not (workdir / "result.json").exists():
+        return False
+    result = read_result(workdir)
+    ended_at = recorded(result["config"], workdir / "result.json").train.max_epochs
+    return ended_at >= config.train.max_epochs or result.get("epochs", 0) < ended_at
 
 
 def check_run(
@@ -102,23 +118,26 @@ def check_run(
     config: Config,
     taught: Mapping[str, str] | None = None,
     result: Mapping[str, Any] | None = None,
+    *,
+    longer: bool = False,
 ) -> None:
     """Raise InputError, naming keys and both values, where a directory holds another run than the config's.
 
     `result` is what result.json holds, where that was read already. What counts is the config in full: a
-    student whose defaults changed since is another student.
+    student whose defaults changed since is another student. If `longer`, a run may get more epochs than it
+    had, where its learning rate does not depend on their number.
     """
     resolved = _read_if_there(workdir / "resolved.json", {"students": dict, "teachers": dict})
     asked = identity(config, students=students_in_full(config))
     if given := _read_if_there(workdir / "config.json", {}):
         there = recorded(given, workdir / "config.json")
-        _check_config(workdir, there, resolved.get("students"), config, asked)
+        _check_config(workdir, _with_epochs(there, config, longer), resolved.get("students"), config, asked)
     if result is None:
         result = _read_if_there(workdir / "result.json", {})
     if "config" in result:
         check_content(workdir / "result.json", result, {"dataset": dict})
         there = recorded(result["config"], workdir / "result.json")
-        _check_config(workdir, there, result.get("students"), config, asked)
+        _check_config(workdir, _with_epochs(there, config, longer), result.get("students"), config, asked)
         if not config.data.path:
             check_generated(workdir / "result.json", result["dataset"].get("source", {}), config)
     for teacher, digest in (taught or {}).items():
@@ -239,6 +258,14 @@ def _check_config(
         )
     if changed:
         raise InputError(f"{workdir} holds a run of another config ({'; '.join(changed)}); {_OTHER}")
+
+
+def _with_epochs(there: Config, config: Config, longer: bool) -> Config:
+    """What is recorded, with the epochs that it shall have now, where it may get more."""
+    more = there.train.max_epochs < config.train.max_epochs and falls(there.train)
+    if not (longer and more):
+        return there
+    return replace(there, train=replace(there.train, max_epochs=config.train.max_epochs))
 
 
 def _check_description(where: Path, dataset: Mapping[str, Any], schema: Schema, remedy: str) -> None:

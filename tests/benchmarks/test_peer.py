@@ -10,7 +10,8 @@ from ektf_jax import transfer
 from ektf_jax.config import Config
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.training import build
-from ektf_jax.training.step import init_state, make_optimizer, make_train_step
+from ektf_jax.training.optimizer import make_optimizer
+from ektf_jax.training.step import init_state, make_train_step
 
 from .conftest import PEER, needs_peer
 

@@ -12,7 +12,8 @@ from ektf_jax import students, transfer
 from ektf_jax.config import Config
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.training import build
-from ektf_jax.training.step import init_state, make_optimizer, make_predict, make_train_step
+from ektf_jax.training.optimizer import make_optimizer
+from ektf_jax.training.step import init_state, make_predict, make_train_step
 from ektf_jax.transfer import Lesson
 from ektf_jax.transfer.eckd import Pupil
 

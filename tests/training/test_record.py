@@ -259,3 +259,36 @@ def test_a_teacher_that_was_trained_again_to_another_model_is_another_teacher(ru
     for read in (lambda: loop.train(taught, workdir), lambda: sweep.check_finished(runs, run.parent)):
         with pytest.raises(InputError, match=r"taught: its teacher \.\./run was trained again since"):
             read()
+
+
+# --- more epochs
+
+
+def test_a_run_that_has_not_stopped_early_may_have_more_epochs(run, make, tmp_path):
+    """Finished, and within an epoch: to the same bits as with that many from the start."""
+    result = loop.train(make() | {"train": make()["train"] | {"max_epochs": 2}}, run)
+    whole = loop.train(make() | {"train": make()["train"] | {"max_epochs": 2}}, tmp_path / "whole")
+    for key in ("epochs", "best_epoch", "valid", "test"):
+        assert result[key] == whole[key]
+    assert result["epochs"] == 2
+    assert json.loads((run / "config.json").read_text())["train"]["max_epochs"] == 2
+    with pytest.raises(InputError, match=r"train\.max_epochs: 2 there, 1 now"):
+        loop.train(make(), run)
+
+
+def test_more_epochs_change_nothing_that_they_must_not(run, make):
+    stopped = json.loads((run / "result.json").read_text())
+    edit(
+        run / "result.json",
+        config=stopped["config"] | {"train": stopped["config"]["train"] | {"max_epochs": 2}},
+    )
+    more = make() | {"train": make()["train"] | {"max_epochs": 3}}
+    assert loop.train(more, run)["epochs"] == 1, "it stopped early, in epoch 1 of 2"
+    cosine = make() | {"train": make()["train"] | {"schedule": {"name": "cosine_decay_schedule"}}}
+    for name in ("config.json", "result.json"):
+        edit(run / name, **({"config": cosine} if name == "result.json" else cosine))
+    cosine["train"]["max_epochs"] = 3
+    with pytest.raises(InputError, match=r"train\.max_epochs: 1 there, 3 now"):
+        loop.train(cosine, run)
+    with pytest.raises(InputError, match=r"train\.max_epochs: 1 there, 3 now"):
+        sweep.check_finished({"run": Config.from_dict(cosine)}, run.parent)

@@ -27,7 +27,7 @@ def begun(tmp_path, tiny_config, monkeypatch):
         return dying
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "make_optimizer", version_0_1_0.make_optimizer)
+        patch.setattr(loop.optimizers, "read", lambda train: version_0_1_0.make_optimizer(train.clip_norm))
         patch.setattr(loop, "make_train_step", make_train_step)
         with pytest.raises(Killed):
             loop.train(tiny_config(), tmp_path / "begun")
