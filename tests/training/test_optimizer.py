@@ -14,6 +14,7 @@ from ektf_jax.data import encoded
 from ektf_jax.errors import InputError
 from ektf_jax.training import loop, optimizer, record, teachers
 from ektf_jax.training.optimizer import make_average, rates
+from tests.training.listening import before_step, raising
 
 
 @pytest.mark.parametrize(
@@ -139,23 +140,10 @@ def averaged(tmp_path_factory, tiny_config):
     return workdir
 
 
-def test_a_run_with_all_of_it_goes_on_to_the_same_bits(averaged, tiny_config, tmp_path, monkeypatch):
-    real = loop.make_train_step
-
-    def make_train_step(*args, **options):
-        step = real(*args, **options)
-
-        def dying(state, *batch):
-            if int(state.step) == 34:  # between a checkpoint in the second epoch and its end
-                raise Killed
-            return step(state, *batch)
-
-        return dying
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "make_train_step", make_train_step)
-        with pytest.raises(Killed):
-            loop.train(tiny_config(**CHANGES), tmp_path / "run")
+def test_a_run_with_all_of_it_goes_on_to_the_same_bits(averaged, tiny_config, tmp_path):
+    # Between a checkpoint in the second epoch and its end.
+    with pytest.raises(Killed):
+        loop.train(tiny_config(**CHANGES), tmp_path / "run", [before_step(34, raising(Killed))])
     result, whole = loop.train(tiny_config(**CHANGES), tmp_path / "run"), record.read_result(averaged)
     assert [result[key] for key in ("valid", "test", "best_epoch")] == [
         whole[key] for key in ("valid", "test", "best_epoch")
