@@ -7,6 +7,7 @@ The config and its keys are those of experiments.train. The peer (benchmarks/pee
 `config.implementation` says so, and a report names such runs by it. A finished run is not repeated.
 """
 
+import dataclasses
 import json
 import tempfile
 from pathlib import Path
@@ -16,6 +17,8 @@ import numpy as np
 from absl import flags
 
 from benchmarks import common
+from ektf_jax import transfer
+from ektf_jax.config import Config
 from ektf_jax.data import encoded
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
@@ -44,25 +47,28 @@ def columns(schema: Schema, split: encoded.Split) -> dict[str, Any]:
     return found | {"label": np.asarray(split.labels)}
 
 
-def check(config: dict[str, Any]) -> None:
+def check(config: Config) -> None:
     """Raise InputError for a method that is not the peer's."""
     options = {"name": "ektf"} | AUTHORS
-    if any((config["transfer"] | config["transfer"]["ektf"])[key] != value for key, value in options.items()):
+    settings = {"name": config.transfer.name} | dict(transfer.options_in_full(config.transfer))
+    if any(settings.get(key) != value for key, value in options.items()):
         raise InputError(f"the peer is EKTF as its authors trained it: config.transfer as {options}")
 
 
-def train(config: dict[str, Any], python: str) -> dict[str, Any]:
+def train(config: Config, python: str) -> dict[str, Any]:
     """What the peer finds with a config."""
-    data = Path(config["data"]["path"])
+    data = Path(config.data.path)
     schema, splits = encoded.open_dataset(data)
     with tempfile.TemporaryDirectory() as directory:
         files = {split: str(Path(directory) / f"{split}.npz") for split in schema.splits}
         for split, path in files.items():
             np.savez(path, **columns(schema, splits[split]))
-        epochs, seed = config["train"]["max_epochs"], config["seed"]
-        found = common.peer(config, schema, python, task="fit", files=files, epochs=epochs, seed=seed)
+        epochs, seed = config.train.max_epochs, config.seed
+        found = common.peer(
+            config.to_dict(), schema, python, task="fit", files=files, epochs=epochs, seed=seed
+        )
     return {
-        "config": config | {"implementation": IMPLEMENTATION},
+        "config": config.to_dict(),
         **{key: found[key] for key in ("params", "best_epoch", "epochs", "valid", "test", "curve")},
         "train_samples_per_second": found["epochs"] * schema.splits["train"] / found["seconds"],
         "wall_seconds": found["seconds"],
@@ -83,9 +89,10 @@ def main(argv: list[str]) -> None:
     """Train and write the files, result.json last."""
     del argv
     workdir = Path(_WORKDIR.value)
-    path, config = workdir / "result.json", configs.read_run(_CONFIG)
+    path = workdir / "result.json"
+    config = dataclasses.replace(configs.read_run(_CONFIG), implementation=IMPLEMENTATION)
     if path.exists():
-        record.check_run(workdir, config | {"implementation": IMPLEMENTATION})
+        record.check_run(workdir, config)
         print(f"{path} is there")
         return
     check(config)

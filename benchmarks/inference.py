@@ -16,8 +16,10 @@ import numpy as np
 from absl import app, flags, logging
 
 from benchmarks import common
+from ektf_jax.config import Config
 from ektf_jax.training import build, compiler
-from ektf_jax.training.step import init_state, make_optimizer, make_predict
+from ektf_jax.training.optimizer import make_optimizer
+from ektf_jax.training.step import init_state, make_predict
 
 _PEER = flags.DEFINE_string("peer_python", None, "An interpreter with torch and fuxictr.", required=True)
 _SHAPE = flags.DEFINE_enum("shape", "ml1m", common.SHAPES, "Schema and settings.")
@@ -29,10 +31,10 @@ _REPEAT = flags.DEFINE_integer("repeat", 3, "Turns of each side.")
 
 def make_call(num_students: int) -> Callable[[np.ndarray], Any]:
     """ids -> logits of K freshly initialised students, ready."""
-    config = common.config(_SHAPE.value, num_students)
+    config = Config.from_dict(common.config(_SHAPE.value, num_students))
     model = build.make_model(config, common.schema(_SHAPE.value), jax.random.key(0))
     graphdef, state = init_state(model, make_optimizer(1.0), jax.random.key(1))
-    options = compiler.options(config["ensemble"]["products"])
+    options = compiler.options(config.ensemble.products)
     predict = make_predict(graphdef, compiler_options=options)
     return lambda ids: jax.block_until_ready(predict(state.parameters, state.statistics, ids))
 

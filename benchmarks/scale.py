@@ -25,6 +25,7 @@ from flax import nnx
 
 from benchmarks import common, peaks
 from ektf_jax import summary
+from ektf_jax.config import Config
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.ensemble import Ensemble, count_parameters
 from ektf_jax.training import build, compiler
@@ -125,9 +126,9 @@ def billion() -> Schema:
 
 def needs(shape: str, num_students: int) -> Needs:
     """Count a shape's needs on a model with the same fields and a vocabulary of next to nothing."""
-    config = common.config("criteo" if shape == "billion" else shape, num_students)
+    config = Config.from_dict(common.config("criteo" if shape == "billion" else shape, num_students))
     schema = billion() if shape == "billion" else common.schema(shape)
-    rows = config["data"]["batch_size"]
+    rows = config.data.batch_size
     small = Schema("small", make_fields([(f.name, 2, f.max_len) for f in schema.fields]), {}, {})
     model = build.make_model(config, small, jax.random.key(0))
     columns = model.embedding.table.shape[1]

@@ -26,10 +26,12 @@ import numpy as np
 from absl import app, flags, logging
 
 from benchmarks import common
-from ektf_jax import activation, dropout, ensemble, products
+from ektf_jax import activation, dropout, ensemble, transfer
+from ektf_jax.config import PRODUCTS, Config
 from ektf_jax.students import layers
 from ektf_jax.training import build, compiler
-from ektf_jax.training.step import init_state, make_optimizer, make_train_step
+from ektf_jax.training.optimizer import make_optimizer
+from ektf_jax.training.step import init_state, make_train_step
 
 IMPORTED_AT = time.time()
 
@@ -38,7 +40,7 @@ _STUDENTS = flags.DEFINE_list("students", ["2", "10"], "K, one or more.")
 _STACK = flags.DEFINE_enum("stack", "auto", ensemble.STACKS, "How a group is run.")
 _UNROLL = flags.DEFINE_integer("unroll", ensemble.UNROLL_UP_TO, "Copies up to which no loop is made.")
 _ACTIVATION = flags.DEFINE_enum("activation", "fused", ["fused", "plain"], "How BatchNorm to dropout is run.")
-_PRODUCTS = flags.DEFINE_enum("products", "float32", products.PRODUCTS, "What dense layers multiply in.")
+_PRODUCTS = flags.DEFINE_enum("products", "float32", PRODUCTS, "What dense layers multiply in.")
 _DROPOUT = flags.DEFINE_enum("dropout", "hashed", ["hashed", "threefry"], "Where the bits come from.")
 _COMPILER = flags.DEFINE_enum("compiler", "tuned", ["tuned", "default"], "XLA's options.")
 _STEPS = flags.DEFINE_integer("steps", 15, "Timed steps.")
@@ -60,23 +62,22 @@ def plain_activation(
 
 def measure(shape: str, num_students: int, steps: int) -> dict[str, Any]:
     """Time the step of one K."""
-    config = common.config(shape, num_students)
-    config["ensemble"]["stack"] = _STACK.value
-    config["ensemble"]["products"] = _PRODUCTS.value
-    schema = common.schema(shape)
-    batch_size = config["data"]["batch_size"]
+    nested = common.config(shape, num_students)
+    nested["ensemble"] |= {"stack": _STACK.value, "products": _PRODUCTS.value}
+    config, schema = Config.from_dict(nested), common.schema(shape)
+    batch_size = config.data.batch_size
     ids, labels = common.random_rows(schema, batch_size)
     model = build.make_model(config, schema, jax.random.key(0))
-    optimizer = make_optimizer(config["train"]["clip_norm"])
+    optimizer = make_optimizer(config.train.clip_norm)
     graphdef, state = init_state(model, optimizer, jax.random.key(1))
     jitted: Any = make_train_step(
         graphdef,
         optimizer,
-        build.make_loss(config),
-        l2=config["embedding"]["l2"],
+        transfer.read(config.transfer),
+        l2=config.embedding.l2,
         compiler_options=compiler.options(_PRODUCTS.value) if _COMPILER.value == "tuned" else None,
     )
-    learning_rate = np.float32(config["train"]["learning_rate"])
+    learning_rate = np.float32(config.train.learning_rate)
     jax.block_until_ready(state)
     built_at = time.time()
     started = time.perf_counter()

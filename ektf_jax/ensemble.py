@@ -10,12 +10,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ektf_jax import adapters, losses
+from ektf_jax.config import FUSIONS, STACKS
 from ektf_jax.data.schema import Schema
 from ektf_jax.embedding import Embedding
 from ektf_jax.students.layers import linear
 
-FUSIONS = ("mean", "sum", "concat")
-STACKS = ("auto", "vmap", "scan")
 MEMBERS = ("separate", "adapters")
 
 # Up to so many copies run one after another without a loop, which is a fifth faster on a CPU for few of them

@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-PRODUCTS = ("float32", "bfloat16")
-
 
 @jax.custom_vjp
 def bfloat16_product(x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -153,8 +153,8 @@ def keys_and_value(text: str) -> tuple[tuple[str, ...], str | None]:
         end = match.end()
     if not keys or text[end : end + 1] not in ("", "="):
         raise InputError(
-            f"--config.{text}: names no key; write --config.GROUP.KEY=VALUE; configs/base.py has the keys of"
-            " every config"
+            f"--config.{text}: names no key; write --config.GROUP.KEY=VALUE; ektf_jax/config.py has the keys"
+            " of every config"
         )
     return tuple(keys), text[end + 1 :] if end < len(text) else None
 

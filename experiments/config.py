@@ -14,12 +14,11 @@ from typing import Any
 import ml_collections
 from absl import flags
 
-from configs import base
+from ektf_jax.config import Config, plain
 from ektf_jax.errors import InputError, cause
-from ektf_jax.training import build
 from experiments import cli
 
-_ADVICE = "configs/base.py has the keys of every config"
+_ADVICE = "ektf_jax/config.py has the keys of every config"
 
 
 def define() -> flags.FlagHolder:
@@ -53,11 +52,9 @@ def read(flag: flags.FlagHolder) -> dict[str, Any]:
     return config
 
 
-def read_run(flag: flags.FlagHolder) -> dict[str, Any]:
-    """The config of one run, with exactly the keys of configs/base.py."""
-    config = read(flag)
-    build.check_keys(config, base.get_config().to_dict())
-    return config
+def read_run(flag: flags.FlagHolder) -> Config:
+    """The config of one run."""
+    return Config.from_dict(read(flag))
 
 
 def load(given: str) -> dict[str, Any]:
@@ -90,10 +87,10 @@ def load(given: str) -> dict[str, Any]:
             " build it on configs/base.py and return it"
         )
     try:
-        plain: dict[str, Any] = build.plain(config)
+        nested: dict[str, Any] = plain(config)
     except Exception as error:  # a placeholder of ml_collections' raises what it likes
         raise InputError(f"--config={given}: {cause(error)}") from None
-    return plain
+    return nested
 
 
 def _file_and_arguments(given: str) -> tuple[Path, list[str]]:
@@ -142,7 +139,7 @@ def _change(config: dict[str, Any], keys: tuple[str, ...], text: str) -> None:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InputError(f"{path}: the config has no group {_path(keys[:depth])!r}{hint}; {_ADVICE}")
         group = group[key]
-    group[keys[-1]] = build.plain(_value(path, text, group.get(keys[-1])), path.removeprefix("--"))
+    group[keys[-1]] = plain(_value(path, text, group.get(keys[-1])), path.removeprefix("--"))
 
 
 _PARSERS: dict[type, flags.ArgumentParser] = {

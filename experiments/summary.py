@@ -19,7 +19,7 @@ def main(argv: list[str]) -> None:
     """Print the summary of the config's ensemble."""
     del argv
     settings = config.read_run(_CONFIG)
-    build.check_values(settings)
+    build.check(settings)
     schema = build.open_schema(settings)
     model = nnx.eval_shape(lambda: build.make_model(settings, schema, jax.random.key(0)))
     print(summarize(model, schema.num_fields, depth=_DEPTH.value))

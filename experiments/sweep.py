@@ -14,7 +14,6 @@ from types import FrameType
 
 from absl import flags
 
-from configs import base
 from ektf_jax.errors import InputError
 from ektf_jax.training import loop, stopping, sweep
 from experiments import cli, config
@@ -28,8 +27,7 @@ _ONLY = flags.DEFINE_string("only", None, "Train this run alone, in this process
 def main(argv: list[str]) -> None:
     """Train what is not finished; exit with 1 if something failed."""
     del argv
-    runs, directory = config.read(_CONFIG).get("runs", {}), cli.path(_WORKDIR)
-    sweep.check(runs, base.get_config().to_dict())
+    runs, directory = sweep.read(config.read(_CONFIG).get("runs", {})), cli.path(_WORKDIR)
     if _LIST.value:
         sweep.check_data(runs, directory, whole=False)
         print(_table(sweep.plan(runs, directory)))

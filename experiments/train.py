@@ -2,7 +2,8 @@
 
 from absl import flags
 
-from ektf_jax.training import build, loop
+from ektf_jax.config import Config
+from ektf_jax.training import loop
 from experiments import cli, config
 
 _CONFIG = config.define()
@@ -24,7 +25,7 @@ def main(argv: list[str]) -> None:
     result = loop.train(settings, cli.path(_WORKDIR))
     test = result["test"]
     print(f"test ensemble  AUC {test['ensemble']['auc']:.6f}  logloss {test['ensemble']['logloss']:.6f}")
-    labels = build.student_labels(result["config"])
+    labels = Config.from_dict(result["config"]).ensemble.labels
     for k, (label, student) in enumerate(zip(labels, test["students"], strict=False)):
         print(f"test student {k} ({label})  AUC {student['auc']:.6f}  logloss {student['logloss']:.6f}")
 

@@ -23,6 +23,8 @@ from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.students import MLP, PNN
 from ektf_jax.training import compiler, loop, step
+from ektf_jax.training.listeners import Listener
+from ektf_jax.training.optimizer import make_optimizer
 from experiments import cli
 
 STEPS, BATCH = 50, 64
@@ -51,7 +53,7 @@ def losses(shape: list[int]) -> dict[str, Any]:
         table_shards=shape[2],
         key=jax.random.key(0),
     )
-    optimizer = step.make_optimizer(10.0)
+    optimizer = make_optimizer(10.0)
     graphdef, state = step.init_state_on(mesh, make_model, optimizer, jax.random.key(1))
     options = compiler.options("float32")
     train_step = step.make_train_step(
@@ -91,16 +93,13 @@ def train(workdir: Path, shape: list[int], stop_after: int | None) -> None:
     config["ensemble"]["students"]["mlp"] |= {"hidden_units": (8,), "batch_norm": False}
     config["train"] |= {"max_epochs": 4, "patience": 100, "checkpoint_every": 10}
     config["mesh"] = dict(zip(sharding.AXES, shape, strict=True))
-    if stop_after is not None:
-        report = loop._report_epoch
 
-        def report_then_die(*arguments: Any) -> None:
-            report(*arguments)
-            if arguments[2] == stop_after:
+    class Dies(Listener):
+        def evaluated(self, run: Any, *told: Any) -> None:
+            if run.epoch == stop_after:
                 sys.exit(9)
 
-        loop._report_epoch = report_then_die
-    loop.train(config, workdir)
+    loop.train(config, workdir, [Dies()])
 
 
 if __name__ == "__main__":

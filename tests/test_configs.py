@@ -5,6 +5,7 @@ import pytest
 from flax import nnx
 
 from configs import base, ektf_copies, ektf_latest, ektf_mlp, published, table2, table4
+from ektf_jax.config import Config
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.ensemble import count_parameters
 from ektf_jax.errors import InputError
@@ -23,10 +24,9 @@ def schema(features, fields):
 
 def parameters(config, features, fields):
     """The number of parameters, without making them."""
-    plain = config.to_dict()
-    build.check_keys(plain, base.get_config().to_dict())
-    build.check_values(plain)
-    model = nnx.eval_shape(lambda: build.make_model(plain, schema(features, fields), jax.random.key(0)))
+    read = Config.from_dict(config)
+    build.check(read)
+    model = nnx.eval_shape(lambda: build.make_model(read, schema(features, fields), jax.random.key(0)))
     return count_parameters(model)
 
 
@@ -40,7 +40,7 @@ def test_every_model_is_trainable_alone_and_among_ektfs_students_on_every_datase
     assert together.ensemble.num_students == (3 if model in ("pnn", "final1b", "ecn") else 4)
     if dataset == "ml1m":  # the others differ in numbers only
         assert parameters(alone, 100, 7) > 0
-        build.make_students(together.to_dict())
+        build.make_students(Config.from_dict(together))
 
 
 # Features and fields of the official vocabularies.

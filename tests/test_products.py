@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from configs import base
+from ektf_jax.config import Config
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.errors import InputError
 from ektf_jax.products import bfloat16_product, use_bfloat16
@@ -51,7 +52,7 @@ def test_a_training_prediction_is_near_float32s_and_not_equal():
     predictions = {}
     for products in ("float32", "bfloat16"):
         config["ensemble"]["products"] = products
-        model = build.make_model(config, SCHEMA, jax.random.key(0))
+        model = build.make_model(Config.from_dict(config), SCHEMA, jax.random.key(0))
         assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))} == {np.dtype("float32")}
         ids = jnp.asarray([[1, 6, 13, 14], [2, 7, 14, 0], [3, 9, 15, 13]] * 4, jnp.int32)
         predictions[products] = np.asarray(model(ids, train=True, key=jax.random.key(1)).students)
@@ -65,11 +66,11 @@ def test_a_vmapped_stack_on_a_cpu_is_refused():
     with pytest.raises(
         InputError, match=r"config\.ensemble\.products = 'bfloat16'.* use config\.ensemble\.stack = 'scan'"
     ):
-        build.make_model(config, SCHEMA, jax.random.key(0))
+        build.make_model(Config.from_dict(config), SCHEMA, jax.random.key(0))
 
 
 def test_an_unknown_value_is_named():
     config = base.get_config().to_dict()
     config["ensemble"]["products"] = "bf16"
     with pytest.raises(InputError, match=r"config\.ensemble\.products 'bf16'|'bf16'.*bfloat16"):
-        build.check_values(config)
+        build.check(Config.from_dict(config))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ektf_jax import sharding
+from ektf_jax.config import Config
 from ektf_jax.errors import InputError
 from ektf_jax.training import build
 from tests import on_devices
@@ -112,11 +113,11 @@ def test_a_mesh_that_the_model_does_not_fit_is_named(tiny_config, mesh, ensemble
     config["mesh"] |= mesh
     config["ensemble"] |= ensemble
     with pytest.raises(InputError, match=message):
-        build.check_values(config)
+        build.check(Config.from_dict(config))
 
 
 def test_a_mesh_without_its_devices_is_named(tiny_config):
     config = tiny_config()
     config["mesh"]["data"] = 64
     with pytest.raises(InputError, match=r"config\.mesh: mesh 64 x 1 x 1 needs 64 devices"):
-        build.make_mesh(config)
+        build.make_mesh(Config.from_dict(config))

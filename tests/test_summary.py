@@ -4,6 +4,7 @@ import jax
 from flax import nnx
 
 from configs import quickstart
+from ektf_jax.config import Config
 from ektf_jax.data import synthetic
 from ektf_jax.data.schema import Schema
 from ektf_jax.ensemble import count_parameters
@@ -27,8 +28,8 @@ def test_an_ensemble_adds_up():
     config.ensemble.num_students = 3
     config.ensemble.students.wide = {"name": "deepfm", "wide": "ids", "hidden_units": (8,)}
     plain = config.to_dict()
-    schema = Schema("synthetic", synthetic.fields(build.make_synthetic_spec(plain)), {}, {})
-    model = build.make_model(plain, schema, jax.random.key(0))
+    schema = Schema("synthetic", synthetic.fields(build.make_synthetic_spec(Config.from_dict(plain))), {}, {})
+    model = build.make_model(Config.from_dict(plain), schema, jax.random.key(0))
     text = summarize(model, schema.num_fields, depth=1)
     rows = schema.num_features
     assert f"{rows:,} features x 9 columns, 1 of them the students' own: {rows * 9:,} parameters" in text
@@ -46,8 +47,8 @@ def test_columns_of_each_students_own_are_counted_with_what_training_keeps_of_th
     config = quickstart.get_config()
     config.ensemble.num_students, config.embedding.sharing = 3, 0.25
     plain = config.to_dict()
-    schema = Schema("synthetic", synthetic.fields(build.make_synthetic_spec(plain)), {}, {})
-    model = build.make_model(plain, schema, jax.random.key(0))
+    schema = Schema("synthetic", synthetic.fields(build.make_synthetic_spec(Config.from_dict(plain))), {}, {})
+    model = build.make_model(Config.from_dict(plain), schema, jax.random.key(0))
     text = summarize(model, schema.num_fields, depth=1)
     rows = schema.num_features
     assert f"{rows:,} features x 12 columns, 6 of them the students' own: {rows * 12:,} parameters" in text
@@ -55,5 +56,5 @@ def test_columns_of_each_students_own_are_counted_with_what_training_keeps_of_th
     count = count_parameters(model)
     assert f"{4 * count / 2**20:.2f} MiB of parameters, {8 * count / 2**20:.2f} MiB of Adam's" in text
     assert f"the table is {4 * rows * 12 / 2**20:.2f} MiB" in text
-    shapes = nnx.eval_shape(lambda: build.make_model(plain, schema, jax.random.key(0)))
+    shapes = nnx.eval_shape(lambda: build.make_model(Config.from_dict(plain), schema, jax.random.key(0)))
     assert summarize(shapes, schema.num_fields, depth=1) == text

@@ -13,18 +13,21 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from benchmarks import accelerator, common
+from ektf_jax import transfer
+from ektf_jax.config import Config
 from ektf_jax.data.schema import Schema
 from ektf_jax.metrics import evaluate
 from ektf_jax.training import build
+from ektf_jax.training.optimizer import make_optimizer
 from ektf_jax.training.step import (
     Predict,
     StepMetrics,
     TrainState,
     TrainStep,
     init_state,
-    make_optimizer,
     make_predict,
     make_train_step,
 )
@@ -76,12 +79,16 @@ def keep_gradients() -> optax.GradientTransformation:
 
 def prepare(config: dict[str, Any], schema: Schema, device: jax.Device, stack: str) -> Side:
     """A model on a device, its copies run as `stack` says; the same initial values everywhere."""
-    config = config | {"ensemble": config["ensemble"] | {"stack": stack}}
-    optimizer = optax.chain(keep_gradients(), make_optimizer(config["train"]["clip_norm"]))
+    read = Config.from_dict(config | {"ensemble": config["ensemble"] | {"stack": stack}})
+    adam = make_optimizer(read.train.clip_norm)
+
+    def optimizer(rate: ArrayLike) -> optax.GradientTransformation:
+        return optax.chain(keep_gradients(), adam(rate))
+
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        model = build.make_model(config, schema, jax.random.key(0))
+        model = build.make_model(read, schema, jax.random.key(0))
         graphdef, state = init_state(model, optimizer, jax.random.key(1))
-    step = make_train_step(graphdef, optimizer, build.make_loss(config), l2=config["embedding"]["l2"])
+    step = make_train_step(graphdef, optimizer, transfer.read(read.transfer), l2=read.embedding.l2)
     return Side(device, step, make_predict(graphdef), state)
 
 

@@ -16,9 +16,12 @@ import jax
 import numpy as np
 
 from benchmarks import accelerator, common
+from ektf_jax import transfer
+from ektf_jax.config import Config
 from ektf_jax.ensemble import count_parameters
 from ektf_jax.training import build, compiler
-from ektf_jax.training.step import init_state, make_optimizer, make_train_step
+from ektf_jax.training.optimizer import make_optimizer
+from ektf_jax.training.step import init_state, make_train_step
 
 IN_A_ROW = 16  # steps of the program that makes many of them
 
@@ -30,18 +33,19 @@ class Prepared:
     many: Future
 
     def __init__(self, task: dict[str, Any], case: accelerator.Case):
-        config, schema = accelerator.settings(case, task["smoke"])
+        nested, schema = accelerator.settings(case, task["smoke"])
         products = "bfloat16" if task["precision"] == "bfloat16" else "float32"
-        config["ensemble"] |= {"stack": task["stack"], "products": products}
-        self.batch_size = config["data"]["batch_size"]
+        nested["ensemble"] |= {"stack": task["stack"], "products": products}
+        config = Config.from_dict(nested)
+        self.batch_size = config.data.batch_size
         model = build.make_model(config, schema, jax.random.key(0))
         self.params = count_parameters(model)
-        optimizer = make_optimizer(config["train"]["clip_norm"])
+        optimizer = make_optimizer(config.train.clip_norm)
         graphdef, self.state = init_state(model, optimizer, jax.random.key(1))
         self.step: Any = make_train_step(
-            graphdef, optimizer, build.make_loss(config), l2=config["embedding"]["l2"]
+            graphdef, optimizer, transfer.read(config.transfer), l2=config.embedding.l2
         )
-        learning_rate = np.float32(config["train"]["learning_rate"])
+        learning_rate = np.float32(config.train.learning_rate)
         self.batch = jax.device_put((*common.random_rows(schema, self.batch_size), learning_rate))
         self.precision, self.options = task["precision"], compiler.options(products)
 

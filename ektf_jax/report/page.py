@@ -105,8 +105,8 @@ def _introduction(runs: Sequence[Run], repeated: Sequence[Run], broken: Sequence
 
 def _dataset(runs: Sequence[Run], dataset: str, prefix: str, ceiling: float | None) -> list[Block]:
     """The sections of one dataset; one line names those that there are no runs for."""
-    peers = [run for run in runs if results.IMPLEMENTATION in run.settings]
-    main = seeds.main_runs([run for run in runs if results.IMPLEMENTATION not in run.settings])
+    peers = [run for run in runs if run.peer]
+    main = seeds.main_runs([run for run in runs if not run.peer])
     absent: list[str] = []
     blocks: list[Block] = [Heading(_name(dataset)), Text(_described(runs[0]))]
 

@@ -1,23 +1,23 @@
 """Runs read back from their result.json files. What a run is, its config says, never its path."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ektf_jax import transfer
+from ektf_jax.config import OURS, Config
 from ektf_jax.errors import InputError
 from ektf_jax.files import check_shape
 from ektf_jax.report import names
 from ektf_jax.report.published import Metrics
 from ektf_jax.students import REGISTRY
-from ektf_jax.training.build import student_labels
 from ektf_jax.training.identity import identity
 from ektf_jax.training.record import arguments_in_full
 
-# At K = 1 there is nobody to learn from: with these methods, and with none, it is the model alone.
-_NEED_PEERS = ("ektf", "kd", "dml", "online_kd", "kdcl")
 _METRICS = {"auc": int | float, "logloss": int | float}
 # What every result has; `_read` looks at the rest.
 _SHAPE: dict[str, Any] = {
@@ -34,12 +34,9 @@ _SHAPE: dict[str, Any] = {
     "train_samples_per_second": int | float,
     "versions": dict,
 }
-_MOST_STUDENTS = 2**16
 _LARGEST = 1e6  # a logloss
 # Whatever comes of reading a file that holds something else.
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, OSError)
-# In the config of runs that another implementation trained (`benchmarks.accuracy`).
-IMPLEMENTATION = "implementation"
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,8 @@ class Run:
 
     `kinds` are the models of the K students in the order of their predictions, as `names.MODELS` has them;
     `students` their metrics, () for a concat ensemble. `method` is "none" for a model alone. `settings` is
-    the config's identity but for the seed, with the students' arguments in full, and the encoding and the
-    rows of the dataset.
+    the config's identity as a recipe, with the students' arguments in full, and the encoding and the rows
+    of the dataset.
     `curve` has the ensemble's validation AUC after each epoch, () without a metrics.jsonl. `wall_seconds` may
     be nan.
     """
@@ -89,6 +86,12 @@ class Run:
     def shares(self) -> bool:
         """Whether its students read one table and do not teach themselves, as the paper's do."""
         return self.settings["embedding.sharing"] in ("shared", 0) and self.settings["transfer.self"] == 1
+
+    @property
+    def peer(self) -> str | None:
+        """The other implementation that trained it, None for this one."""
+        implementation = str(self.settings["implementation"])
+        return None if implementation == OURS else implementation
 
     @property
     def alone(self) -> bool:
@@ -138,7 +141,7 @@ def _with_rows(runs: list[Run]) -> list[Run]:
             known.setdefault(run.settings["encoding"], set()).add(run.settings["rows"])
     only = {encoding: next(iter(rows)) for encoding, rows in known.items() if len(rows) == 1}
     return [
-        replace(run, settings={**run.settings, "rows": only.get(run.settings["encoding"])})
+        dataclasses.replace(run, settings={**run.settings, "rows": only.get(run.settings["encoding"])})
         if run.settings["rows"] is None
         else run
         for run in runs
@@ -166,18 +169,12 @@ def _read(path: Path, name: str) -> Run:
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         check_shape(result, _SHAPE)
-        config, test = result["config"], result["test"]
-        ensemble = config["ensemble"]
-        kinds = _kinds(config)
-        method = config["transfer"]["name"]
-        if ensemble["num_students"] == 1 and method in _NEED_PEERS:
-            method = "none"
-        options = config["transfer"].get(method, {})
+        config, test = _as_trained(Config.from_dict(result["config"])), result["test"]
+        ensemble = config.ensemble
+        kinds = tuple(_kind(ensemble.students[label]) for label in ensemble.labels)
         students = tuple(_metrics(student) for student in test["students"])
-        if len(students) != (0 if ensemble["fusion"] == "concat" else len(kinds)):
+        if len(students) != (0 if ensemble.fusion == "concat" else len(kinds)):
             raise ValueError(f"metrics of {len(students)} students, not {len(kinds)}")
-        if not isinstance(options, Mapping):
-            raise ValueError(f"config.transfer.{method} is {options!r}")
         if not 0 <= result["params"] < 2**63:
             raise ValueError(f"params is {result['params']}")
         if not 1 <= result["best_epoch"] <= result["epochs"] < 2**31:
@@ -188,14 +185,12 @@ def _read(path: Path, name: str) -> Run:
             rows={str(split): int(rows) for split, rows in result["dataset"].get("rows", {}).items()},
             features=None if (features := result["dataset"].get("features")) is None else int(features),
             seed=int(result["seed"]),
-            num_students=ensemble["num_students"],
+            num_students=ensemble.num_students,
             kinds=kinds,
-            method=method,
-            options=options,
-            fusion=ensemble["fusion"],
-            settings=_settings(
-                config | {"transfer": {"name": method, method: options} | _passes(config)}, result
-            )
+            method=config.transfer.name,
+            options=transfer.options_in_full(config.transfer),
+            fusion=ensemble.fusion,
+            settings=identity(config, decides=["recipe"], students=_in_full(ensemble.students, result))
             | {"encoding": _encoding(result["dataset"]), "rows": _rows(result["dataset"])},
             ensemble=_metrics(test["ensemble"]),
             students=students,
@@ -211,7 +206,7 @@ def _read(path: Path, name: str) -> Run:
         assert run.label  # what cannot be named is found here, not on the page
         return run
     except _UNREADABLE as error:
-        if isinstance(error, InputError):
+        if isinstance(error, InputError) and str(error).startswith(str(path.parent)):
             raise
         raise InputError(f"{path}: not a result of this project ({error!r}); remove or repair it") from None
 
@@ -236,11 +231,12 @@ def _digest(told: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True, allow_nan=False).encode()).hexdigest()[:8]
 
 
-def _kinds(config: Mapping[str, Any]) -> tuple[str, ...]:
-    students = config["ensemble"]["students"]
-    if not 1 <= config["ensemble"]["num_students"] <= _MOST_STUDENTS:
-        raise ValueError(f"config.ensemble.num_students is {config['ensemble']['num_students']}")
-    return tuple(_kind(students[label]) for label in student_labels(config))
+def _as_trained(config: Config) -> Config:
+    """At K = 1 a method that needs peers does nothing: the model is alone, as without transfer."""
+    method = transfer.METHODS.get(config.transfer.name)
+    if config.ensemble.num_students > 1 or method is None or not method.needs_peers:
+        return config
+    return dataclasses.replace(config, transfer=dataclasses.replace(config.transfer, name="none"))
 
 
 def _kind(student: Mapping[str, Any]) -> str:
@@ -254,23 +250,12 @@ def _kind(student: Mapping[str, Any]) -> str:
     return str(name.rpartition(":")[2])
 
 
-def _passes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What holds whatever the method."""
-    transfer = config["transfer"]
-    return {"self": transfer["self"]} if "self" in transfer else {}
-
-
-def _settings(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """What the run is but for its seed, its students in full: as recorded, else as the code is now."""
-    students = result.get("students") or {
+def _in_full(students: Mapping[str, Any], result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A run's students with all arguments: as recorded, else as the code is now."""
+    return result.get("students") or {
         label: arguments_in_full(REGISTRY[given["name"]], given) if given["name"] in REGISTRY else given
-        for label, given in config["ensemble"]["students"].items()
+        for label, given in students.items()
     }
-    try:
-        whole = identity({**config, "ensemble": {**config["ensemble"], "students": students}})
-    except InputError as error:  # it names the key; `_read` names the file
-        raise ValueError(str(error)) from None
-    return {key: value for key, value in whole.items() if key != "seed"}
 
 
 def _metrics(values: Mapping[str, Any]) -> Metrics:

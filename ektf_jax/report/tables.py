@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ektf_jax.report import names, published, results, select
+from ektf_jax.report import names, published, select
 from ektf_jax.report.published import Metrics
 from ektf_jax.report.results import Run
 from ektf_jax.report.seeds import Group, deviation, groups, mean, p_value, seeds_for
@@ -146,7 +146,7 @@ def claims(runs: Sequence[Run], dataset: str, peers: Sequence[Run] = ()) -> Tabl
             _row("plain mean of the same", _find(runs, select.method("none"), students)),
         ]
         if theirs := _find(peers, select.ektf(), students):
-            others.append(_row(f"the same by {theirs[0].settings[results.IMPLEMENTATION]}", theirs))
+            others.append(_row(f"the same by {theirs[0].peer}", theirs))
         if again := published.reruns(dataset, family, size):
             others.append(Row(_AUTHORS, again))
         tested += [_Tested(ours, other) for other in others]

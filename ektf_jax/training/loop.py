@@ -1,73 +1,60 @@
 """One training run: from a config and a working directory to result.json, resumable at any moment."""
 
 import contextlib
-import json
-import time
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
 from tqdm import tqdm
 
-from ektf_jax import sharding
-from ektf_jax.data import encoded, loader, synthetic
-from ektf_jax.data.schema import Schema
-from ektf_jax.ensemble import count_parameters
+from ektf_jax.config import Config
+from ektf_jax.data import encoded, synthetic
 from ektf_jax.errors import InputError
 from ektf_jax.files import write_json
-from ektf_jax.training import build, checkpoint, compiler, finite, rundata, schedule, stopping, teachers
-from ektf_jax.training.board import Board
-from ektf_jax.training.evaluate import embedding_use, evaluate_split
+from ektf_jax.training import build, checkpoint, compiler, finite, rundata, stopping, teachers
+from ektf_jax.training.evaluate import evaluate_split
 from ektf_jax.training.identity import identity
+from ektf_jax.training.listeners import Listener, MetricsFile, TensorBoard, Terminal
 from ektf_jax.training.record import (
     check_data,
     check_generated,
     claim,
     claim_data,
-    drop_lines_after,
     exclusive,
+    finished,
     read_result,
+    recorded,
     students_in_full,
 )
 from ektf_jax.training.rundata import dataset
-from ektf_jax.training.step import (
-    StepMetrics,
-    init_state,
-    init_state_on,
-    make_optimizer,
-    make_predict,
-    make_train_step,
-    with_learning_rate,
-    without_learning_rate,
-)
+from ektf_jax.training.step import make_predict
+from ektf_jax.training.training import Training
 from ektf_jax.training.versions import versions as versions_of
 
 
-def train(config: build.Config, workdir: Path) -> dict[str, Any]:
+def train(
+    config: Config | Mapping[str, Any], workdir: Path, listeners: Sequence[Listener] = ()
+) -> dict[str, Any]:
     """Train until early stopping, evaluate the best epoch, write WORKDIR/result.json and return it.
 
     Started again with the same config the run goes on from its newest checkpoint, to the same bits as if it
-    had never been interrupted; a finished run returns its result. `config` is plain nested data with the
-    keys of configs/base.py, already checked for unknown ones.
+    had never been interrupted; a finished run returns its result. `config` is a `Config`, or nested data for
+    `Config.from_dict`. `listeners` are told of what happens, after our own.
 
     Raises:
       InputError: a bad value, a dataset or working directory that cannot be used, a non-finite loss.
     """
-    config = build.plain(config)
-    build.check_values(config)
-    build.make_students(config)
-    build.make_loss(config)
+    config = Config.from_dict(config)
+    build.check(config)
     identity(config)
     # All that can be wrong is looked for before anything is written.
     opened = None
-    if config["data"]["path"]:
-        opened = rundata.opened(config, Path(config["data"]["path"]))
+    if config.data.path:
+        opened = rundata.opened(config, Path(config.data.path))
     else:
         spec = build.make_synthetic_spec(config)
         rundata.check_batch_size(config, "the generated data", synthetic.training_rows(spec))
@@ -80,9 +67,9 @@ def train(config: build.Config, workdir: Path) -> dict[str, Any]:
         if _writes():
             claim(workdir, config, teachers.digests(config, workdir))
         result_file = workdir / "result.json"
-        if result_file.exists():
+        if finished(workdir, config):
             if opened:
-                check_data(workdir, opened[0], config["data"]["path"])
+                check_data(workdir, opened[0], config.data.path)
             tqdm.write(f"{workdir}: finished; result.json stays as it is")
             return read_result(workdir)
         if _writes():
@@ -92,192 +79,97 @@ def train(config: build.Config, workdir: Path) -> dict[str, Any]:
         if _writes():
             claim_data(workdir, schema, rundata.where(config, workdir))
         teachers.check(config, workdir, schema)
-        result = _run(config, workdir, mesh, schema, splits)
+        ours = [Terminal(), MetricsFile(), TensorBoard()] if _writes() else [Terminal()]
+        result = run(Training(config, workdir, mesh, schema, splits), [*ours, *listeners])
         if _writes():
             write_json(result_file, result)
         return result
 
 
-def _run(
-    config: build.Config, workdir: Path, mesh: Mesh, schema: Schema, splits: dict[str, encoded.Split]
-) -> dict[str, Any]:
-    settings, batch_size, seed = config["train"], config["data"]["batch_size"], config["seed"]
+def run(training: Training, listeners: Sequence[Listener]) -> dict[str, Any]:
+    """Train to the end, go back to the best epoch and evaluate it; returns the result."""
     found = versions()
-    model_key, dropout_key = jax.random.split(jax.random.key(seed))
-    make_model = partial(build.make_model, config, schema, model_key)
-    parameters = count_parameters(nnx.eval_shape(make_model))
-    optimizer = make_optimizer(settings["clip_norm"])
-    teach = None
-    if teachers.directories(config, workdir):
-        model, teach = teachers.make_model(config, workdir, schema, model_key, mesh)
-        graphdef, state = init_state(model, optimizer, dropout_key)
-        state = jax.device_put(state, sharding.state_shardings(state, mesh))
-    else:
-        graphdef, state = init_state_on(mesh, partial(make_model, mesh=mesh), optimizer, dropout_key)
-    compiler_options = compiler.options(config["ensemble"]["products"])
-    train_step = make_train_step(
-        graphdef,
-        optimizer,
-        build.make_loss(config),
-        l2=config["embedding"]["l2"],
-        mesh=mesh,
-        compiler_options=compiler_options,
-    )
-    predict = make_predict(graphdef, mesh=mesh, compiler_options=compiler_options)
-    batches, steps_per_epoch = loader.training_batches(
-        splits["train"],
-        batch_size,
-        seed=seed,
-        epochs=settings["max_epochs"],
-        gather=sharding.make_gather(mesh),
-    )
-    train_rows = len(splits["train"].labels)
-    plateau = schedule.Plateau(settings["learning_rate"])
-    step, seconds, waited, earlier = 0, 0.0, 0.0, 0.0
-    began = time.perf_counter()
-
-    def evaluate_on(split: str) -> dict[str, Any]:
-        with finite.ending(workdir, f"evaluation of {split} at step {step}: "):
-            return evaluate_split(predict, state.parameters, state.statistics, splits[split], batch_size)
-
-    def use_of_embeddings() -> dict[str, Any]:
-        ensemble = teachers.student(nnx.merge(graphdef, state.parameters, state.statistics))
-        table = sharding.gathered(ensemble.embedding.table[...])
-        return embedding_use(table, ensemble.read_columns(), schema)
-
-    def monitored(valid: dict[str, Any]) -> float:
-        """What has to rise: the AUC, or less of the distillation loss, which ECKD stops early by."""
-        if config["transfer"]["name"] != "eckd":
-            return valid["ensemble"]["auc"]
-        assert teach is not None
-        valid["distillation_loss"] = teachers.distillation_loss(
-            predict,
-            teach,
-            state.parameters,
-            state.statistics,
-            splits["valid"],
-            batch_size,
-            config["transfer"]["eckd"]["temperature"],
+    with contextlib.ExitStack() as stack:
+        latest, best = (
+            stack.enter_context(checkpoint.open_checkpoints(training.workdir / "checkpoints" / name))
+            for name in ("latest", "best")
         )
-        with finite.ending(workdir, f"evaluation of valid at step {step}: "):
-            finite.check({"distillation_loss": valid["distillation_loss"]})
-        return -valid["distillation_loss"]
+        training.restore(latest, best)
+        for listener in listeners:
+            stack.callback(listener.end)
+        _tell(listeners, "begin", training)
+        requested = stack.enter_context(stopping.requests())
+        while not training.ended:
+            terms = _train_epoch(training, listeners, latest, requested)
+            valid = training.end_epoch()
+            _tell(listeners, "evaluated", training, terms, valid, training.embedding_use())
+            training.check_state()
+            training.keep(best)
+            _save(training, listeners, latest)
+            if asked := stopping.asked(requested, here=True):
+                raise stopping.stopped(training.workdir, training.progress.step, training.epoch, asked)
+        training.restore_best(best)
+    return _result(training, found)
 
-    def check_state() -> None:
-        with finite.ending(workdir, f"after step {step}: "):
-            finite.check_state(state)
 
-    def save(board: Board) -> None:
-        board.flush()
-        wall = earlier + time.perf_counter() - began
-        progress = {
-            "plateau": schedule.to_json(plateau),
-            "batches": batches.get_state(),
-            "seconds": seconds,
-            "waited_seconds": waited,
-            "wall_seconds": wall,
-        }
-        checkpoint.save(latest, step, without_learning_rate(state), progress)
+def _train_epoch(
+    run: Training,
+    listeners: Sequence[Listener],
+    latest: ocp.CheckpointManager,
+    requested: Callable[[], int],
+) -> dict[str, Any]:
+    """Take the steps that are left of an epoch; returns the terms of the last."""
+    train, epoch = run.config.train, run.epoch
+    run.start_epoch()
+    _tell(listeners, "epoch_begins", run)
+    terms: dict[str, Any] = {}
+    while run.epoch == epoch:
+        if run.compiles:
+            _tell(listeners, "compiles", run)
+        run.take_step()
+        _tell(listeners, "stepped", run)
+        step, ends = run.progress.step, run.epoch > epoch
+        logged = step % train.log_every == 0
+        asked = 0 if ends else stopping.asked(requested, here=logged)
+        due = step % train.checkpoint_every == 0 and not ends
+        if due or asked or ends or logged:
+            terms = run.settle()
+            _tell(listeners, "logged", run, terms)
+        if due or asked:
+            run.check_state()
+            _save(run, listeners, latest)
+        if asked:
+            raise stopping.stopped(run.workdir, step, epoch + 1, asked)
+    return terms
 
-    with (
-        checkpoint.open_checkpoints(workdir / "checkpoints" / "latest") as latest,
-        checkpoint.open_checkpoints(workdir / "checkpoints" / "best") as best,
-    ):
-        like = without_learning_rate(state)
-        if (restored := checkpoint.restore(latest, like, delete_damaged=True)) is not None:
-            saved, progress = restored
-            state = with_learning_rate(saved, state)
-            step = int(state.step)
-            seconds, waited = progress["seconds"], progress["waited_seconds"]
-            earlier = progress["wall_seconds"]
-            plateau = schedule.from_json(progress["plateau"])
-            batches.set_state(progress["batches"])
-            tqdm.write(f"{workdir}: going on after step {step}")
-            _check_best(best, plateau.best_epoch * steps_per_epoch)
-        epoch = step // steps_per_epoch
-        if _writes():
-            drop_lines_after(workdir / "metrics.jsonl", epoch)
 
-        with (
-            contextlib.closing(Board(workdir / "tensorboard" if _writes() else None, step + 1)) as board,
-            stopping.requests() as requested,
-        ):
-            while epoch < settings["max_epochs"] and not plateau.stopped:
-                learning_rate = np.float32(plateau.learning_rate)
-                pending: list[tuple[int, StepMetrics]] = []
-                with _bar(epoch + 1, steps_per_epoch, step % steps_per_epoch) as bar:
-                    started = time.perf_counter()
-                    while step < (epoch + 1) * steps_per_epoch:
-                        wanted = time.perf_counter()
-                        ids, labels = next(batches)
-                        waited += time.perf_counter() - wanted
-                        lesson = () if teach is None else (teach(ids),)
-                        state, metrics = train_step(state, ids, labels, learning_rate, *lesson)
-                        step += 1
-                        pending.append((step, metrics))
-                        end_of_epoch = step == (epoch + 1) * steps_per_epoch
-                        logged = step % settings["log_every"] == 0
-                        asked = 0 if end_of_epoch else stopping.asked(requested, here=logged)
-                        due = step % settings["checkpoint_every"] == 0 and not end_of_epoch
-                        if due or asked or end_of_epoch or logged:
-                            with finite.ending(workdir):
-                                latest_terms = finite.step_terms(pending)
-                            bar.update(len(pending))
-                            pending.clear()
-                            seconds += time.perf_counter() - started
-                            started = time.perf_counter()
-                            _log(bar, board, step, latest_terms, batch_size)
-                            if due or asked:
-                                check_state()
-                                save(board)
-                                started = time.perf_counter()
-                            if asked:
-                                raise stopping.stopped(workdir, step, epoch + 1, asked)
-                epoch += 1
-                valid = evaluate_on("valid")
-                plateau = schedule.update(
-                    plateau,
-                    monitored(valid),
-                    epoch,
-                    patience=settings["patience"],
-                    decay=settings["learning_rate_decay"],
-                    min_learning_rate=settings["min_learning_rate"],
-                    min_delta=settings["min_delta"],
-                )
-                rate = epoch * train_rows / seconds
-                for field, use in use_of_embeddings().items():
-                    board.add_scalar(f"embedding/effective_rank/{field}", use["effective_rank"], step)
-                if _writes():
-                    _report_epoch(
-                        workdir, board, epoch, step, float(learning_rate), latest_terms, valid, rate
-                    )
-                check_state()
-                if plateau.improved:
-                    checkpoint.save(best, step, (state.parameters, state.statistics), {"epoch": epoch})
-                save(board)
-                if asked := stopping.asked(requested, here=True):
-                    raise stopping.stopped(workdir, step, epoch, asked)
+def _save(run: Training, listeners: Sequence[Listener], latest: ocp.CheckpointManager) -> None:
+    _tell(listeners, "saves", run)
+    run.save(latest)
 
-        best_step = plateau.best_epoch * steps_per_epoch
-        weights = checkpoint.restore(best, (state.parameters, state.statistics), best_step)
-        assert weights is not None
-        (best_parameters, best_statistics), _ = weights
-        state = state._replace(parameters=best_parameters, statistics=best_statistics)
 
+def _tell(listeners: Sequence[Listener], what: str, *told: Any) -> None:
+    for listener in listeners:
+        getattr(listener, what)(*told)
+
+
+def _result(run: Training, found: dict[str, str]) -> dict[str, Any]:
+    config, schema, progress = run.config, run.schema, run.progress
     return {
-        "config": config,
+        "config": config.to_dict(),
         "students": students_in_full(config),
-        "params": parameters,
-        "best_epoch": plateau.best_epoch,
-        "epochs": epoch,
-        "valid": evaluate_on("valid"),
-        "test": evaluate_on("test"),
-        "embedding_use": use_of_embeddings(),
-        "train_samples_per_second": epoch * train_rows / seconds,
+        "params": run.parameters,
+        "best_epoch": progress.plateau.best_epoch,
+        "epochs": run.epoch,
+        "valid": run.evaluate("valid"),
+        "test": run.evaluate("test"),
+        "embedding_use": run.embedding_use(),
+        "train_samples_per_second": run.samples_per_second,
         # The share of training time in which the loop asked for a batch that was not there yet.
-        "input_wait": waited / seconds,
-        "wall_seconds": earlier + time.perf_counter() - began,
-        "seed": seed,
+        "input_wait": progress.waited / progress.seconds if progress.seconds else 0.0,
+        "compile_seconds": progress.compiling,
+        "wall_seconds": run.wall_seconds(),
+        "seed": config.seed,
         "dataset": {
             "name": schema.dataset,
             "features": schema.num_features,
@@ -286,7 +178,7 @@ def _run(
             "arrays": schema.arrays,
         },
         "device": jax.devices()[0].device_kind,
-        "mesh": dict(mesh.shape),
+        "mesh": dict(run.mesh.shape),
         "versions": found,
     }
 
@@ -297,7 +189,7 @@ def evaluate(workdir: Path, split: str, data: Path | None = None) -> dict[str, A
     `data` is where its dataset is now, if it was moved. Writes nothing. Raises InputError for another dataset
     than the run's, or a best checkpoint that is gone or damaged.
     """
-    config = read_result(workdir)["config"]
+    config = recorded(read_result(workdir)["config"], workdir / "result.json")
     if data is None:
         data = rundata.where(config, workdir)
     schema, splits = encoded.open_dataset(data, [split])
@@ -306,9 +198,9 @@ def evaluate(workdir: Path, split: str, data: Path | None = None) -> dict[str, A
     model = teachers.load(workdir, schema)
     graphdef, parameters, *rest = nnx.split(model, nnx.Param, ...)
     (statistics,) = rest
-    predict = make_predict(graphdef, compiler_options=compiler.options(config["ensemble"]["products"]))
+    predict = make_predict(graphdef, compiler_options=compiler.options(config.ensemble.products))
     try:
-        return evaluate_split(predict, parameters, statistics, splits[split], config["data"]["batch_size"])
+        return evaluate_split(predict, parameters, statistics, splits[split], config.data.batch_size)
     except finite.NotFinite as error:
         raise InputError(
             f"{workdir}: evaluation of {split}: {error}; train again in another --workdir"
@@ -319,57 +211,6 @@ def versions() -> dict[str, str]:
     """Versions behind a result: Python and the packages that compute it."""
     packages = ("ektf-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     return versions_of(*packages)
-
-
-def _check_best(best: ocp.CheckpointManager, step: int) -> None:
-    """Raise InputError where the best weights so far are gone: at the end they would be what is evaluated."""
-    if step and step not in best.all_steps():
-        raise InputError(
-            f"{best.directory}: no checkpoint {step}, the best so far; restore it, or train again in another"
-            " --workdir"
-        )
-
-
-def _bar(epoch: int, steps: int, done: int) -> tqdm:
-    # disable=None: no bar where the output is not a terminal.
-    return tqdm(total=steps, initial=done, desc=f"epoch {epoch}", unit="step", leave=False, disable=None)
-
-
-def _log(bar: tqdm, board: Board, step: int, terms: dict[str, Any], batch_size: int) -> None:
-    scalars = {name: value for name, value in terms.items() if isinstance(value, float)}
-    for name, value in scalars.items():
-        board.add_scalar(f"train/{name}", value, step)
-    rate = bar.format_dict["rate"] or 0.0
-    shown = {name: f"{scalars[name]:.4f}" for name in ("loss", "ctr", "kd", "dml")}
-    bar.set_postfix(shown | {"samples/s": f"{rate * batch_size:,.0f}"}, refresh=False)
-
-
-def _report_epoch(
-    workdir: Path,
-    board: Board,
-    epoch: int,
-    step: int,
-    learning_rate: float,
-    terms: dict[str, Any],
-    valid: dict[str, Any],
-    samples_per_second: float,
-) -> None:
-    """One line on the terminal, one in metrics.jsonl, and TensorBoard."""
-    line = {"epoch": epoch, "step": step, "learning_rate": learning_rate, "train": terms, "valid": valid}
-    with (workdir / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line, allow_nan=False) + "\n")
-    board.add_scalar("train/learning_rate", learning_rate, step)
-    for index, metrics in enumerate([valid["ensemble"], *valid["students"]]):
-        for name, value in metrics.items():
-            board.add_scalar(f"valid/{name}/{f'student_{index - 1}' if index else 'ensemble'}", value, step)
-    for name, value in valid.get("diversity", {}).items():
-        board.add_scalar(f"valid/{name}", value, step)
-    aucs = [student["auc"] for student in valid["students"]]
-    students = f"  students {min(aucs):.6f} to {max(aucs):.6f}" if aucs else ""
-    tqdm.write(
-        f"epoch {epoch:3d}  lr {learning_rate:.0e}  valid AUC {valid['ensemble']['auc']:.6f}"
-        f"  logloss {valid['ensemble']['logloss']:.6f}{students}  {samples_per_second:,.0f} samples/s"
-    )
 
 
 def _writes() -> bool:

@@ -13,34 +13,25 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ektf_jax.config import Config, differences
 from ektf_jax.data import synthetic
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
 from ektf_jax.files import check_content, read_json, write_json, write_text
 from ektf_jax.training import build
-from ektf_jax.training.identity import differences, identity
+from ektf_jax.training.identity import identity
+from ektf_jax.training.optimizer import falls
 
 _OTHER = "choose another --workdir"
 
 _METRICS = {"auc": int | float, "logloss": int | float}
 _SPLIT = {"ensemble": _METRICS, "students": [_METRICS]}
 # Of a result.json, what is read of it here and by the command lines.
-_RESULT: dict[str, Any] = {
-    "config": {
-        "data": {"path": str, "synthetic": dict, "batch_size": int},
-        "embedding": {"dim": int},
-        "ensemble": {"num_students": int, "students": dict, "fusion": str, "stack": str, "products": str},
-        "transfer": {"name": str, "teachers": list},
-    },
-    "best_epoch": int,
-    "valid": _SPLIT,
-    "test": _SPLIT,
-}
-# Of a config on disk, what it takes to tell which run it is of.
-_RUN: dict[str, Any] = {"data": {"path": str}, "ensemble": {"students": dict}, "transfer": {"name": str}}
+_RESULT: dict[str, Any] = {"config": dict, "best_epoch": int, "valid": _SPLIT, "test": _SPLIT}
 
 
 def read_result(workdir: Path) -> dict[str, Any]:
@@ -51,6 +42,16 @@ def read_result(workdir: Path) -> dict[str, Any]:
             f"{path}: missing; train with `python -m experiments.train --workdir={workdir}` first"
         )
     return read_json(path, _RESULT)
+
+
+def recorded(values: Any, path: Path) -> Config:
+    """The config that a file of a run has; InputError, naming the file, where it is none."""
+    try:
+        return Config.from_dict(values)
+    except InputError as error:
+        raise InputError(
+            f"{path}: {error}; use the code of then, or train again in another --workdir"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -85,40 +86,59 @@ def _probe(directory: Path) -> None:
         file.write(bytes(4096))
 
 
-def claim(workdir: Path, config: build.Config, taught: Mapping[str, str]) -> None:
+def claim(workdir: Path, config: Config, taught: Mapping[str, str]) -> None:
     """Record the run that a working directory is for, or raise InputError if it is for another one.
 
     `taught` has a digest of every teacher, by its name in the config.
     """
-    check_run(workdir, config, taught)
+    check_run(workdir, config, taught, longer=True)
     resolved = workdir / "resolved.json"
     if not resolved.exists():
         write_json(resolved, {"students": students_in_full(config), "teachers": dict(taught)})
-    if not (workdir / "config.json").exists():
-        write_json(workdir / "config.json", config)
+    there = _read_if_there(workdir / "config.json", {})
+    before = recorded(there, workdir / "config.json").train.max_epochs if there else 0
+    if before < config.train.max_epochs and not finished(workdir, config):
+        write_json(workdir / "config.json", config.to_dict())
+
+
+def finished(workdir: Path, config: Config) -> bool:
+    """Whether a working directory holds the result of this very run, and not of one with fewer epochs.
+
+    One that stopped early would stop there again, however many epochs it could have.
+    """
+    if not (workdir / "result.json").exists():
+        return False
+    result = read_result(workdir)
+    ended_at = recorded(result["config"], workdir / "result.json").train.max_epochs
+    return ended_at >= config.train.max_epochs or result.get("epochs", 0) < ended_at
 
 
 def check_run(
     workdir: Path,
-    config: build.Config,
+    config: Config,
     taught: Mapping[str, str] | None = None,
     result: Mapping[str, Any] | None = None,
+    *,
+    longer: bool = False,
 ) -> None:
     """Raise InputError, naming keys and both values, where a directory holds another run than the config's.
 
     `result` is what result.json holds, where that was read already. What counts is the config in full: a
-    student whose defaults changed since is another student.
+    student whose defaults changed since is another student. If `longer`, a run may get more epochs than it
+    had, where its learning rate does not depend on their number.
     """
     resolved = _read_if_there(workdir / "resolved.json", {"students": dict, "teachers": dict})
-    asked = _in_full(config, students_in_full(config))
-    if there := _read_if_there(workdir / "config.json", _RUN):
-        _check_config(workdir, there, resolved.get("students"), config, asked)
+    asked = identity(config, students=students_in_full(config))
+    if given := _read_if_there(workdir / "config.json", {}):
+        there = recorded(given, workdir / "config.json")
+        _check_config(workdir, _with_epochs(there, config, longer), resolved.get("students"), config, asked)
     if result is None:
         result = _read_if_there(workdir / "result.json", {})
     if "config" in result:
-        check_content(workdir / "result.json", result, {"config": _RUN, "dataset": dict})
-        _check_config(workdir, result["config"], result.get("students"), config, asked)
-        if not config["data"]["path"]:
+        check_content(workdir / "result.json", result, {"dataset": dict})
+        there = recorded(result["config"], workdir / "result.json")
+        _check_config(workdir, _with_epochs(there, config, longer), result.get("students"), config, asked)
+        if not config.data.path:
             check_generated(workdir / "result.json", result["dataset"].get("source", {}), config)
     for teacher, digest in (taught or {}).items():
         if resolved.get("teachers", {}).get(teacher, digest) != digest:
@@ -129,8 +149,8 @@ def check_run(
 
 def check_students(workdir: Path, result: Mapping[str, Any]) -> None:
     """Raise InputError, naming both values, where a finished run's students have other defaults now."""
-    config = result["config"]
-    now = _in_full(config, students_in_full(config))
+    config = recorded(result["config"], workdir / "result.json")
+    now = identity(config, students=students_in_full(config))
     _check_config(workdir, config, result.get("students"), config, now)
 
 
@@ -167,7 +187,7 @@ def claim_data(workdir: Path, schema: Schema, data: Path) -> None:
         write_json(workdir / "dataset.json", record)
 
 
-def check_generated(where: Path, source: Mapping[str, Any], config: build.Config) -> None:
+def check_generated(where: Path, source: Mapping[str, Any], config: Config) -> None:
     """Raise InputError where a dataset's source is not the generator with the config's settings."""
     wanted = synthetic.settings(build.make_synthetic_spec(config))
     found = source.get("spec") if isinstance(source, Mapping) else source
@@ -197,11 +217,11 @@ def drop_lines_after(path: Path, epoch: int) -> None:
     write_text(path, "".join(kept))
 
 
-def students_in_full(config: build.Config) -> dict[str, dict[str, Any]]:
+def students_in_full(config: Config) -> dict[str, dict[str, Any]]:
     """A config's students with all their arguments: those that it leaves out as the code has them now."""
     return {
         label: arguments_in_full(build.student_class(f"config.ensemble.students.{label}", given), given)
-        for label, given in config["ensemble"]["students"].items()
+        for label, given in config.ensemble.students.items()
     }
 
 
@@ -222,19 +242,15 @@ def _recordable(value: Any) -> Any:
     return value
 
 
-def _in_full(config: build.Config, students: Mapping[str, Any]) -> dict[str, Any]:
-    return identity(dict(config) | {"ensemble": dict(config["ensemble"]) | {"students": students}})
-
-
 def _check_config(
     workdir: Path,
-    there: build.Config,
+    there: Config,
     students: Mapping[str, Any] | None,
-    config: build.Config,
+    config: Config,
     asked: Mapping[str, Any],
 ) -> None:
     """Compare what is recorded with what is asked for; without a record of the students with today's."""
-    changed = differences(_in_full(there, students or students_in_full(there)), asked)
+    changed = differences(identity(there, students=students or students_in_full(there)), asked)
     if changed and not differences(identity(there), identity(config)):
         raise InputError(
             f"{workdir}: its students' defaults have changed since the run ({'; '.join(changed)}); use the"
@@ -242,6 +258,14 @@ def _check_config(
         )
     if changed:
         raise InputError(f"{workdir} holds a run of another config ({'; '.join(changed)}); {_OTHER}")
+
+
+def _with_epochs(there: Config, config: Config, longer: bool) -> Config:
+    """What is recorded, with the epochs that it shall have now, where it may get more."""
+    more = there.train.max_epochs < config.train.max_epochs and falls(there.train)
+    if not (longer and more):
+        return there
+    return replace(there, train=replace(there.train, max_epochs=config.train.max_epochs))
 
 
 def _check_description(where: Path, dataset: Mapping[str, Any], schema: Schema, remedy: str) -> None:

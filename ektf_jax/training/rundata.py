@@ -2,26 +2,27 @@
 
 from pathlib import Path
 
+from ektf_jax.config import Config
 from ektf_jax.data import encoded, synthetic
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
 from ektf_jax.training import build
 
 
-def dataset(config: build.Config, workdir: Path) -> Path:
+def dataset(config: Config, workdir: Path) -> Path:
     """The encoded dataset of a run: config.data.path, or one generated into the working directory."""
     data = where(config, workdir)
-    if not config["data"]["path"] and not data.exists():
+    if not config.data.path and not data.exists():
         synthetic.prepare(build.make_synthetic_spec(config), data)
     return data
 
 
-def where(config: build.Config, workdir: Path) -> Path:
+def where(config: Config, workdir: Path) -> Path:
     """Where a run's encoded dataset is, or will be once it is generated."""
-    return Path(config["data"]["path"] or workdir / "data")
+    return Path(config.data.path or workdir / "data")
 
 
-def opened(config: build.Config, data: Path) -> tuple[Schema, dict[str, encoded.Split]]:
+def opened(config: Config, data: Path) -> tuple[Schema, dict[str, encoded.Split]]:
     """Schema and splits of an encoded dataset that this config can be trained on."""
     schema, splits = encoded.open_dataset(data)
     check_batch_size(config, data, len(splits["train"].labels))
@@ -37,8 +38,8 @@ def check_classes(data: Path, name: str, split: encoded.Split) -> None:
         )
 
 
-def check_batch_size(config: build.Config, data: Path | str, rows: int) -> None:
-    batch_size = config["data"]["batch_size"]
+def check_batch_size(config: Config, data: Path | str, rows: int) -> None:
+    batch_size = config.data.batch_size
     key = f"config.data.batch_size = {batch_size}"
     if batch_size > rows:
         raise InputError(f"{key} is larger than the training split of {data} ({rows} rows)")

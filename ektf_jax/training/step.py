@@ -1,6 +1,6 @@
 """The training step: one pure function of (state, batch), with any optax optimizer, and donated state."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +12,9 @@ from jax.typing import ArrayLike
 
 from ektf_jax import losses, sharding
 from ektf_jax.ensemble import Ensemble, Prediction
-from ektf_jax.transfer import LossFn
-from ektf_jax.transfer.lesson import Lesson
+from ektf_jax.training.optimizer import Optimizer
+from ektf_jax.transfer import Lesson
+from ektf_jax.transfer.method import Loss
 
 
 class TrainState(NamedTuple):
@@ -43,78 +44,56 @@ TrainStep = Callable[..., tuple[TrainState, StepMetrics]]
 Predict = Callable[[nnx.State, nnx.State, ArrayLike], Prediction]
 
 
-def make_optimizer(clip_norm: float, learning_rate: float = 1e-3) -> optax.GradientTransformation:
-    """Adam after clipping by global norm, with a learning rate that can be set: the plateau changes it."""
-    return optax.chain(
-        optax.clip_by_global_norm(clip_norm),
-        optax.scale_by_adam(),
-        optax.inject_hyperparams(optax.scale_by_learning_rate)(learning_rate),
-    )
+def transformation(
+    optimizer: Optimizer | optax.GradientTransformation, learning_rate: ArrayLike | None
+) -> optax.GradientTransformation:
+    """The transformation of an optimizer at a learning rate; ValueError for one whose rate is fixed."""
+    if callable(optimizer):
+        return optimizer(1.0 if learning_rate is None else learning_rate)
+    if learning_rate is not None:
+        raise ValueError("the optimizer has a learning rate of its own; give a function of the learning rate")
+    return optimizer
 
 
-def set_learning_rate(state: optax.OptState, learning_rate: ArrayLike) -> optax.OptState:
-    """An optimizer's state with another value for every learning rate of `optax.inject_hyperparams`.
+def saved_form(state: TrainState) -> TrainState:
+    """What a checkpoint holds: the optimizer's parts in a row, without those at the end that hold nothing.
 
-    Raises ValueError where there is none, or where a schedule sets it, which would win.
+    So Adam's state is saved as all versions saved it.
     """
-    found = []
-
-    def put(node: Any) -> Any:
-        if not _injected(node) or "learning_rate" not in node.hyperparams:
-            return node
-        if "learning_rate" in node.hyperparams_states:
-            raise ValueError("the optimizer's learning rate is a schedule, which no value can replace")
-        found.append(node)
-        rate = jnp.asarray(learning_rate, jnp.result_type(node.hyperparams["learning_rate"]))
-        return node._replace(hyperparams=node.hyperparams | {"learning_rate": rate})
-
-    state = jax.tree.map(put, state, is_leaf=_injected)
-    if not found:
-        raise ValueError(
-            "the optimizer has no learning rate that can be set: leave it to the optimizer, or make that with"
-            " optax.inject_hyperparams, as in optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)"
-        )
-    return state
+    parts = list(_parts(state.optimizer))
+    while parts and not jax.tree.leaves(parts[-1]):
+        parts.pop()
+    return state._replace(optimizer=tuple(parts))
 
 
-def without_learning_rate(state: TrainState) -> TrainState:
-    """What a checkpoint holds: all but the part of the optimizer that is its learning rate and nothing else.
-
-    The rate is the plateau's, which a run's progress has. So `make_optimizer`'s state is saved as version
-    0.1.0 saved it.
-    """
-    if type(state.optimizer) is not tuple:
-        return state
-    return state._replace(optimizer=tuple(part for part in state.optimizer if not _is_rate(part)))
-
-
-def with_learning_rate(saved: TrainState, like: TrainState) -> TrainState:
-    """The inverse of `without_learning_rate`, the rate being that of `like`."""
-    if type(like.optimizer) is not tuple:
-        return saved
+def from_saved_form(saved: TrainState, like: TrainState) -> TrainState:
+    """The inverse of `saved_form`."""
     parts = iter(saved.optimizer)
-    return saved._replace(optimizer=tuple(part if _is_rate(part) else next(parts) for part in like.optimizer))
+
+    def rebuilt(node: Any) -> Any:
+        return tuple(map(rebuilt, node)) if type(node) is tuple else next(parts, node)
+
+    return saved._replace(optimizer=rebuilt(like.optimizer))
 
 
-def _injected(node: Any) -> bool:
-    return isinstance(node, optax.InjectStatefulHyperparamsState)
-
-
-def _is_rate(node: Any) -> bool:
-    """Whether a part of a chain's state holds a learning rate that can be set, and nothing else."""
-    if not _injected(node) or set(node.hyperparams) != {"learning_rate"}:
-        return False
-    return not jax.tree.leaves((node.hyperparams_states, node.inner_state))
+def _parts(node: Any) -> Iterator[Any]:
+    """The states of a chain of transformations, chains in it resolved."""
+    if type(node) is tuple:
+        for part in node:
+            yield from _parts(part)
+    else:
+        yield node
 
 
 def init_state(
-    model: nnx.Module, optimizer: optax.GradientTransformation, key: jax.Array
+    model: nnx.Module, optimizer: Optimizer | optax.GradientTransformation, key: jax.Array
 ) -> tuple[nnx.GraphDef, TrainState]:
     """Split a model into its static description and the initial training state, which shares no buffers."""
     graphdef, parameters, *rest = nnx.split(model, nnx.Param, ...)
     (statistics,) = rest
     step = jnp.zeros((), jnp.int32)
-    state = TrainState(parameters, statistics, optimizer.init(parameters), step, jax.random.key_data(key))
+    first = transformation(optimizer, None).init(parameters)
+    state = TrainState(parameters, statistics, first, step, jax.random.key_data(key))
     # Steps donate their state; the caller's model and key must outlive that.
     return graphdef, jax.tree.map(jnp.copy, state)
 
@@ -122,7 +101,7 @@ def init_state(
 def init_state_on(
     mesh: Mesh,
     make_model: Callable[[], Ensemble],
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer | optax.GradientTransformation,
     key: jax.Array,
 ) -> tuple[nnx.GraphDef, TrainState]:
     """`init_state` of a model that is made on the mesh: no device ever holds more than its part."""
@@ -137,8 +116,8 @@ def init_state_on(
 
 def make_train_step(
     graphdef: nnx.GraphDef,
-    optimizer: optax.GradientTransformation,
-    loss_fn: LossFn,
+    optimizer: Optimizer | optax.GradientTransformation,
+    loss_fn: Callable[..., Loss],
     *,
     l2: float,
     mesh: Mesh | None = None,
@@ -146,10 +125,9 @@ def make_train_step(
 ) -> TrainStep:
     """The jitted step: (state, ids [B, S], labels [B]) -> (state, metrics). Donates `state`.
 
-    `optimizer` is any of optax's: its updates are added to the parameters. Those that look at the loss
-    (`optax.polyak_sgd`, `optax.lbfgs`) get `value`, `grad` and `value_fn`. A fourth argument of the step sets
-    the learning rate from then on, as `set_learning_rate` does: for `make_optimizer`'s or any other that was
-    made with `optax.inject_hyperparams`; without it, or with None, the optimizer's own holds.
+    `optimizer` is any of optax's, or a function of the learning rate that makes one, as `make_optimizer`'s,
+    which gets the step's fourth argument then. Its updates are added to the parameters. Those that look at
+    the loss (`optax.polyak_sgd`, `optax.lbfgs`) get `value`, `grad` and `value_fn`.
 
     `l2` weighs (l2 / 2) * sum(table^2) over the whole embedding table, as FuxiCTR does; of columns that
     students have to themselves it is the mean over students (`Embedding.squares`). A batch of another
@@ -157,8 +135,6 @@ def make_train_step(
     fifth argument. On a `mesh` the state stays where it lies and the metrics are on every device.
     `compiler_options` are XLA's; see `ektf_jax.training.compiler`.
     """
-
-    update = optax.with_extra_args_support(optimizer).update
 
     def objective(
         parameters: nnx.State, state: TrainState, ids: jax.Array, labels: jax.Array, *lesson: Lesson
@@ -182,12 +158,10 @@ def make_train_step(
         (loss, (statistics, terms, own, penalty)), gradients = jax.value_and_grad(objective, has_aux=True)(
             state.parameters, state, ids, labels, *lesson
         )
-        optimizer_state = state.optimizer
-        if learning_rate is not None:
-            optimizer_state = set_learning_rate(optimizer_state, learning_rate)
+        update = optax.with_extra_args_support(transformation(optimizer, learning_rate)).update
         updates, optimizer_state = update(
             gradients,
-            optimizer_state,
+            state.optimizer,
             state.parameters,
             value=loss,
             grad=gradients,

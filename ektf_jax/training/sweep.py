@@ -1,11 +1,12 @@
 """Many runs in one directory, shared by any number of workers: what is done, what is left, what failed."""
 
 import contextlib
+import dataclasses
 import fcntl
 import graphlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from ektf_jax.config import Config, plain
 from ektf_jax.data import encoded
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError, unknown
@@ -20,7 +22,7 @@ from ektf_jax.files import read_json, write_json
 from ektf_jax.summary import flops_per_sample
 from ektf_jax.training import build, record, teachers
 
-Runs = Mapping[str, build.Config]
+Runs = Mapping[str, Config]
 
 
 class Planned(NamedTuple):
@@ -62,7 +64,7 @@ def work(
                 continue
             missing = [
                 teacher
-                for teacher in _teachers(runs[name])
+                for teacher in runs[name].transfer.teachers
                 if not (directory / teacher / "result.json").exists()
             ]
             if blocking := [teacher for teacher in missing if teacher not in left]:
@@ -99,7 +101,7 @@ def plan(runs: Runs, directory: Path) -> list[Planned]:
     check_finished(runs, directory)
     states = {name: _state(directory / name) for name in runs}
     for name in _teachers_first(runs):
-        blocked = any(states[teacher] in ("failed", "blocked") for teacher in _teachers(runs[name]))
+        blocked = any(states[teacher] in ("failed", "blocked") for teacher in runs[name].transfer.teachers)
         if blocked and states[name] != "done":
             states[name] = "blocked"
     taken = {
@@ -119,11 +121,11 @@ def plan(runs: Runs, directory: Path) -> list[Planned]:
     return [Planned(name, state, seconds(name)) for name, state in states.items()]
 
 
-def located(runs: Runs, name: str) -> build.Config:
+def located(runs: Runs, name: str) -> Config:
     """The config of a run with its teachers' working directories, relative to its own, for their names."""
-    config = dict(runs[name])
-    paths = tuple(os.path.relpath(teacher, name) for teacher in _teachers(config))
-    return config | {"transfer": config["transfer"] | {"teachers": paths}}
+    transfer = runs[name].transfer
+    paths = tuple(os.path.relpath(teacher, name) for teacher in transfer.teachers)
+    return dataclasses.replace(runs[name], transfer=dataclasses.replace(transfer, teachers=paths))
 
 
 @contextlib.contextmanager
@@ -156,7 +158,7 @@ def _state(workdir: Path) -> str:
     return "interrupted" if (workdir / "checkpoints").exists() else "to do"
 
 
-def _work(config: build.Config) -> float:
+def _work(config: Config) -> float:
     """What a run takes time in proportion to, FLOPs per sample times rows of an epoch; 0 if unknown."""
     try:
         schema = build.open_schema(config)
@@ -166,24 +168,25 @@ def _work(config: build.Config) -> float:
     return flops_per_sample(model, schema.num_fields) * schema.splits["train"]
 
 
-def check(runs: Mapping[str, Any], reference: build.Config) -> None:
-    """Raise InputError, naming the run, for anything that is wrong with any of the configs."""
+def read(runs: Any) -> Runs:
+    """The configs of a sweep; InputError, naming the run, for anything that is wrong with any of them."""
     if not runs or not isinstance(runs, Mapping):
         raise InputError("config.runs is empty; a sweep names its runs there, a group of keys for each")
-    build.plain(runs, "config.runs")
+    runs = plain(runs, "config.runs")
     _check_names(runs)
+    made: dict[str, Config] = {}
     for name, config in runs.items():
         try:
-            build.check_keys(config, reference)
-            build.check_values(config)
-            build.make_students(config)
-            build.make_loss(config)
+            made[name] = Config.from_dict(config)
+            build.check(made[name])
         except InputError as error:
             raise InputError(f"run {name}: {error}") from None
-        for teacher in _teachers(config):
-            if teacher not in runs:
-                raise unknown(f"run {name}: config.transfer.teachers", teacher, runs)
-    _teachers_first(runs)
+    for name, config in made.items():
+        for teacher in config.transfer.teachers:
+            if teacher not in made:
+                raise unknown(f"run {name}: config.transfer.teachers", teacher, made)
+    _teachers_first(made)
+    return made
 
 
 def _check_names(runs: Iterable[str]) -> None:
@@ -230,7 +233,7 @@ def check_data(runs: Runs, directory: Path, *, whole: bool = True) -> None:
     """
     schemas: dict[str, Schema] = {}
     for name, config in runs.items():
-        data, workdir = config["data"]["path"], directory / name
+        data, workdir = config.data.path, directory / name
         if data and Path(data).exists() and (workdir / "result.json").exists():
             if data not in schemas:
                 path = Path(data)
@@ -241,14 +244,9 @@ def check_data(runs: Runs, directory: Path, *, whole: bool = True) -> None:
                 raise InputError(f"run {name}: {error}") from None
 
 
-def _teachers(config: build.Config) -> Sequence[str]:
-    """The runs of the sweep that a run learns from."""
-    return config.get("transfer", {}).get("teachers", ())
-
-
 def _teachers_first(runs: Runs) -> list[str]:
     """The names of the runs, each after those of its teachers."""
-    taught_by = {name: _teachers(run) for name, run in runs.items()}
+    taught_by = {name: run.transfer.teachers for name, run in runs.items()}
     try:
         return list(graphlib.TopologicalSorter(taught_by).static_order())
     except graphlib.CycleError as error:

@@ -1,65 +1,82 @@
-"""Knowledge transfer methods by name: how a training loss is made from predictions and labels."""
+"""Knowledge transfer: how a training loss is made from predictions and labels. A file per method."""
 
-from collections.abc import Callable
-from functools import partial
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
+from ektf_jax import config
+from ektf_jax.config import TransferConfig
+from ektf_jax.errors import InputError, cause, unknown
+from ektf_jax.transfer.dagfm import DAGFM
+from ektf_jax.transfer.dml import DML
+from ektf_jax.transfer.eckd import ECKD
+from ektf_jax.transfer.ektf import EKTF
+from ektf_jax.transfer.kd import KD
+from ektf_jax.transfer.kdcl import KDCL
+from ektf_jax.transfer.method import Lesson, Method, Teacher
+from ektf_jax.transfer.online_kd import OnlineKD
+from ektf_jax.transfer.plain import Plain
 
-from ektf_jax import losses
-from ektf_jax.ensemble import Prediction
-from ektf_jax.transfer.dagfm import dagfm
-from ektf_jax.transfer.eckd import eckd
-from ektf_jax.transfer.kdcl import kdcl
-from ektf_jax.transfer.online_kd import online_kd
+__all__ = ["METHODS", "Lesson", "Method", "Teacher", "make", "options_in_full", "read"]
 
-LossFn = Callable[..., tuple[jax.Array, losses.Terms]]
-
-
-def ektf(prediction: Prediction, labels: jax.Array, **options: Any) -> tuple[jax.Array, losses.Terms]:
-    """Eq. 6; options of `losses.ektf_loss`."""
-    return losses.ektf_loss(prediction.students, labels, **options)
-
-
-def kd(prediction: Prediction, labels: jax.Array, **options: Any) -> tuple[jax.Array, losses.Terms]:
-    """Eq. 2; options of `losses.kd_ctr_loss`."""
-    return losses.kd_ctr_loss(prediction.students, labels, **options)
-
-
-def dml(prediction: Prediction, labels: jax.Array, **options: Any) -> tuple[jax.Array, losses.Terms]:
-    """Eq. 3; options of `losses.dml_ctr_loss`."""
-    return losses.dml_ctr_loss(prediction.students, labels, **options)
-
-
-def none(prediction: Prediction, labels: jax.Array) -> tuple[jax.Array, losses.Terms]:
-    """No transfer, the plain ensemble of Section 3.1: cross-entropy of the fused prediction alone."""
-    ctr = losses.ctr_loss(prediction.ensemble, labels)
-    num_students = prediction.students.shape[0]
-    zero, weights = jnp.zeros(()), jnp.zeros(num_students)
-    scores = losses.exam_scores(prediction.students, labels)
-    return ctr, losses.Terms(ctr, zero, zero, scores, weights, jnp.zeros((num_students,) * 2))
-
-
-METHODS: dict[str, LossFn] = {
-    "ektf": ektf,
-    "kd": kd,
-    "dml": dml,
-    "online_kd": online_kd,
-    "kdcl": kdcl,
-    "eckd": eckd,
-    "dagfm": dagfm,
-    "none": none,
+METHODS: dict[str, type[Method]] = {
+    "ektf": EKTF,
+    "kd": KD,
+    "dml": DML,
+    "online_kd": OnlineKD,
+    "kdcl": KDCL,
+    "eckd": ECKD,
+    "dagfm": DAGFM,
+    "none": Plain,
 }
 
-# Methods that learn from finished runs: their loss takes a `Lesson`, too.
-TAUGHT = ("eckd", "dagfm")
-# Methods whose loss is that of the fused prediction; all others see the students alone.
-OF_THE_FUSED = ("none",)
 
-
-def make(name: str, **options: Any) -> LossFn:
-    """The loss of a method: (prediction, labels) -> (scalar, Terms); of those in TAUGHT, with a `Lesson`."""
+def make(name: str, **options: Any) -> Method:
+    """Make a method of ours: (prediction, labels) -> (scalar, Terms), some with a `Lesson` as well."""
     if name not in METHODS:
         raise ValueError(f"transfer method {name!r} is unknown: use one of {', '.join(METHODS)}")
-    return partial(METHODS[name], **options)
+    return METHODS[name](**options)
+
+
+def read(settings: TransferConfig) -> Method:
+    """Make the method of a config, with its options.
+
+    Raises InputError for an unknown method, or an option or a value that it cannot have; those of other
+    methods of ours are looked at too.
+    """
+    method = config.named("config.transfer.name", settings.name, METHODS)
+    group = group_of(settings.name)
+    if not (isinstance(method, type) and issubclass(method, Method) and dataclasses.is_dataclass(method)):
+        raise InputError(
+            f"config.transfer.name = {settings.name!r} is not a dataclass that is a transfer.Method"
+        )
+    groups: dict[str, type[Method]] = METHODS | {group: method}
+    made: dict[str, Method] = {}
+    for name, options in ({group: {}} | dict(settings.options)).items():
+        if name not in groups:
+            keys = {field.name for field in dataclasses.fields(settings)} - {"options"}
+            valid = (f"config.transfer.{key}" for key in keys | groups.keys())
+            raise unknown("config key", f"config.transfer.{name}", valid)
+        try:
+            made[name] = config.read(groups[name], options, f"config.transfer.{name}")
+        except (TypeError, ValueError) as error:  # of a class of one's own
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"config.transfer.{name}: {cause(error)}") from error
+    return made[group]
+
+
+def group_of(name: str) -> str:
+    """The group below config.transfer that has a method's options: of one's own the class's name."""
+    return name.rpartition(":")[2]
+
+
+def options_in_full(settings: TransferConfig) -> Mapping[str, Any]:
+    """A method's options as a config has them, and those that it leaves out as the code has them now.
+
+    Imports no method of one's own, whose options stay as they are.
+    """
+    given = settings.options.get(group_of(settings.name), {})
+    if settings.name not in METHODS:
+        return given
+    return config.to_dict(METHODS[settings.name]()) | dict(given)

@@ -1,25 +1,28 @@
 """KD-DAGFM: a teacher distilled into a light student, which is fine-tuned then (Tian et al., 2023)."""
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
-from ektf_jax import losses
-from ektf_jax.ensemble import Prediction
-from ektf_jax.transfer.lesson import Lesson
+from ektf_jax.config import differences, key, leaves
+from ektf_jax.ensemble import Ensemble, Prediction
+from ektf_jax.errors import InputError
+from ektf_jax.transfer.method import Lesson, Loss, Method, Teacher
 from ektf_jax.transfer.online_kd import student_losses
 
 STAGES = ("distillation", "finetuning")
 
 
-def dagfm(
-    prediction: Prediction,
-    labels: jax.Array,
-    lesson: Lesson | None = None,
-    *,
-    stage: str = "distillation",
-    ctr_weight: float = 0.1,
-    kd_weight: float = 921.6,
-) -> tuple[jax.Array, losses.Terms]:
+class Fixed(nnx.Variable):
+    """A value that is saved with the model and not trained."""
+
+
+@dataclass(frozen=True)
+class DAGFM(Method):
     """The second and third of KD-DAGFM's three stages; the first trains the teacher alone.
 
     "distillation": L = ctr_weight * L_CTR(p) + kd_weight * mean_b (z_teacher - z)^2, of logits, with the
@@ -30,14 +33,80 @@ def dagfm(
     rate, Adam's weight decay on all parameters, no clipping and a patience of 10, from embeddings that
     start Xavier uniform.
     """
-    if stage not in STAGES:
-        raise ValueError(f"stage {stage!r} is unknown: use one of {', '.join(STAGES)}")
-    logits = prediction.students
-    if stage == "finetuning":
-        return student_losses(logits, labels, jnp.zeros(len(logits), logits.dtype))
-    if lesson is None or len(lesson.logits) != 1:
-        raise ValueError("distillation takes one teacher")
-    gaps = jnp.mean((jax.lax.stop_gradient(lesson.logits) - logits) ** 2, axis=1)
-    _, terms = student_losses(logits, labels, kd_weight * gaps)
-    terms = terms._replace(ctr=ctr_weight * terms.ctr)
-    return terms.ctr + terms.kd, terms
+
+    least_teachers = most_teachers = 1
+
+    stage: str = key(
+        "distillation", "Of the teacher; finetuning: of the distilled run, the teacher then.", STAGES
+    )
+    ctr_weight: float = key(0.1, "Of the labels in distillation.")
+    kd_weight: float = key(921.6, "Of the teacher in distillation.")
+
+    def __call__(self, prediction: Prediction, labels: jax.Array, lesson: Lesson | None = None) -> Loss:
+        if self.stage not in STAGES:
+            raise ValueError(f"stage {self.stage!r} is unknown: use one of {', '.join(STAGES)}")
+        logits = prediction.students
+        if self.stage == "finetuning":
+            return student_losses(logits, labels, jnp.zeros(len(logits), logits.dtype))
+        if lesson is None or len(lesson.logits) != 1:
+            raise ValueError("distillation takes one teacher")
+        gaps = jnp.mean((jax.lax.stop_gradient(lesson.logits) - logits) ** 2, axis=1)
+        _, terms = student_losses(logits, labels, self.kd_weight * gaps)
+        terms = terms._replace(ctr=self.ctr_weight * terms.ctr)
+        return terms.ctr + terms.kd, terms
+
+    def check(self, num_students: int) -> None:
+        """Any number of students will do."""
+
+    def make_model(
+        self, ensemble: Ensemble, teachers: Sequence[Callable[[], Ensemble]], key: jax.Array
+    ) -> Ensemble:
+        if self.stage == "distillation":
+            ensemble.embedding.table = Fixed(ensemble.embedding.table[...])
+        return ensemble
+
+    def start(self, model: Ensemble, students: Mapping[str, Any], teachers: Sequence[Teacher]) -> None:
+        (teacher,) = teachers
+        if self.stage == "distillation":
+            _take_embeddings(model, teacher)
+            return
+        _start_from(model, teacher)
+        (ours,), theirs = students.values(), next(iter(teacher.students.values()))
+        # Weights of one shape can mean another thing: DAGFM's interactions, say.
+        if changed := differences(dict(leaves(theirs)), dict(leaves(ours))):
+            raise InputError(
+                f"{teacher.where}: its student is not that of config.ensemble.students ({'; '.join(changed)})"
+                ", so its weights are no start for it; give it the same arguments"
+            )
+
+    def lessons(self, model: Ensemble) -> Sequence[bool] | None:
+        return [False] if self.stage == "distillation" else None
+
+
+def _start_from(model: Ensemble, teacher: Teacher) -> None:
+    """Give an untrained model the weights of a trained one of the same shape."""
+    trained = teacher.model
+    trained.embedding.table = nnx.Param(trained.embedding.table[...])  # fixed where it was distilled
+    theirs = nnx.state(trained)
+    ours, given = (
+        jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), nnx.to_pure_dict(state))
+        for state in (nnx.state(model), theirs)
+    )
+    if ours != given:
+        raise InputError(
+            f"{teacher.where}: not a model of this run's shape, as config.transfer.dagfm.stage = 'finetuning'"
+            " goes on from; give it the same config.ensemble and config.embedding.dim"
+        )
+    nnx.update(model, theirs)
+
+
+def _take_embeddings(model: Ensemble, teacher: Teacher) -> None:
+    """Give the student the teacher's shared embeddings."""
+    columns, dim = model.embedding.table.shape[1], model.shared_dim
+    if columns != dim or dim != teacher.model.shared_dim:
+        raise InputError(
+            f"config.embedding: {dim} shared columns of the table and {columns - dim} of the students' own"
+            f" must be {teacher.model.shared_dim} and none: a DAGFM is distilled over the shared embeddings"
+            f" of its teacher, {teacher.where}"
+        )
+    model.embedding.table[...] = teacher.model.embedding.table[:, :dim]

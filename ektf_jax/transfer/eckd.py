@@ -1,18 +1,21 @@
 """ECKD: "Ensembled CTR Prediction via Knowledge Distillation" (Zhu et al., 2020), pre-trained teachers."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from ektf_jax import losses
+from ektf_jax.config import ABOVE_0, key
 from ektf_jax.embedding import Embedding
 from ektf_jax.ensemble import Ensemble
+from ektf_jax.errors import InputError
 from ektf_jax.students.layers import linear
-from ektf_jax.transfer.lesson import Lesson
+from ektf_jax.transfer.method import Lesson, Loss, Method, Teacher
 from ektf_jax.transfer.online_kd import student_losses
 
 
@@ -89,15 +92,8 @@ def distillation(prediction: Guided, lesson: Lesson, *, temperature: float) -> j
     return jnp.sum(gate(prediction, lesson) * soft, axis=0)
 
 
-def eckd(
-    prediction: Guided,
-    labels: jax.Array,
-    lesson: Lesson,
-    *,
-    soft_weight: float = 1.0,
-    hint_weight: float = 1.0,
-    temperature: float = 1.0,
-) -> tuple[jax.Array, losses.Terms]:
+@dataclass(frozen=True)
+class ECKD(Method):
     """L = L_CTR(p) + mean_b sum_i gate_i (soft_weight * CE_i + hint_weight * |v_i - W_i v|^2 / H_i).
 
     One student learns from labels, and from the soft labels (see `distillation`) and hidden states v_i of
@@ -105,13 +101,56 @@ def eckd(
     distance; divided by its H_i dimensions here, its weight does not depend on the teacher's width. A
     teacher without a hidden state gives no hint.
     """
-    if prediction.students.shape[0] != 1:
-        raise ValueError(f"it is for one student, not {prediction.students.shape[0]}")
-    if not temperature > 0:
-        raise ValueError(f"temperature = {temperature} must be above 0")
-    lesson = jax.lax.stop_gradient(lesson)
-    distilled = soft_weight * distillation(prediction, lesson, temperature=temperature)
-    for weight, hint, hidden in zip(gate(prediction, lesson), prediction.hints, lesson.hidden, strict=True):
-        if hint is not None and hidden is not None:
-            distilled += hint_weight * weight * jnp.mean((hidden - hint) ** 2, axis=1)
-    return student_losses(prediction.students, labels, jnp.mean(distilled)[None])
+
+    least_teachers, most_teachers = 1, sys.maxsize
+    monitors = "distillation_loss"
+
+    soft_weight: float = key(1.0, "Of the teachers' soft labels.")
+    hint_weight: float = key(
+        1.0, "Of their hidden states, which a student and a teacher must have; 0: no hints."
+    )
+    temperature: float = key(1.0, "Of the soft labels.", ABOVE_0)
+
+    def __call__(self, prediction: Guided, labels: jax.Array, lesson: Lesson) -> Loss:
+        self.check(prediction.students.shape[0])
+        lesson = jax.lax.stop_gradient(lesson)
+        distilled = self.soft_weight * self.monitored(prediction, lesson)
+        weights = gate(prediction, lesson)
+        for weight, hint, hidden in zip(weights, prediction.hints, lesson.hidden, strict=True):
+            if hint is not None and hidden is not None:
+                distilled += self.hint_weight * weight * jnp.mean((hidden - hint) ** 2, axis=1)
+        return student_losses(prediction.students, labels, jnp.mean(distilled)[None])
+
+    def check(self, num_students: int) -> None:
+        if num_students != 1:
+            raise ValueError(f"it is for one student, not {num_students}")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature = {self.temperature} must be above 0")
+
+    def make_model(
+        self, ensemble: Ensemble, teachers: Sequence[Callable[[], Ensemble]], key: jax.Array
+    ) -> Pupil:
+        hints = self.hint_weight > 0 and _hidden_size(ensemble) > 0
+        sizes = [_hidden_size(teacher()) if hints else 0 for teacher in teachers]
+        return Pupil(ensemble, sizes, key=jax.random.fold_in(key, 1))
+
+    def ensemble(self, model: Pupil) -> Ensemble:
+        return model.ensemble
+
+    def start(self, model: Pupil, students: Mapping[str, Any], teachers: Sequence[Teacher]) -> None:
+        if self.hint_weight and not model.maps:
+            raise InputError(
+                f"config.transfer.eckd.hint_weight = {self.hint_weight!r}, but hints need a hidden state of"
+                " the student and of a teacher; set it to 0"
+            )
+
+    def lessons(self, model: Pupil) -> Sequence[bool]:
+        return [size > 0 for size in model.hint_sizes]
+
+    def monitored(self, prediction: Guided, lesson: Lesson) -> jax.Array:
+        return distillation(prediction, lesson, temperature=self.temperature)
+
+
+def _hidden_size(model: Ensemble) -> int:
+    """Units of the last hidden layer of a model that is a single student with one, else 0."""
+    return model.groups[0].hidden_size if sum(group.size for group in model.groups) == 1 else 0

@@ -1,13 +1,16 @@
 """KDCL: online knowledge distillation via collaborative learning (Guo et al., 2020)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
 from ektf_jax import losses
+from ektf_jax.config import ABOVE_0, key
 from ektf_jax.ensemble import Prediction
-from ektf_jax.transfer.divergence import divergence as divergence_of
+from ektf_jax.transfer.divergence import DIVERGENCES, divergence
+from ektf_jax.transfer.method import Loss, Method
 from ektf_jax.transfer.online_kd import student_losses
 
 _STEPS = 300  # of the search for the best mixture; logits of a scale of 2 end within 1e-3 (tests)
@@ -70,22 +73,21 @@ TEACHERS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 }
 
 
-def kdcl(
-    prediction: Prediction,
-    labels: jax.Array,
-    *,
-    variant: str = "naive",
-    weight: float = 1.0,
-    temperature: float = 2.0,
-    divergence: str = "kl",
-) -> tuple[jax.Array, losses.Terms]:
-    """L = 1/K sum_k (L_CTR(p_k) + weight * divergence(teacher, p_k)) with one of four teachers (Table 5).
+@dataclass(frozen=True)
+class KDCL(Method):
+    """L = 1/K sum_k (L_CTR(p_k) + weight * divergence(teacher, p_k)) with one of four teachers (Table 5)."""
 
-    `variant` says how the students' logits become the teacher's: "naive", "minlogit", "linear", "general".
-    """
-    if variant not in TEACHERS:
-        raise ValueError(f"variant {variant!r} is unknown: use one of {', '.join(TEACHERS)}")
-    logits = prediction.students
-    teacher = TEACHERS[variant](jax.lax.stop_gradient(logits), labels)
-    gaps = divergence_of(teacher, logits, kind=divergence, temperature=temperature)
-    return student_losses(logits, labels, weight * gaps)
+    needs_peers = True
+
+    variant: str = key("naive", "How the students' logits become the teacher's.", TEACHERS)
+    weight: float = key(1.0, "Of the divergence.")
+    temperature: float = key(2.0, "Of both predictions.", ABOVE_0)
+    divergence: str = key("kl", "See `transfer.divergence`.", DIVERGENCES)
+
+    def __call__(self, prediction: Prediction, labels: jax.Array) -> Loss:
+        if self.variant not in TEACHERS:
+            raise ValueError(f"variant {self.variant!r} is unknown: use one of {', '.join(TEACHERS)}")
+        logits = prediction.students
+        teacher = TEACHERS[self.variant](jax.lax.stop_gradient(logits), labels)
+        gaps = divergence(teacher, logits, kind=self.divergence, temperature=self.temperature)
+        return student_losses(logits, labels, self.weight * gaps)

@@ -1,32 +1,38 @@
 """Online knowledge distillation: the students' mean teaches each of them."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 
 from ektf_jax import losses
+from ektf_jax.config import ABOVE_0, key
 from ektf_jax.ensemble import Prediction
-from ektf_jax.transfer.divergence import divergence as divergence_of
+from ektf_jax.transfer.divergence import DIVERGENCES, divergence
+from ektf_jax.transfer.method import Loss, Method
 
 
-def online_kd(
-    prediction: Prediction,
-    labels: jax.Array,
-    *,
-    weight: float = 1.0,
-    temperature: float = 2.0,
-    divergence: str = "kl",
-) -> tuple[jax.Array, losses.Terms]:
+@dataclass(frozen=True)
+class OnlineKD(Method):
     """L = 1/K sum_k (L_CTR(p_k) + weight * divergence(teacher, p_k)), the teacher being the mean logit.
 
     Distillation as Hinton et al. (2015) have it, with the ensemble in training as the teacher (Table 5).
     """
-    logits = prediction.students
-    teacher = losses.fuse(logits, "mean")
-    gaps = divergence_of(teacher, logits, kind=divergence, temperature=temperature)
-    return student_losses(logits, labels, weight * gaps)
+
+    needs_peers = True
+
+    weight: float = key(1.0, "Of the divergence.")
+    temperature: float = key(2.0, "Of both predictions.", ABOVE_0)
+    divergence: str = key("kl", "See `transfer.divergence`.", DIVERGENCES)
+
+    def __call__(self, prediction: Prediction, labels: jax.Array) -> Loss:
+        logits = prediction.students
+        teacher = losses.fuse(logits, "mean")
+        gaps = divergence(teacher, logits, kind=self.divergence, temperature=self.temperature)
+        return student_losses(logits, labels, self.weight * gaps)
 
 
-def student_losses(logits: jax.Array, labels: jax.Array, gaps: jax.Array) -> tuple[jax.Array, losses.Terms]:
+def student_losses(logits: jax.Array, labels: jax.Array, gaps: jax.Array) -> Loss:
     """Mean over students of cross-entropy and weighted gap [K] to the teacher, with `losses.Terms`."""
     num_students = logits.shape[0]
     ctr, kd = jnp.mean(losses.ctr_loss(logits, labels)), jnp.mean(gaps)

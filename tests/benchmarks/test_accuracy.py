@@ -64,7 +64,7 @@ def test_the_peer_leaves_a_result(data, tmp_path):
     assert done.returncode == 0, done.stderr
     (run,) = results.load(tmp_path / "run")
     assert run.label == "EKTF of MLP"
-    assert run.settings[results.IMPLEMENTATION] == accuracy.IMPLEMENTATION
+    assert run.peer == accuracy.IMPLEMENTATION
     assert len(run.curve) == run.epochs <= 4
     assert run.best_epoch == 1 + int(np.argmax(run.curve))
     result = json.loads((tmp_path / "run/result.json").read_text())

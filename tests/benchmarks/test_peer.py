@@ -6,9 +6,12 @@ import pytest
 from flax import nnx
 
 from benchmarks import common
+from ektf_jax import transfer
+from ektf_jax.config import Config
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.training import build
-from ektf_jax.training.step import init_state, make_optimizer, make_train_step
+from ektf_jax.training.optimizer import make_optimizer
+from ektf_jax.training.step import init_state, make_train_step
 
 from .conftest import PEER, needs_peer
 
@@ -97,11 +100,13 @@ def test_the_peer_and_ours_train_alike(shape, num_students, tmp_path):
     peer = common.peer(config, schema, PEER, task="trace", steps=STEPS, file=str(file))
     weights = np.load(file)
 
-    model = build.make_model(config, schema, jax.random.key(0))
-    give(model, weights, build.student_labels(config))
+    model = build.make_model(Config.from_dict(config), schema, jax.random.key(0))
+    give(model, weights, Config.from_dict(config).ensemble.labels)
     optimizer = make_optimizer(config["train"]["clip_norm"])
     graphdef, state = init_state(model, optimizer, jax.random.key(1))
-    step = make_train_step(graphdef, optimizer, build.make_loss(config), l2=config["embedding"]["l2"])
+    step = make_train_step(
+        graphdef, optimizer, transfer.read(Config.from_dict(config).transfer), l2=config["embedding"]["l2"]
+    )
     columns = []
     for field in schema.fields:
         local = weights[f"batch/{field.name}"].reshape(ROWS, -1)

@@ -323,16 +323,16 @@ def main():
     metrics = {"auc": 0.5, "logloss": 0.5}
     trained = []
 
-    def run(config, workdir, *_):
+    def run(config, listeners):
         trained.append(config)
-        json.dumps(config, allow_nan=False)
-        return {"config": config, "test": {"ensemble": metrics, "students": []}}
+        json.dumps(config.to_dict(), allow_nan=False)
+        return {"config": config.to_dict(), "test": {"ensemble": metrics, "students": []}}
 
-    loop._run = run
+    loop.run, loop.Training = run, lambda config, *_: config
 
     def generate(config, workdir):
         trained.append(config)
-        json.dumps(config, allow_nan=False)
+        json.dumps(config.to_dict(), allow_nan=False)
         raise Generates
 
     loop.dataset = generate

@@ -17,7 +17,12 @@ def test_a_run_is_what_its_config_says(write):
     )
     (run,) = results.load(directory)
     assert run.kinds == ("ecn", "ecn", "final2b", "Mine")
-    assert (run.num_students, run.method, run.options, run.path) == (4, "kdcl", {"variant": "naive"}, "000")
+    assert (run.num_students, run.method, run.options, run.path) == (
+        4,
+        "kdcl",
+        {"variant": "naive", "weight": 1.0, "temperature": 2.0, "divergence": "kl"},
+        "000",
+    )
     assert [student.auc for student in run.students] == [0.7, 0.8, 0.9, 0.6]
     assert (run.best_student.auc, run.worst_student.auc, run.best_student.logloss) == (0.9, 0.6, 0.32)
     assert run.ensemble.auc == pytest.approx(0.75)

@@ -162,12 +162,10 @@ def test_claims_set_a_peer_beside_the_same_k(write):
     for seed in (1, 2):
         write(result("ektf", [0.7, 0.7], 0.9 + 0.001 * seed, seed=seed))
         made = result("ektf", [0.7, 0.7], 0.901, seed=seed)
-        made["config"][results.IMPLEMENTATION] = "PyTorch"
+        made["config"]["implementation"] = "PyTorch"
         directory = write(made)
     runs = results.load(directory)
-    ours, peers = (
-        [run for run in runs if (results.IMPLEMENTATION in run.settings) == is_peer] for is_peer in (0, 1)
-    )
+    ours, peers = ([run for run in runs if (run.peer is not None) == is_peer] for is_peer in (0, 1))
     table = tables.claims(ours, "ml1m", peers)
     found = {(row[1].text, row[3].text): [cell.text for cell in row[2:6]] for row in table.rows}
     assert found["2", "the same by PyTorch"] == ["2", "the same by PyTorch", "2", "+0.0005"]

@@ -14,7 +14,8 @@ from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.ensemble import Ensemble, StudentGroup
 from ektf_jax.students import REGISTRY
 from ektf_jax.training import checkpoint
-from ektf_jax.training.step import init_state, make_optimizer, make_predict, make_train_step
+from ektf_jax.training.optimizer import make_optimizer
+from ektf_jax.training.step import init_state, make_predict, make_train_step
 
 SCHEMA = Schema("tiny", make_fields([("a", 4, 1), ("b", 5, 3), ("c", 6, 1)]), {}, {})
 FIELDS, DIM, ROWS, COPIES = SCHEMA.num_fields, 4, 8, 4

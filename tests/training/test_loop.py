@@ -15,9 +15,10 @@ from ektf_jax import files, measures
 from ektf_jax.data import encoded, synthetic
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.errors import InputError
-from ektf_jax.training import evaluate, loop, record, teachers, versions
+from ektf_jax.training import evaluate, loop, record, teachers, training, versions
+from tests.training.listening import Wrap, at_evaluation, raising
 
-TIMINGS = ("train_samples_per_second", "input_wait", "wall_seconds")
+TIMINGS = ("train_samples_per_second", "input_wait", "compile_seconds", "wall_seconds")
 
 
 def without_timings(result):
@@ -141,7 +142,7 @@ def test_evaluation_of_a_split_of_one_class_says_so(finished, tiny_config, tmp_p
 def test_a_working_directory_that_cannot_be_written_is_refused_before_the_work(
     tmp_path, tiny_config, monkeypatch, name
 ):
-    monkeypatch.setattr(loop, "make_train_step", None)  # whoever gets there fails
+    monkeypatch.setattr(loop, "Training", None)  # whoever gets there fails
     monkeypatch.setattr(loop.synthetic, "prepare", None)
     path = tmp_path / "run" / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +183,7 @@ def test_versions_of_what_is_not_installed_are_those_of_its_module(monkeypatch):
 
 def test_the_best_weights_are_missed_before_the_work_goes_on(interrupted, tiny_config, monkeypatch):
     shutil.rmtree(interrupted / "checkpoints" / "best")
-    monkeypatch.setattr(loop, "evaluate_split", None)
+    monkeypatch.setattr(training, "evaluate_split", None)
     with pytest.raises(InputError, match=r"checkpoints/best: no checkpoint 50, the best so far"):
         loop.train(tiny_config(), interrupted)
 
@@ -240,13 +241,10 @@ def test_metrics_that_are_not_finite_are_no_result(finished, monkeypatch):
         loop.evaluate(finished[0], "test")
 
 
-def test_weights_that_are_not_finite_are_never_a_checkpoint(tmp_path, tiny_config, monkeypatch):
+def test_weights_that_are_not_finite_are_never_a_checkpoint(tmp_path, tiny_config):
     """A step's losses are of the weights before it: what it made of them shows in the next one's."""
-    real = loop.make_train_step
 
-    def poisoned(*args, **options):
-        step = real(*args, **options)
-
+    def poisoned(step):
         def one(state, *rest):
             state, metrics = step(state, *rest)
             if int(state.step) == 20:
@@ -256,11 +254,10 @@ def test_weights_that_are_not_finite_are_never_a_checkpoint(tmp_path, tiny_confi
 
         return one
 
-    monkeypatch.setattr(loop, "make_train_step", poisoned)
     with pytest.raises(
         InputError, match=r"after step 20: parameters/embedding/table/value is not finite; the last"
     ):
-        loop.train(tiny_config(), tmp_path / "run")
+        loop.train(tiny_config(), tmp_path / "run", [Wrap(train_step=poisoned)])
     assert checkpoint_steps(tmp_path / "run") == [10]
 
 
@@ -300,20 +297,10 @@ class Interrupted(Exception):
 
 
 @pytest.fixture
-def interrupted(tmp_path, tiny_config, monkeypatch):
+def interrupted(tmp_path, tiny_config):
     """A run that died while it evaluated its third epoch."""
-    real, calls = loop.evaluate_split, []
-
-    def dying(*args):
-        calls.append(args)
-        if len(calls) == 3:
-            raise Interrupted
-        return real(*args)
-
-    monkeypatch.setattr(loop, "evaluate_split", dying)
     with pytest.raises(Interrupted):
-        loop.train(tiny_config(), tmp_path / "run")
-    monkeypatch.undo()
+        loop.train(tiny_config(), tmp_path / "run", [at_evaluation(3, raising(Interrupted))])
     assert checkpoint_steps(tmp_path / "run") == [60, 70]
     return tmp_path / "run"
 

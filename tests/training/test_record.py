@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ektf_jax.config import Config
 from ektf_jax.data import encoded, synthetic
 from ektf_jax.errors import InputError
 from ektf_jax.students import MLP
@@ -83,7 +84,7 @@ def test_a_student_whose_defaults_changed_is_another_one(run, make, other_defaul
         lambda: loop.train(make(), run),
         lambda: loop.evaluate(run, "test"),
         lambda: teachers.load(run, encoded.open_schema(run / "data")),
-        lambda: sweep.check_finished({"run": make()}, run.parent),
+        lambda: sweep.check_finished({"run": Config.from_dict(make())}, run.parent),
     ):
         with pytest.raises(InputError, match=CHANGED):
             read()
@@ -172,8 +173,8 @@ def test_other_rows_of_the_same_description_are_other_data(run, make):
     for read in (
         lambda: loop.train(moved, run),
         lambda: loop.evaluate(run, "train", other),
-        lambda: sweep.check_data({"run": moved}, run.parent),
-        lambda: sweep.check_data({"run": moved}, run.parent, whole=False),
+        lambda: sweep.check_data({"run": Config.from_dict(moved)}, run.parent),
+        lambda: sweep.check_data({"run": Config.from_dict(moved)}, run.parent, whole=False),
     ):
         with pytest.raises(InputError, match=named):
             read()
@@ -254,6 +255,40 @@ def test_a_teacher_that_was_trained_again_to_another_model_is_another_teacher(ru
     again["test"]["ensemble"]["logloss"] += 1e-9
     edit(run / "result.json", test=again["test"])
     runs = {"run": make(), "taught": taught | {"transfer": taught["transfer"] | {"teachers": ("run",)}}}
+    runs = {name: Config.from_dict(run) for name, run in runs.items()}
     for read in (lambda: loop.train(taught, workdir), lambda: sweep.check_finished(runs, run.parent)):
         with pytest.raises(InputError, match=r"taught: its teacher \.\./run was trained again since"):
             read()
+
+
+# --- more epochs
+
+
+def test_a_run_that_has_not_stopped_early_may_have_more_epochs(run, make, tmp_path):
+    """Finished, and within an epoch: to the same bits as with that many from the start."""
+    result = loop.train(make() | {"train": make()["train"] | {"max_epochs": 2}}, run)
+    whole = loop.train(make() | {"train": make()["train"] | {"max_epochs": 2}}, tmp_path / "whole")
+    for key in ("epochs", "best_epoch", "valid", "test"):
+        assert result[key] == whole[key]
+    assert result["epochs"] == 2
+    assert json.loads((run / "config.json").read_text())["train"]["max_epochs"] == 2
+    with pytest.raises(InputError, match=r"train\.max_epochs: 2 there, 1 now"):
+        loop.train(make(), run)
+
+
+def test_more_epochs_change_nothing_that_they_must_not(run, make):
+    stopped = json.loads((run / "result.json").read_text())
+    edit(
+        run / "result.json",
+        config=stopped["config"] | {"train": stopped["config"]["train"] | {"max_epochs": 2}},
+    )
+    more = make() | {"train": make()["train"] | {"max_epochs": 3}}
+    assert loop.train(more, run)["epochs"] == 1, "it stopped early, in epoch 1 of 2"
+    cosine = make() | {"train": make()["train"] | {"schedule": {"name": "cosine_decay_schedule"}}}
+    for name in ("config.json", "result.json"):
+        edit(run / name, **({"config": cosine} if name == "result.json" else cosine))
+    cosine["train"]["max_epochs"] = 3
+    with pytest.raises(InputError, match=r"train\.max_epochs: 1 there, 3 now"):
+        loop.train(cosine, run)
+    with pytest.raises(InputError, match=r"train\.max_epochs: 1 there, 3 now"):
+        sweep.check_finished({"run": Config.from_dict(cosine)}, run.parent)

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from ektf_jax.training import loop, stopping
+from tests.training.listening import at_evaluation, before_step
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMINGS = ("train_samples_per_second", "input_wait", "wall_seconds")
+TIMINGS = ("train_samples_per_second", "input_wait", "compile_seconds", "wall_seconds")
 
 
 def without_timings(result):
@@ -27,33 +28,13 @@ def whole(tmp_path_factory, tiny_config):
     return workdir, loop.train(tiny_config(max_epochs=3), workdir)
 
 
-def in_a_step(monkeypatch, number, after):
+def in_a_step(number, after):
     """Sends this process a signal while it takes the step after so many."""
-    real = loop.make_train_step
-
-    def make(*args, **options):
-        made = real(*args, **options)
-
-        def step(state, *rest):
-            if int(state.step) == after:
-                signal.raise_signal(number)
-            return made(state, *rest)
-
-        return step
-
-    monkeypatch.setattr(loop, "make_train_step", make)
+    return before_step(after, lambda: signal.raise_signal(number))
 
 
-def in_the_first_evaluation(monkeypatch, number, after):
-    real, calls = loop.evaluate_split, []
-
-    def evaluate(*args):
-        calls.append(args)
-        if len(calls) == 1:
-            signal.raise_signal(number)
-        return real(*args)
-
-    monkeypatch.setattr(loop, "evaluate_split", evaluate)
+def in_the_first_evaluation(number, after):
+    return at_evaluation(1, lambda: signal.raise_signal(number))
 
 
 @pytest.mark.parametrize(
@@ -66,14 +47,12 @@ def in_the_first_evaluation(monkeypatch, number, after):
     ],
 )
 def test_a_run_stops_where_it_is_saved_and_goes_on_to_the_same_bits(
-    whole, tmp_path, tiny_config, monkeypatch, send, after, number, step, epoch
+    whole, tmp_path, tiny_config, send, after, number, step, epoch
 ):
     workdir, config = tmp_path / "run", tiny_config(max_epochs=3)
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
-    send(monkeypatch, number, after)
     with pytest.raises(stopping.Stopped) as stopped:
-        loop.train(config, workdir)
-    monkeypatch.undo()
+        loop.train(config, workdir, [send(number, after)])
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
     said = f"{workdir}: stopped after step {step}, in epoch {epoch}, which is saved; the same command goes on"
     assert str(stopped.value) == said

@@ -12,18 +12,23 @@ import pytest
 
 from configs import base, section4
 from ektf_jax import files
+from ektf_jax.config import Config
 from ektf_jax.data import encoded, synthetic
 from ektf_jax.errors import InputError
 from ektf_jax.training import record, sweep
 from tests import commands
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNS = {name: {} for name in ("a/one", "a/two", "b")}
+RUNS = {name: Config() for name in ("a/one", "a/two", "b")}
 
 
 def finish(directory, name, seconds=1.0):
     (directory / name).mkdir(parents=True, exist_ok=True)
     (directory / name / "result.json").write_text(json.dumps({"wall_seconds": seconds}))
+
+
+def read(runs):
+    return {name: Config.from_dict(run) for name, run in runs.items()}
 
 
 @pytest.fixture
@@ -60,7 +65,7 @@ def test_a_run_that_ends_without_a_result_has_failed(tmp_path, reports):
 
 
 def test_workers_that_share_a_directory_do_each_run_once(tmp_path, reports):
-    runs = {f"run{i}": {} for i in range(12)}
+    runs = {f"run{i}": Config() for i in range(12)}
     trained, lock = [], threading.Lock()
 
     def train(name):
@@ -83,12 +88,12 @@ def test_workers_that_share_a_directory_do_each_run_once(tmp_path, reports):
 def test_a_run_that_another_worker_holds_is_left_to_it(tmp_path, reports):
     with sweep.claimed(tmp_path / "b") as mine:
         assert mine
-        assert sweep.plan({"b": {}}, tmp_path)[0].state == "running"
+        assert sweep.plan({"b": Config()}, tmp_path)[0].state == "running"
         trained = []
-        sweep.work({"b": {}}, tmp_path, trained.append, report=reports.append)
+        sweep.work({"b": Config()}, tmp_path, trained.append, report=reports.append)
         assert trained == []
     (tmp_path / "b" / "checkpoints").mkdir()
-    assert sweep.plan({"b": {}}, tmp_path)[0].state == "interrupted"
+    assert sweep.plan({"b": Config()}, tmp_path)[0].state == "interrupted"
 
 
 ORPHAN = """
@@ -109,10 +114,10 @@ def test_a_claim_stays_with_the_child_of_a_killed_worker(tmp_path):
     child = int(worker.stdout.readline())
     worker.kill()
     worker.communicate()
-    assert sweep.plan({"b": {}}, tmp_path)[0].state == "running"
+    assert sweep.plan({"b": Config()}, tmp_path)[0].state == "running"
     os.kill(child, signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while sweep.plan({"b": {}}, tmp_path)[0].state == "running":
+    while sweep.plan({"b": Config()}, tmp_path)[0].state == "running":
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -125,23 +130,23 @@ def test_finished_runs_of_other_data_are_refused(tmp_path, tiny_config):
     (tmp_path / "a" / "dataset.json").write_text(
         json.dumps({"schema_sha256": encoded.open_schema(tmp_path / "data").fingerprint})
     )
-    sweep.check_data({"a": config, "b": config}, tmp_path)
+    sweep.check_data(read({"a": config, "b": config}), tmp_path)
     shutil.rmtree(tmp_path / "data")
-    sweep.check_data({"a": config}, tmp_path)  # gone data is no other data
+    sweep.check_data(read({"a": config}), tmp_path)  # gone data is no other data
     synthetic.prepare(synthetic.SyntheticSpec(rows=40, values=(5, 5), seed=1, order=2), tmp_path / "data")
     with pytest.raises(InputError, match=r"a/dataset\.json: schema_sha256"):
-        sweep.check_data({"a": config}, tmp_path)
+        sweep.check_data(read({"a": config}), tmp_path)
 
 
 def test_estimates_scale_with_work_from_what_finished_runs_took(tmp_path, tiny_config):
     small, large = tiny_config(), tiny_config()
     large["ensemble"]["num_students"] = 6
     finish(tmp_path, "small", seconds=10.0)
-    planned = sweep.plan({"small": small, "large": large}, tmp_path)
+    planned = sweep.plan(read({"small": small, "large": large}), tmp_path)
     assert planned[0] == ("small", "done", 10.0)
     assert planned[1].state == "to do"
     assert planned[1].seconds == pytest.approx(20.0)
-    assert sweep.plan({"large": large}, tmp_path)[0].seconds is None
+    assert sweep.plan(read({"large": large}), tmp_path)[0].seconds is None
     assert not (tmp_path / "large").exists()
 
 
@@ -149,9 +154,9 @@ def test_every_config_is_checked_before_anything_is_trained(tiny_config):
     broken = tiny_config()
     broken["train"]["patience"] = 0
     with pytest.raises(InputError, match=r"run two: config.train.patience = 0 must be at least 1"):
-        sweep.check({"one": tiny_config(), "two": broken}, base.get_config().to_dict())
+        sweep.read({"one": tiny_config(), "two": broken})
     with pytest.raises(InputError, match="runs is empty"):
-        sweep.check({}, base.get_config().to_dict())
+        sweep.read({})
 
 
 def test_section_4_has_its_tables_and_figures():
@@ -180,11 +185,11 @@ def test_section_4s_teachers_are_runs_of_it_and_of_the_students_seed(dataset):
     assert students[0] == students[1]
 
 
-NO_DATA = {"data": {"path": "nowhere"}}  # without which there is no estimate of time
+NO_DATA = Config.from_dict({"data": {"path": "nowhere"}})  # without which there is no estimate of time
 
 
 def taught_by(*teachers):
-    return NO_DATA | {"transfer": {"teachers": teachers}}
+    return Config.from_dict({"data": {"path": "nowhere"}, "transfer": {"teachers": teachers}})
 
 
 # In the order of a config: by name.
@@ -233,13 +238,13 @@ def test_a_student_waits_for_a_teacher_that_another_worker_trains(tmp_path, repo
 
 
 def test_workers_that_share_teachers_and_students_do_each_run_once(tmp_path, reports):
-    runs = {f"a{i}": taught_by(f"b{i % 2}") for i in range(6)} | {f"b{i}": {} for i in range(2)}
+    runs = {f"a{i}": taught_by(f"b{i % 2}") for i in range(6)} | {f"b{i}": NO_DATA for i in range(2)}
     trained, lock = [], threading.Lock()
 
     def train(name):
         with lock:
             trained.append(name)
-        assert all((tmp_path / teacher / "result.json").exists() for teacher in sweep._teachers(runs[name]))
+        assert all((tmp_path / teacher / "result.json").exists() for teacher in runs[name].transfer.teachers)
         time.sleep(0.02)
         finish(tmp_path, name)
 
@@ -255,9 +260,9 @@ def test_workers_that_share_teachers_and_students_do_each_run_once(tmp_path, rep
 
 def test_teachers_become_paths_from_the_students_directory():
     found = sweep.located(
-        {"a/b/student": taught_by("a/teacher", "c"), "a/teacher": {}, "c": {}}, "a/b/student"
+        {"a/b/student": taught_by("a/teacher", "c"), "a/teacher": NO_DATA, "c": NO_DATA}, "a/b/student"
     )
-    assert found["transfer"]["teachers"] == ("../../teacher", "../../../c")
+    assert found.transfer.teachers == ("../../teacher", "../../../c")
 
 
 def test_teachers_that_are_no_runs_and_circles_are_refused(tiny_config):
@@ -267,11 +272,10 @@ def test_teachers_that_are_no_runs_and_circles_are_refused(tiny_config):
         config["transfer"] |= {"name": "eckd", "teachers": (teacher,)}
         return config
 
-    reference = base.get_config().to_dict()
     with pytest.raises(InputError, match=r"run two: config.transfer.teachers 'on' .*did you mean 'one'"):
-        sweep.check({"one": tiny_config(), "two": taught("on")}, reference)
+        sweep.read({"one": tiny_config(), "two": taught("on")})
     with pytest.raises(InputError, match=r"these runs teach each other: \w+ <- \w+ <- \w+"):
-        sweep.check({"one": taught("two"), "two": taught("one")}, reference)
+        sweep.read({"one": taught("two"), "two": taught("one")})
 
 
 CONFIG = """
@@ -359,7 +363,7 @@ def test_a_finished_run_of_another_config_is_refused(tmp_path, tiny_config, repo
     (other if group is None else other[group])[key] = value
     finish_as(tmp_path, "a/one", config)
     finish_as(tmp_path, "b", other)
-    runs = {"a/one": config, "b": config, "c": config}
+    runs = read({"a/one": config, "b": config, "c": config})
     trained = []
     for ask in (
         lambda: sweep.plan(runs, tmp_path),
@@ -371,7 +375,7 @@ def test_a_finished_run_of_another_config_is_refused(tmp_path, tiny_config, repo
             ask()
         assert said in str(error.value)
     assert trained == []
-    sweep.check_finished({"a/one": config, "c": other}, tmp_path)
+    sweep.check_finished(read({"a/one": config, "c": other}), tmp_path)
 
 
 def test_where_a_run_was_computed_and_what_its_method_does_not_read_is_no_difference(tmp_path, tiny_config):
@@ -382,7 +386,7 @@ def test_where_a_run_was_computed_and_what_its_method_does_not_read_is_no_differ
     other["transfer"]["dml"]["stop_gradient"] = False
     other["ensemble"]["students"]["mlp"]["dropout"] = 0.1  # the default, written out
     finish_as(tmp_path, "a", other)
-    assert sweep.plan({"a": config}, tmp_path)[0].state == "done"
+    assert sweep.plan(read({"a": config}), tmp_path)[0].state == "done"
 
 
 def test_a_taught_runs_teachers_are_compared_where_they_are(tmp_path, tiny_config):
@@ -397,9 +401,9 @@ def test_a_taught_runs_teachers_are_compared_where_they_are(tmp_path, tiny_confi
     with pytest.raises(
         InputError, match=r"run y/taught: .*teachers: .*\['../x/one'\] there, \['../../x/one'\] now"
     ):
-        sweep.check_finished({"x/one": config, "y/taught": taught}, tmp_path)
+        sweep.check_finished(read({"x/one": config, "y/taught": taught}), tmp_path)
     finish_as(tmp_path, "y/taught", there)
-    sweep.check_finished({"x/one": config, "y/taught": taught}, tmp_path)
+    sweep.check_finished(read({"x/one": config, "y/taught": taught}), tmp_path)
 
 
 def test_the_committed_results_are_the_runs_of_section_4():
@@ -411,25 +415,25 @@ def test_the_committed_results_are_the_runs_of_section_4():
         for student in run["ensemble"]["students"].values():
             if student["name"] == "final":
                 student["gate_init"] = "ones"
-    sweep.check_finished(runs, committed)
+    sweep.check_finished(read(runs), committed)
 
 
 def test_each_result_is_read_once_to_compare_it(tmp_path, monkeypatch):
     """A sweep can have thousands of finished runs."""
-    read = []
+    names = []
 
     def counted(path, *shape):
-        read.append(path.name)
+        names.append(path.name)
         return files.read_json(path, *shape)
 
     for module in (sweep, record):
         monkeypatch.setattr(module, "read_json", counted)
-    runs = {name: base.get_config().to_dict() for name in ("a", "b")}
+    runs = read({name: base.get_config().to_dict() for name in ("a", "b")})
     for name, config in runs.items():
         students = record.students_in_full(config)
         (tmp_path / name).mkdir()
         files.write_json(
-            tmp_path / name / "result.json", {"config": config, "students": students, "dataset": {}}
+            tmp_path / name / "result.json", {"config": config.to_dict(), "students": students, "dataset": {}}
         )
     sweep.check_finished(runs, tmp_path)
-    assert read == ["result.json", "result.json"]
+    assert names == ["result.json", "result.json"]

@@ -11,9 +11,11 @@ import pytest
 from flax import nnx
 
 from ektf_jax import sharding
+from ektf_jax.config import Config
 from ektf_jax.data import encoded
 from ektf_jax.errors import InputError
-from ektf_jax.training import build, finite, loop, teachers
+from ektf_jax.training import build, finite, loop, record, teachers
+from ektf_jax.transfer.dagfm import Fixed
 
 STUDENTS = {
     "pnn": {"name": "pnn", "hidden_units": (6,)},
@@ -53,7 +55,7 @@ def runs(tmp_path_factory, make, tiny_config):
 
 def best(runs, name):
     """The model of a finished run, and its data."""
-    data = loop.dataset(json.loads((runs / name / "config.json").read_text()), runs / name)
+    data = loop.dataset(Config.from_dict(json.loads((runs / name / "config.json").read_text())), runs / name)
     return teachers.load(runs / name, encoded.open_schema(data)), data
 
 
@@ -71,8 +73,8 @@ def test_eckd_learns_gate_and_hints_of_the_teachers_that_have_a_hidden_state(run
 
 
 def test_eckds_result_counts_what_predicts_and_is_evaluated_alone(runs):
-    result = teachers.read_result(runs / "eckd")
-    mlp_alone = teachers.student(best(runs, "eckd")[0])
+    result = record.read_result(runs / "eckd")
+    mlp_alone = best(runs, "eckd")[0].ensemble
     assert result["params"] == sum(leaf.size for leaf in jax.tree.leaves(nnx.state(mlp_alone, nnx.Param)))
     assert len(result["test"]["students"]) == 1
     assert loop.evaluate(runs / "eckd", "test") == result["test"]
@@ -81,7 +83,7 @@ def test_eckds_result_counts_what_predicts_and_is_evaluated_alone(runs):
 def test_eckd_stops_by_the_distillation_loss_on_validation_data(runs):
     lines = [json.loads(line) for line in (runs / "eckd" / "metrics.jsonl").read_text().splitlines()]
     losses = [line["valid"]["distillation_loss"] for line in lines]
-    assert teachers.read_result(runs / "eckd")["best_epoch"] == 1 + int(np.argmin(losses))
+    assert record.read_result(runs / "eckd")["best_epoch"] == 1 + int(np.argmin(losses))
 
     model, data = best(runs, "eckd")
     valid = encoded.open_split(data, "valid")
@@ -106,11 +108,15 @@ def test_a_distilled_dagfm_keeps_its_teachers_embeddings_and_comes_near_its_logi
     teacher, data = best(runs, "crossnetv2")
     student, _ = best(runs, "distilled")
     np.testing.assert_array_equal(table(student), table(teacher))
-    assert isinstance(student.embedding.table, teachers.Fixed)
+    assert isinstance(student.embedding.table, Fixed)
 
     config = make(DAGFM, "dagfm", ["../crossnetv2"])
     start, _ = teachers.make_model(
-        config, runs / "distilled", encoded.open_schema(data), jax.random.key(0), sharding.make_mesh()
+        Config.from_dict(config),
+        runs / "distilled",
+        encoded.open_schema(data),
+        jax.random.key(0),
+        sharding.make_mesh(),
     )
     rows = encoded.open_split(data, "test").ids
     gaps = [
@@ -123,7 +129,11 @@ def test_finetuning_goes_on_from_the_distilled_student_and_trains_all_of_it(runs
     distilled, data = best(runs, "distilled")
     config = make(DAGFM, "dagfm", ["../distilled"], stage="finetuning")
     start, teach = teachers.make_model(
-        config, runs / "new", encoded.open_schema(data), jax.random.key(0), sharding.make_mesh()
+        Config.from_dict(config),
+        runs / "new",
+        encoded.open_schema(data),
+        jax.random.key(0),
+        sharding.make_mesh(),
     )
     assert teach is None
     weights = [nnx.to_pure_dict(nnx.state(model)) for model in (start, distilled)]
@@ -160,7 +170,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(runs, name, monkeypatch):
     monkeypatch.undo()
     assert (workdir / "checkpoints" / "latest").exists()
     assert not (workdir / "result.json").exists()
-    result, expected = loop.train(config, workdir), teachers.read_result(runs / name)
+    result, expected = loop.train(config, workdir), record.read_result(runs / name)
     for key in ("valid", "test", "best_epoch", "epochs", "params"):
         assert result[key] == expected[key]
     assert (workdir / "metrics.jsonl").read_text() == (runs / name / "metrics.jsonl").read_text()
@@ -220,16 +230,24 @@ def test_teachers_that_do_not_suit_the_run_are_refused(runs, make, students, met
     config = make(students, method, taught, **options)
     with pytest.raises(InputError, match=match):
         teachers.make_model(
-            config, runs / "new", encoded.open_schema(data), jax.random.key(0), sharding.make_mesh()
+            Config.from_dict(config),
+            runs / "new",
+            encoded.open_schema(data),
+            jax.random.key(0),
+            sharding.make_mesh(),
         )
 
 
 def test_without_hints_any_student_learns_from_any_teachers(runs, make):
     _, data = best(runs, "pnn")
     config = make({"ecn": STUDENTS["ecn"]}, "eckd", ["../pnn", "../eckd"], hint_weight=0.0)
-    build.check_values(config)
+    build.check(Config.from_dict(config))
     _, teach = teachers.make_model(
-        config, runs / "new", encoded.open_schema(data), jax.random.key(0), sharding.make_mesh()
+        Config.from_dict(config),
+        runs / "new",
+        encoded.open_schema(data),
+        jax.random.key(0),
+        sharding.make_mesh(),
     )
     rows = encoded.open_split(data, "test").ids[:50]
     lesson = teach(rows)
@@ -256,5 +274,7 @@ def test_finetuning_goes_on_from_its_own_kind_of_student_alone(runs, make):
     ):
         config = make(student, "dagfm", ["../distilled_mlp"], stage="finetuning")
         with pytest.raises(InputError, match=match) if match else contextlib.nullcontext():
-            teachers.make_model(config, runs / "new", schema, jax.random.key(0), sharding.make_mesh())
+            teachers.make_model(
+                Config.from_dict(config), runs / "new", schema, jax.random.key(0), sharding.make_mesh()
+            )
     shutil.rmtree(runs / "distilled_mlp")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ektf_jax.training import loop
+from ektf_jax.training import loop, optimizer, training
 from tests.training import version_0_1_0
 
 
@@ -27,8 +27,8 @@ def begun(tmp_path, tiny_config, monkeypatch):
         return dying
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "make_optimizer", version_0_1_0.make_optimizer)
-        patch.setattr(loop, "make_train_step", make_train_step)
+        patch.setattr(optimizer, "read", lambda train: version_0_1_0.make_optimizer(train.clip_norm))
+        patch.setattr(training, "make_train_step", make_train_step)
         with pytest.raises(Killed):
             loop.train(tiny_config(), tmp_path / "begun")
     assert (tmp_path / "begun" / "checkpoints" / "latest" / "40").exists()

@@ -6,7 +6,7 @@ import pytest
 
 from ektf_jax import transfer
 from ektf_jax.ensemble import Prediction
-from ektf_jax.transfer.lesson import Lesson
+from ektf_jax.transfer import Lesson
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(2, 16))

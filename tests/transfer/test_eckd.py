@@ -12,8 +12,8 @@ from ektf_jax import transfer
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.students.mlp import MLP
+from ektf_jax.transfer import Lesson
 from ektf_jax.transfer.eckd import Guided, Pupil, distillation, gate
-from ektf_jax.transfer.lesson import Lesson
 
 TEACHERS, ROWS = 3, 16
 RNG = np.random.default_rng(0)

@@ -6,8 +6,8 @@ import pytest
 from configs import base
 from ektf_jax import losses, transfer
 from ektf_jax.ensemble import Prediction
+from ektf_jax.transfer import Lesson
 from ektf_jax.transfer.eckd import Guided
-from ektf_jax.transfer.lesson import Lesson
 
 RNG = np.random.default_rng(0)
 STUDENTS = RNG.normal(size=(3, 16)).astype(np.float32)
@@ -26,10 +26,10 @@ def evaluated(loss_fn, prediction=PREDICTION):
     [
         ("ektf", losses.ektf_loss, {}),
         ("ektf", losses.ektf_loss, {"teacher": "mean_prob", "dml": False, "stop_gradient": False}),
-        ("kd", losses.kd_ctr_loss, {}),
+        ("kd", losses.kd_ctr_loss, {"weights": 1.0}),
         ("kd", losses.kd_ctr_loss, {"weights": 0.7, "teacher": "mean_prob", "stop_gradient": False}),
         ("dml", losses.dml_ctr_loss, {}),
-        ("dml", losses.dml_ctr_loss, {"weights": 0.7, "stop_gradient": False}),
+        ("dml", losses.dml_ctr_loss, {"reduction": "mean", "stop_gradient": False}),
     ],
 )
 def test_a_method_is_its_loss_of_the_students(name, function, options):
@@ -77,7 +77,7 @@ def test_none_works_without_students_as_concat_has_it():
 
 def arguments(name):
     """Of a method's loss: those with teachers take a lesson, and one student here."""
-    if name not in transfer.TAUGHT:
+    if not transfer.METHODS[name].most_teachers:
         return PREDICTION, LABELS
     gate = np.zeros(1, np.float32)
     prediction = Guided(STUDENTS[:1], STUDENTS[0], None, gate, gate, (None,))

@@ -1,0 +1,255 @@
+"""A run in training: all that changes while it goes on, and the steps that change it."""
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import nnx
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from ektf_jax import sharding, transfer
+from ektf_jax.config import Config
+from ektf_jax.data import encoded, loader
+from ektf_jax.data.schema import Schema
+from ektf_jax.ensemble import count_parameters
+from ektf_jax.errors import InputError
+from ektf_jax.training import build, checkpoint, compiler, finite, optimizer, schedule, teachers
+from ektf_jax.training.evaluate import embedding_use, evaluate_split
+from ektf_jax.training.progress import Progress
+from ektf_jax.training.step import (
+    StepMetrics,
+    from_saved_form,
+    init_state,
+    init_state_on,
+    make_predict,
+    make_train_step,
+    saved_form,
+)
+
+Weights = tuple[nnx.State, nnx.State]
+
+
+class Training:
+    """A run from its config to its best weights. What listens to it (`listeners`) may read all of it.
+
+    `train_step` and `predict` are those of `ektf_jax.training.step`; whoever measures may wrap them before
+    the first step.
+    """
+
+    def __init__(
+        self, config: Config, workdir: Path, mesh: Mesh, schema: Schema, splits: dict[str, encoded.Split]
+    ):
+        self.config, self.workdir, self.mesh, self.schema, self.splits = config, workdir, mesh, schema, splits
+        self.method = transfer.read(config.transfer)
+        model_key, dropout_key = jax.random.split(jax.random.key(config.seed))
+        make_model = partial(build.make_model, config, schema, model_key)
+        self.parameters = count_parameters(nnx.eval_shape(make_model))
+        made = optimizer.read(config.train)
+        self.teach: teachers.Teach | None = None
+        if config.transfer.teachers:
+            model, self.teach = teachers.make_model(config, workdir, schema, model_key, mesh)
+            graphdef, state = init_state(model, made, dropout_key)
+            state = jax.device_put(state, sharding.state_shardings(state, mesh))
+        else:
+            graphdef, state = init_state_on(mesh, partial(make_model, mesh=mesh), made, dropout_key)
+        self.state, self._graphdef = state, graphdef
+        self.average: Weights | None = None
+        if config.train.ema:
+            weights = state.parameters, state.statistics
+            self._update_average = optimizer.make_average(weights, config.train.ema)
+            self.average = jax.tree.map(jnp.copy, weights)
+        on_mesh: Any = {"mesh": mesh, "compiler_options": compiler.options(config.ensemble.products)}
+        self.train_step = make_train_step(graphdef, made, self.method, l2=config.embedding.l2, **on_mesh)
+        self.predict = make_predict(graphdef, **on_mesh)
+        self.batches, self.steps_per_epoch = loader.training_batches(
+            splits["train"],
+            config.data.batch_size,
+            seed=config.seed,
+            epochs=config.train.max_epochs,
+            gather=sharding.make_gather(mesh),
+        )
+        self.rates = optimizer.rates(config.train, self.steps_per_epoch * config.train.max_epochs)
+        self.progress = Progress(schedule.Plateau(config.train.learning_rate))
+        self.learning_rate = config.train.learning_rate
+        self._of_epoch = np.zeros(0, np.float32)
+        self._pending: list[tuple[int, StepMetrics]] = []
+        self._compiled: set[tuple[int, ...]] = set()
+        self._began = self._clock = time.perf_counter()
+
+    @property
+    def epoch(self) -> int:
+        """Whole epochs so far."""
+        return self.progress.step // self.steps_per_epoch
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is no epoch left to train, or no progress to hope for."""
+        return self.epoch >= self.config.train.max_epochs or self.progress.plateau.stopped
+
+    @property
+    def weights(self) -> Weights:
+        """What the run is evaluated by and keeps: the weights or, where there is one, their average."""
+        return (self.state.parameters, self.state.statistics) if self.average is None else self.average
+
+    @property
+    def samples_per_second(self) -> float:
+        """Of all steps but those that compiled or, where there are no others, with the compilation."""
+        progress = self.progress
+        if progress.rows:
+            return progress.rows / progress.seconds
+        return self.epoch * len(self.splits["train"].labels) / progress.compiling
+
+    @property
+    def compiles(self) -> bool:
+        """Whether the next step is the first of this process."""
+        return not self._compiled
+
+    def start_epoch(self) -> None:
+        """Begin or go on with an epoch: its learning rates, and the clock."""
+        first = self.epoch * self.steps_per_epoch
+        self._of_epoch = self.rates(first, first + self.steps_per_epoch, self.progress.plateau.learning_rate)
+        self._clock = time.perf_counter()
+
+    def take_step(self) -> None:
+        """Train on the next batch. Does not wait for the device, but for a step that compiles."""
+        progress, wanted = self.progress, time.perf_counter()
+        ids, labels = next(self.batches)
+        waited = time.perf_counter() - wanted
+        if compiles := labels.shape not in self._compiled:
+            jax.block_until_ready(self.state)
+            self._count_seconds()
+        rate = self._of_epoch[progress.step % self.steps_per_epoch]
+        lesson = () if self.teach is None else (self.teach(ids),)
+        self.state, metrics = self.train_step(self.state, ids, labels, rate, *lesson)
+        progress.step += 1
+        self.learning_rate = float(rate)
+        self._pending.append((progress.step, metrics))
+        if self.average is not None:
+            weights = self.state.parameters, self.state.statistics
+            self.average = self._update_average(self.average, weights, np.int32(progress.step))
+        if compiles:
+            jax.block_until_ready(self.state)
+            self._compiled.add(labels.shape)
+            progress.compiling += time.perf_counter() - self._clock
+            self._clock = time.perf_counter()
+        else:
+            progress.rows += labels.shape[0]
+            progress.waited += waited
+
+    def settle(self) -> dict[str, Any]:
+        """Wait for the steps so far and return the terms of the newest; InputError if any is not finite."""
+        with finite.ending(self.workdir):
+            terms = finite.step_terms(self._pending)
+        self._pending.clear()
+        self._count_seconds()
+        return terms
+
+    def evaluate(self, split: str) -> dict[str, Any]:
+        """Return the metrics of a split; InputError if any is not finite."""
+        with finite.ending(self.workdir, f"evaluation of {split} at step {self.progress.step}: "):
+            return evaluate_split(
+                self.predict, *self.weights, self.splits[split], self.config.data.batch_size
+            )
+
+    def embedding_use(self) -> dict[str, Any]:
+        """Return how much of their dimensions the embeddings use, by field. All processes take part."""
+        ensemble = self.method.ensemble(nnx.merge(self._graphdef, *self.weights))
+        table = sharding.gathered(ensemble.embedding.table[...])
+        return embedding_use(table, ensemble.read_columns(), self.schema)
+
+    def end_epoch(self) -> dict[str, Any]:
+        """Evaluate on validation data and update the plateau; returns the metrics."""
+        train, valid = self.config.train, self.evaluate("valid")
+        self.progress.plateau = schedule.update(
+            self.progress.plateau,
+            self._monitored(valid),
+            self.epoch,
+            patience=train.patience,
+            decay=train.learning_rate_decay if optimizer.falls(train) else 1.0,
+            min_learning_rate=train.min_learning_rate,
+            min_delta=train.min_delta,
+        )
+        return valid
+
+    def _monitored(self, valid: dict[str, Any]) -> float:
+        """What has to rise: the AUC, or less of what the method monitors."""
+        name = self.method.monitors
+        if name is None or self.teach is None:
+            return valid["ensemble"]["auc"]
+        rows = self.splits["valid"], self.config.data.batch_size
+        valid[name] = teachers.monitored(self.method, self.predict, self.teach, *self.weights, *rows)
+        with finite.ending(self.workdir, f"evaluation of valid at step {self.progress.step}: "):
+            finite.check({name: valid[name]})
+        return -valid[name]
+
+    def save(self, latest: ocp.CheckpointManager) -> None:
+        """Save all that the run needs to go on."""
+        self._count_wall()
+        saved = self.progress.to_json(self.batches.get_state())
+        checkpoint.save(latest, self.progress.step, self._tree(), saved)
+        self._clock = time.perf_counter()
+
+    def check_state(self) -> None:
+        """Raise InputError where a weight or a moment is not finite."""
+        with finite.ending(self.workdir, f"after step {self.progress.step}: "):
+            finite.check_state(self._tree())
+
+    def keep(self, best: ocp.CheckpointManager) -> None:
+        """Save the weights as the best so far, if they are."""
+        if self.progress.plateau.improved:
+            checkpoint.save(best, self.progress.step, self.weights, {"epoch": self.epoch})
+
+    def restore(self, latest: ocp.CheckpointManager, best: ocp.CheckpointManager) -> None:
+        """Go on from the newest checkpoint, if there is one; InputError where the best weights are gone."""
+        found = checkpoint.restore(latest, self._tree(), delete_damaged=True)
+        if found is None:
+            return
+        saved, progress = found
+        if self.average is not None:
+            saved, self.average = saved
+        self.state = from_saved_form(saved, self.state)
+        step = int(self.state.step)
+        rows = step // self.steps_per_epoch * len(self.splits["train"].labels)
+        self.progress = Progress.from_json(progress, step, rows)
+        self.batches.set_state(progress["batches"])
+        tqdm.write(f"{self.workdir}: going on after step {step}")
+        kept = self.progress.plateau.best_epoch * self.steps_per_epoch
+        if kept and kept not in best.all_steps():
+            raise InputError(
+                f"{best.directory}: no checkpoint {kept}, the best so far; restore it, or train again in"
+                " another --workdir"
+            )
+
+    def restore_best(self, best: ocp.CheckpointManager) -> None:
+        """Take the best weights back, to be evaluated."""
+        step = self.progress.plateau.best_epoch * self.steps_per_epoch
+        kept = checkpoint.restore(best, self.weights, step)
+        assert kept is not None
+        (parameters, statistics), _ = kept
+        self.state, self.average = self.state._replace(parameters=parameters, statistics=statistics), None
+
+    def wall_seconds(self) -> float:
+        """Seconds of the run so far, over all its processes."""
+        self._count_wall()
+        return self.progress.wall
+
+    def _tree(self) -> Any:
+        """What a checkpoint holds."""
+        saved = saved_form(self.state)
+        return saved if self.average is None else (saved, self.average)
+
+    def _count_seconds(self) -> None:
+        now = time.perf_counter()
+        self.progress.seconds += now - self._clock
+        self._clock = now
+
+    def _count_wall(self) -> None:
+        now = time.perf_counter()
+        self.progress.wall += now - self._began
+        self._began = now
