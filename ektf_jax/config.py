@@ -33,6 +33,7 @@ Decides = Literal["recipe", "run", "nothing"]
 OURS = "ektf_jax"
 FUSIONS = ("mean", "sum", "concat")
 STACKS = ("auto", "vmap", "scan")
+MEMBERS = ("separate", "adapters")
 PRODUCTS = ("float32", "bfloat16")
 
 _LARGEST = float(np.finfo(np.float32).max)  # what a step computes in
@@ -149,6 +150,11 @@ class EnsembleConfig:
     )
     fusion: str = key(
         "mean", "How students become the ensemble (Eq. 1); concat without transfer only.", FUSIONS
+    )
+    members: str = key(
+        "separate",
+        "adapters: the copies of a student share their kernels, and each scales them in its own way (TabM).",
+        MEMBERS,
     )
     stack: str = key(
         "auto",

@@ -10,12 +10,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ektf_jax import adapters, losses
-from ektf_jax.config import FUSIONS, STACKS
+from ektf_jax.config import FUSIONS, MEMBERS, STACKS
 from ektf_jax.data.schema import Schema
 from ektf_jax.embedding import Embedding
 from ektf_jax.students.layers import linear
-
-MEMBERS = ("separate", "adapters")
 
 # Up to so many copies run one after another without a loop, which is a fifth faster on a CPU for few of them
 # (benchmarks/step.py --unroll=1); of more the scan is one loop, whose compile time does not grow with K.

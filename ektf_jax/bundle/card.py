@@ -8,7 +8,8 @@ def text(about: Mapping[str, Any]) -> str:
     """Markdown, from what bundle.json says."""
     one = about["predictor"] != "ensemble"
     what = f"student {about['predictor']}" if one else f"an ensemble of {about['students']} students"
-    kinds = ", ".join(str(student["name"]) for student in about["config"]["ensemble"]["students"].values())
+    kinds = about["run"]["students"]
+    kinds = kinds[int(about["predictor"])] if one else ", ".join(dict.fromkeys(kinds))
     rows = [
         f"| {name} | {split} | {values['auc']:.6f} | {values['logloss']:.6f} |"
         for split, found in about["metrics"].items()
@@ -23,7 +24,7 @@ def text(about: Mapping[str, Any]) -> str:
             "",
             f"This bundle predicts the probability of a click. It is {what} ({kinds}; {about['params']:,}"
             f" parameters), trained by ektf-jax {about['versions']['ektf-jax']} with the seed"
-            f" {about['config']['seed']}.",
+            f" {about['run']['seed']}.",
             "",
             "## What it reads",
             "",

@@ -43,13 +43,13 @@ def export(
     was made as ids.
     """
     result = record.read_result(workdir)
-    config = result["config"]
+    config = record.recorded(result["config"], workdir / "result.json")
     data = rundata.where(config, workdir) if data is None else data
     student = predictors.find("--predictor", predictor, result)
     schema, splits = encoded.open_dataset(data, ["valid"])
     record.check_data(workdir, schema, data)
     encodes = encoder.of_dataset(data)
-    whole = teachers.student(teachers.load(workdir, schema))
+    whole, _ = teachers.predictor(workdir, schema)
     model = whole if student is None else whole.student(student)
     students = 0 if student is not None else len(result["valid"]["students"])
     program, weights = as_program(model, students > 0)
@@ -69,7 +69,11 @@ def export(
             "fields": [field.name for field in schema.fields],
             "params": count_parameters(model),
             "metrics": {split: _metrics(result[split], student) for split in ("valid", "test")},
-            "config": config,
+            "run": {
+                "seed": config.seed,
+                "method": config.transfer.name,
+                "students": [config.ensemble.students[label]["name"] for label in config.ensemble.labels],
+            },
             "versions": {"ektf-jax": ektf_jax.__version__, "jax": jax.__version__},
         }
         (new / "README.md").write_text(card.text(about), encoding="utf-8")

@@ -79,13 +79,17 @@ class Run:
         students = names.models(self.kinds)
         if self.alone:
             return f"single {students}"
-        more = names.beside(self.settings["embedding.sharing"], self.settings["transfer.self"])
+        keys = ("embedding.sharing", "transfer.self", "ensemble.members", "train.ema")
+        more = names.beside(*(self.settings[key] for key in keys))
         return f"{names.method(self.method, self.options, self.fusion)} of {students}{more}"
 
     @property
     def shares(self) -> bool:
-        """Whether its students read one table and do not teach themselves, as the paper's do."""
-        return self.settings["embedding.sharing"] in ("shared", 0) and self.settings["transfer.self"] == 1
+        """Whether its students read one table, are whole and do not teach themselves, as the paper's do."""
+        as_there = {"transfer.self": 1, "ensemble.members": "separate", "train.ema": 0}
+        return self.settings["embedding.sharing"] in ("shared", 0) and all(
+            self.settings[key] == value for key, value in as_there.items()
+        )
 
     @property
     def peer(self) -> str | None:

@@ -225,6 +225,7 @@ def make_model(config: Config, schema: Schema, key: jax.Array, *, mesh: Mesh | N
             embedding_dim=config.embedding.dim,
             own_columns=config.embedding.own_columns,
             passes=config.transfer.self,
+            members=ensemble.members,  # type: ignore[arg-type]  # one of MEMBERS
             fusion=ensemble.fusion,  # type: ignore[arg-type]  # one of FUSIONS
             stack=stack,
             table_shards=shape[sharding.TABLE],

@@ -83,6 +83,8 @@ def test_a_bundle_is_the_same_bytes_and_says_nothing_of_the_machine(run, bundle,
     for path in bundle.iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
     assert b".py" not in (bundle / "program.jax").read_bytes()
+    for path in bundle.iterdir():
+        assert str(run.parent).encode() not in path.read_bytes(), path.name
     about = json.loads((bundle / "bundle.json").read_text())
     assert about["files"]["program.jax"] == hashlib.sha256((bundle / "program.jax").read_bytes()).hexdigest()
     assert set(about["files"]) | {"bundle.json"} == {path.name for path in bundle.iterdir()}
@@ -197,7 +199,7 @@ def test_rows_without_labels_are_scored_and_not_judged(loaded, tmp_path):
             lambda frame: frame.with_columns(price=pl.lit("dear")),
             r"in\.csv:2: price is 'dear'; it must be",
         ),
-        (lambda frame: frame.with_columns(click=pl.lit(0)), "the labels judge no predictions .*one row of each class"),
+        (lambda frame: frame.with_columns(click=pl.lit(0)), "the labels judge no predictions .*each class"),
         (
             lambda frame: frame.with_columns(click=pl.lit(3)),
             r"in\.csv:2: click is '3'; the label",
