@@ -8,10 +8,15 @@
   (benchmarks/step.py). glibc reads these settings when a process starts and at no other time;
 - Python's UTF-8 mode where it would take names of files and its output for ASCII: in the C locale with
   PYTHONUTF8=0. Tables and schemas may name fields and files in any script.
+
+Ctrl-C and SIGTERM during the imports, which take seconds, end a command in one line, as `experiments.cli`
+does later.
 """
 
 import os
+import signal
 import sys
+from types import FrameType
 
 KEEP_FREED_MEMORY = ":".join(
     (
@@ -23,7 +28,18 @@ KEEP_FREED_MEMORY = ":".join(
     )
 )
 
+
+def _stop_early(number: int, frame: FrameType | None) -> None:
+    """End a command whose imports are under way, in one line: it has begun nothing that could be left."""
+    os.write(2, b"stopped before it began; the same command starts again\n")
+    os._exit(128 + number)
+
+
 # While `python -m` imports the package of its module, this is the first argument.
+if sys.argv[0] == "-m":
+    for caught in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(caught) in (signal.default_int_handler, signal.SIG_DFL):
+            signal.signal(caught, _stop_early)
 if sys.platform == "linux" and sys.argv[0] == "-m":
     wanted = {}
     if "GLIBC_TUNABLES" not in os.environ:

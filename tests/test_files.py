@@ -1,11 +1,14 @@
-"""JSON files that hold something else than they should."""
+"""JSON files that hold something else than they should; files that cannot be written."""
 
 import re
+import resource
 
 import pytest
+from matplotlib.figure import Figure
 
 from ektf_jax.errors import InputError
-from ektf_jax.files import read_json
+from ektf_jax.files import read_json, write_text
+from ektf_jax.report import figures
 
 SHAPE = {"a": int, "b": {"c": [{"d": int | float}]}}
 
@@ -43,3 +46,22 @@ def test_what_has_another_shape_is_named(tmp_path, content, message):
         InputError, match=rf"x\.json: {re.escape(message)}.*; restore it, or delete its directory"
     ):
         read_json(tmp_path / "x.json", SHAPE)
+
+
+@pytest.fixture
+def full_disk():
+    """Files can have 100 bytes: what is written beyond is an OSError, as on a disk without room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_cannot_be_written_leaves_what_was_there_and_nothing_else(tmp_path, full_disk):
+    write_text(tmp_path / "a.txt", "before")
+    with pytest.raises(OSError):  # noqa: PT011
+        write_text(tmp_path / "a.txt", "after" * 100)
+    with pytest.raises(OSError):  # noqa: PT011
+        figures.save(Figure(), tmp_path / "figure")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "before"

@@ -77,7 +77,7 @@ def prepare(
                 raise InputError(f"{where}: {field.name} is {marks} in every row; leave the field out")
         source = _with_digests(source, [*digests, *_hash_all(derivation.files if derivation else ())])
         rows = chunks[-1].start + chunks[-1].rows
-        drawn = None if isinstance(files, Mapping) else draw_splits(rows, split_seed)
+        drawn = None if isinstance(files, Mapping) else draw_splits(rows, split_seed, where)
         return _finish(new, spec, chunks, drawn, source)
 
 
@@ -105,10 +105,13 @@ def encode(
         return _finish(new, spec, chunks, None, dict(source))
 
 
-def draw_splits(rows: int, split_seed: int) -> NDArray[np.uint8]:
-    """The split of each row, as its place in SPLITS; see `prepare`. Raises InputError below 10 rows."""
+def draw_splits(rows: int, split_seed: int, where: str = "the files") -> NDArray[np.uint8]:
+    """The split of each row, as its place in SPLITS; see `prepare`. Raises InputError below 10 rows.
+
+    `where` is what the error calls their files.
+    """
     if rows < 10:
-        raise InputError(f"the files have {rows} rows, fewer than the 10 that a split needs; add rows")
+        raise InputError(f"{where}: {rows} rows, fewer than the 10 that a split needs; add rows")
     # The same draws as permutation(rows), in half the memory.
     order = np.arange(rows, dtype=np.int32 if rows < 2**31 else np.int64)
     np.random.default_rng(split_seed).shuffle(order)

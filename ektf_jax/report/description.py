@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ektf_jax.data.describe import Description, FieldDescription
 from ektf_jax.data.schema import SPLITS
+from ektf_jax.files import write_text
 from ektf_jax.report import names, render
 from ektf_jax.report.render import Block, Heading, Text
 from ektf_jax.report.tables import Bar, Cell, Table
@@ -38,8 +39,8 @@ def write(description: Description, out: Path) -> str:
     for field in description.fields:
         blocks += [Heading(_shown(field.name), 3), _values(field, description, scale)]
     out.mkdir(parents=True, exist_ok=True)
-    (out / "description.md").write_text(render.markdown(title, blocks), encoding="utf-8")
-    (out / "description.html").write_text(render.page(title, blocks, out), encoding="utf-8")
+    write_text(out / "description.md", render.markdown(title, blocks))
+    write_text(out / "description.html", render.page(title, blocks, out))
     return f"{title}\n\n{render.markdown_table(splits)}\n\n{render.markdown_table(fields)}"
 
 

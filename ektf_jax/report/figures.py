@@ -3,6 +3,7 @@
 Each takes the runs of one dataset without variants (`seeds.main_runs`) and is None where too few are there.
 """
 
+import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ektf_jax.files import write_bytes
 from ektf_jax.report import names, published, select, series
 from ektf_jax.report.results import Run
 from ektf_jax.report.seeds import groups
@@ -254,9 +256,12 @@ def _chosen_for_curves(runs: Sequence[Run]) -> dict[str, tuple[Run, Style]]:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PATH.png and PATH.svg; the same figure gives the same bytes."""
+    formats: dict[str, dict[str, Any]] = {"png": {"dpi": 150}, "svg": {"metadata": {"Date": None}}}
     with matplotlib.rc_context(_RC):
-        figure.savefig(path.with_name(f"{path.name}.png"), dpi=150)
-        figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})
+        for kind, options in formats.items():
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format=kind, **options)
+            write_bytes(path.with_name(f"{path.name}.{kind}"), drawn.getvalue())
 
 
 def _methods(runs: Sequence[Run], *wanted: str) -> Curves:

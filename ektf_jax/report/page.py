@@ -5,6 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from ektf_jax.files import write_text
 from ektf_jax.report import figures, names, render, results, seeds, tables
 from ektf_jax.report.findings import Finding, findings
 from ektf_jax.report.render import Block, Heading, Picture, Text
@@ -64,8 +65,8 @@ def write(source: Path, out: Path, *, title: str, ceiling: float | None = None) 
     for block in blocks:
         if isinstance(block, Picture):
             figures.save(block.figure, out / block.name)
-    (out / "report.md").write_text(render.markdown(title, blocks), encoding="utf-8")
-    (out / "report.html").write_text(render.page(title, blocks, out), encoding="utf-8")
+    write_text(out / "report.md", render.markdown(title, blocks))
+    write_text(out / "report.html", render.page(title, blocks, out))
     summaries = [block for block in blocks if isinstance(block, Table) and block.title == tables.SUMMARY]
     left_out = [f"Left out: {names.one_line(message)}" for message in broken]
     return "\n\n".join([*map(render.markdown_table, summaries), *left_out]) + "\n"

@@ -433,7 +433,7 @@ def test_a_quote_inside_an_unquoted_value_is_kept(tmp_path):
         (b"y,c,n\n", "a.csv: has no rows"),
         (b"\n\n\n", "a.csv: has no rows"),
         (b"y,c,n\n\n", "a.csv: has no rows"),
-        (b"y,c,n\n1,a,2\n", "1 rows, fewer than the 10"),
+        (b"y,c,n\n1,a,2\n", "a.csv: 1 rows, fewer than the 10"),
         (GOOD.encode() + b"1,\0,2\n", "a.csv:18: has a NUL byte"),
         (GOOD.encode("utf-16"), "a.csv:1: is UTF-16"),
         (bytes(range(256)) * 50, "a.csv:1: has a NUL byte"),

@@ -1,6 +1,7 @@
 """What comes of errors and odd surroundings in every command line. Child processes: flags are global."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -93,3 +94,29 @@ def test_a_bug_of_ours_is_no_error_of_the_user_s():
 def test_what_the_terminal_cannot_show_is_printed_as_escapes(encoding, printed):
     done = run("print", "--dir=a", PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stdout) == (0, printed)
+
+
+def importing(code):
+    """What comes of code around the import of the package, which `python -m` begins with."""
+    return subprocess.run(
+        [sys.executable, "-c", f"import os, signal, sys; sys.argv[0] = '-m'; {code}"],
+        cwd=ROOT,
+        env={**os.environ, "GLIBC_TUNABLES": "", "PYTHONUTF8": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_during_the_imports_is_one_line(number, status):
+    ended = importing(f"import experiments; os.kill(os.getpid(), {int(number)}); import time; time.sleep(9)")
+    assert (ended.returncode, ended.stdout) == (status, "")
+    assert ended.stderr == "stopped before it began; the same command starts again\n"
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    """As nohup and a shell's background jobs leave it."""
+    before = "signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    ended = importing(f"{before}; import experiments; os.kill(os.getpid(), signal.SIGINT); print('on')")
+    assert (ended.returncode, ended.stdout) == (0, "on\n")

@@ -428,7 +428,9 @@ def test_each_result_is_read_once_to_compare_it(tmp_path, monkeypatch):
 
     for module in (sweep, record):
         monkeypatch.setattr(module, "read_json", counted)
-    runs = read({name: base.get_config().to_dict() for name in ("a", "b")})
+    asked = base.get_config().to_dict()
+    asked["data"]["path"] = "data"
+    runs = read({"a": asked, "b": asked})
     for name, config in runs.items():
         students = record.students_in_full(config)
         (tmp_path / name).mkdir()
