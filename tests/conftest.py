@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from configs import quickstart
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """Equal programs are compiled once, whichever test, worker, child or run of the tests needs them.
@@ -23,6 +21,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def tiny_config() -> Any:
     """Makes a config of 3 small students on 2,000 synthetic rows: 25 steps an epoch, 4 epochs."""
+
+    from configs import quickstart  # which needs JAX
 
     def make(**train: Any) -> dict[str, Any]:
         config = quickstart.get_config().to_dict()

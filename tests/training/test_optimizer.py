@@ -51,7 +51,7 @@ def test_an_optimizer_is_optaxs_after_the_clipping(name, options):
     [
         ({"optimizer": {"name": "adm"}}, "config.train.optimizer.name 'adm' is unknown; did you mean 'adam'"),
         ({"optimizer": {"name": "optax:adam"}}, "config.train.optimizer.name 'optax:adam' is unknown"),
-        ({"optimizer": {}}, "config.train.optimizer.name 'None' is unknown"),
+        ({"optimizer": {}}, "config.train.optimizer.name = None must be text"),
         ({"optimizer": {"name": "adam", "b3": 0.9}}, "'config.train.optimizer.b3' is unknown; did you mean"),
         ({"optimizer": {"name": "adam", "b1": "x"}}, "config.train.optimizer: "),
         ({"optimizer": {"name": "adam", "learning_rate": 1.0}}, "set config.train.learning_rate instead"),
