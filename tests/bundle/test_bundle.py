@@ -197,7 +197,10 @@ def test_rows_without_labels_are_scored_and_not_judged(loaded, tmp_path):
             lambda frame: frame.with_columns(price=pl.lit("dear")),
             r"in\.csv:2: price is 'dear'; it must be",
         ),
-        (lambda frame: frame.with_columns(click=pl.lit(0)), "the labels judge no predictions .*one row of each class"),
+        (
+            lambda frame: frame.with_columns(click=pl.lit(0)),
+            "the labels judge no predictions .*one row of each class",
+        ),
         (
             lambda frame: frame.with_columns(click=pl.lit(3)),
             r"in\.csv:2: click is '3'; the label",
