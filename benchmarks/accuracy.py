@@ -23,6 +23,7 @@ from ektf_jax.data import encoded
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
 from ektf_jax.files import write_json, write_text
+from ektf_jax.result import NAME
 from ektf_jax.training import record
 from experiments import cli
 from experiments import config as configs
@@ -89,7 +90,7 @@ def main(argv: list[str]) -> None:
     """Train and write the files, result.json last."""
     del argv
     workdir = Path(_WORKDIR.value)
-    path = workdir / "result.json"
+    path = workdir / NAME
     config = dataclasses.replace(configs.read_run(_CONFIG), implementation=IMPLEMENTATION)
     if path.exists():
         record.check_run(workdir, config)

@@ -5,7 +5,8 @@ import json
 from absl import flags
 
 from ektf_jax.data.schema import SPLITS
-from ektf_jax.training import loop, predictors, record
+from ektf_jax.result import Result
+from ektf_jax.training import loop
 from experiments import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The working directory of a finished run.", required=True)
@@ -20,11 +21,11 @@ def main(argv: list[str]) -> None:
     """Print one JSON line per predictor: {"predictor", "split", "auc", "logloss"}."""
     del argv
     workdir = cli.path(_WORKDIR)
-    result = record.read_result(workdir)
-    num_students = len(result["valid"]["students"])
+    result = Result.read(workdir)
+    num_students = len(result.valid["students"])
     wanted = None
     if _PREDICTOR.value is not None:
-        student = predictors.find("--predictor", _PREDICTOR.value, result)
+        student = result.find("--predictor", _PREDICTOR.value)
         wanted = num_students if student is None else student
     metrics = loop.evaluate(workdir, _SPLIT.value, None if _DATA.value is None else cli.path(_DATA))
     for index, values in enumerate([*metrics["students"], metrics["ensemble"]]):

@@ -15,7 +15,8 @@ from types import FrameType
 from absl import flags
 
 from ektf_jax.errors import InputError
-from ektf_jax.training import loop, stopping, sweep
+from ektf_jax.runs import sweep
+from ektf_jax.training import loop, stopping
 from experiments import cli, config
 
 _CONFIG = config.define()

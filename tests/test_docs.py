@@ -7,13 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ektf_jax.config import Config
 from ektf_jax.students import REGISTRY
+from ektf_jax.training import loop, optimizer
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "students.md").read_text()
-FILES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, re.S))
+TRAINING = (ROOT / "docs" / "training.md").read_text()
+FILES, OWN_METHOD = (
+    dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", page, re.S)) for page in (PAGE, TRAINING)
+)
 
 
 def test_the_example_is_short_and_trains(tmp_path):
@@ -43,3 +49,40 @@ def test_the_example_is_short_and_trains(tmp_path):
 @pytest.mark.parametrize("name", REGISTRY)
 def test_every_student_is_listed(name):
     assert f"| `{name}` |" in PAGE
+
+
+SMALL = {
+    "data": {"synthetic": {"rows": 4000, "values": (40, 20, 5)}, "batch_size": 256},
+    "train": {"max_epochs": 1},
+}
+
+
+def test_a_method_of_ones_own_trains_and_its_run_is_opened(tmp_path, monkeypatch):
+    for name, text in OWN_METHOD.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    result = loop.train(
+        SMALL | {"transfer": {"name": "focal:Focal", "Focal": {"gamma": 1.5}}}, tmp_path / "runs/focal"
+    )
+    assert 0.5 < result["test"]["ensemble"]["auc"] < 1
+    code = re.search(r"```python\n(from ektf_jax import load_run.*?)```", TRAINING, re.S).group(1)
+    exec(code, made := {})
+    assert made["run"].result.labels == ["mlp", "mlp"]
+    assert sum(group.size for group in made["student"].groups) == 1
+
+
+def test_the_command_of_optimizers_is_a_config():
+    command = re.search(r"(--config\.train\.optimizer.*?)\n\n", TRAINING, re.S).group(1)
+    given = re.findall(r"--config\.train\.(\S+)=(\S+)", command)
+    assert len(given) >= 5
+    train = {}
+    for name, value in given:
+        *group, key = name.split(".")
+        place = train
+        for part in group:
+            place = place.setdefault(part, {})
+        place[key] = json.loads(value) if re.match(r"[\d.]", value) else value
+    read = Config.from_dict({"train": train}).train
+    optimizer.read(read)
+    assert optimizer.rates(read, 1000)(0, 1, 0.0)[0] == np.float32(read.learning_rate / read.warmup_steps)

@@ -20,8 +20,9 @@ from ektf_jax.bundle.reader import ENSEMBLE
 from ektf_jax.data import encoded, encoder
 from ektf_jax.ensemble import Ensemble, count_parameters
 from ektf_jax.errors import InputError
+from ektf_jax.result import Result
 from ektf_jax.sharding import path_name
-from ektf_jax.training import predictors, record, rundata, teachers
+from ektf_jax.training import record, rundata, teachers
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _CHECKED_ROWS = 4096
@@ -42,16 +43,16 @@ def export(
     for a run that is not finished, data that is not its own, a predictor it does not have, or a dataset that
     was made as ids.
     """
-    result = record.read_result(workdir)
-    config = record.recorded(result["config"], workdir / "result.json")
+    result = Result.read(workdir)
+    config = result.config
     data = rundata.where(config, workdir) if data is None else data
-    student = predictors.find("--predictor", predictor, result)
+    student = result.find("--predictor", predictor)
     schema, splits = encoded.open_dataset(data, ["valid"])
     record.check_data(workdir, schema, data)
     encodes = encoder.of_dataset(data)
-    whole, _ = teachers.predictor(workdir, schema)
+    whole = teachers.predictor(workdir, schema)[0]
     model = whole if student is None else whole.student(student)
-    students = 0 if student is not None else len(result["valid"]["students"])
+    students = 0 if student is not None else len(result.valid["students"])
     program, weights = as_program(model, students > 0)
     with directories.replacing(out, "bundle", _is_bundle) as new:
         save_file({name: np.asarray(leaf) for name, leaf in weights.items()}, new / reader.WEIGHTS)
@@ -68,7 +69,7 @@ def export(
             "dataset": schema.dataset,
             "fields": [field.name for field in schema.fields],
             "params": count_parameters(model),
-            "metrics": {split: _metrics(result[split], student) for split in ("valid", "test")},
+            "metrics": {split: _metrics(result.document[split], student) for split in ("valid", "test")},
             "run": {
                 "seed": config.seed,
                 "method": config.transfer.name,

@@ -14,6 +14,7 @@ from ektf_jax.errors import InputError
 from ektf_jax.files import check_shape
 from ektf_jax.report import names
 from ektf_jax.report.published import Metrics
+from ektf_jax.result import NAME
 from ektf_jax.students import REGISTRY
 from ektf_jax.training.identity import identity
 from ektf_jax.training.record import arguments_in_full
@@ -117,11 +118,9 @@ def load(directory: Path, broken: Callable[[str], object] | None = None) -> list
     `broken` is told of each run whose files cannot be read, which is left out. Raises InputError where there
     is no run, and without `broken` for the first that cannot be read.
     """
-    paths = sorted(directory.rglob("result.json"))
+    paths = sorted(directory.rglob(NAME))
     if not paths:
-        raise InputError(
-            f"{directory}: no result.json below it; train with `python -m experiments.train` first"
-        )
+        raise InputError(f"{directory}: no {NAME} below it; train with `python -m experiments.train` first")
     runs: list[Run] = []
     errors: list[InputError] = []
     for path in paths:

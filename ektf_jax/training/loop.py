@@ -11,10 +11,11 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
+from ektf_jax import result as result_file
 from ektf_jax.config import Config
 from ektf_jax.data import encoded, synthetic
 from ektf_jax.errors import InputError
-from ektf_jax.files import write_json
+from ektf_jax.result import Result
 from ektf_jax.training import build, checkpoint, compiler, finite, rundata, stopping, teachers
 from ektf_jax.training.evaluate import evaluate_split
 from ektf_jax.training.identity import identity
@@ -26,8 +27,6 @@ from ektf_jax.training.record import (
     claim_data,
     exclusive,
     finished,
-    read_result,
-    recorded,
     students_in_full,
 )
 from ektf_jax.training.rundata import dataset
@@ -66,12 +65,11 @@ def train(
     with exclusive(workdir) if _writes() else contextlib.nullcontext():
         if _writes():
             claim(workdir, config, teachers.digests(config, workdir))
-        result_file = workdir / "result.json"
         if finished(workdir, config):
             if opened:
                 check_data(workdir, opened[0], config.data.path)
-            tqdm.write(f"{workdir}: finished; result.json stays as it is")
-            return read_result(workdir)
+            tqdm.write(f"{workdir}: finished; {result_file.NAME} stays as it is")
+            return dict(Result.read(workdir).document)
         if _writes():
             dataset(config, workdir)
         multihost_utils.sync_global_devices("dataset")
@@ -82,7 +80,7 @@ def train(
         ours = [Terminal(), MetricsFile(), TensorBoard()] if _writes() else [Terminal()]
         result = run(Training(config, workdir, mesh, schema, splits), [*ours, *listeners])
         if _writes():
-            write_json(result_file, result)
+            result_file.write(workdir, result)
         return result
 
 
@@ -156,6 +154,7 @@ def _tell(listeners: Sequence[Listener], what: str, *told: Any) -> None:
 def _result(run: Training, found: dict[str, str]) -> dict[str, Any]:
     config, schema, progress = run.config, run.schema, run.progress
     return {
+        "format": result_file.FORMAT,
         "config": config.to_dict(),
         "students": students_in_full(config),
         "params": run.parameters,
@@ -189,7 +188,7 @@ def evaluate(workdir: Path, split: str, data: Path | None = None) -> dict[str, A
     `data` is where its dataset is now, if it was moved. Writes nothing. Raises InputError for another dataset
     than the run's, or a best checkpoint that is gone or damaged.
     """
-    config = recorded(read_result(workdir)["config"], workdir / "result.json")
+    config = Result.read(workdir).config
     if data is None:
         data = rundata.where(config, workdir)
     schema, splits = encoded.open_dataset(data, [split])

@@ -54,8 +54,14 @@ def read(train: TrainConfig) -> Optimizer:
     """Make the optimizer of a config; InputError where it cannot be made."""
     name, options = _named("optimizer", train.optimizer, OPTIMIZERS, taken=_RATE)
     made = make_optimizer(train.clip_norm, name, **options)
+
+    def tried(rate: jax.Array) -> Any:
+        x, chain = {"x": jnp.ones((2, 2))}, optax.with_extra_args_support(made(rate))
+        more: Any = {"value": rate, "grad": x, "value_fn": lambda x: jnp.sum(x["x"])}
+        return chain.update(x, chain.init(x), x, **more)
+
     try:
-        jax.eval_shape(lambda rate: made(rate).init({"x": jnp.zeros((2, 2))}), jnp.float32(1e-3))
+        jax.eval_shape(tried, jnp.float32(1e-3))
     except Exception as error:  # whatever optax makes of its arguments
         raise InputError(f"config.train.optimizer: {cause(error)}") from error
     return made

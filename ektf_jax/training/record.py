@@ -17,41 +17,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ektf_jax import result as result_file
 from ektf_jax.config import Config, differences
 from ektf_jax.data import synthetic
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
 from ektf_jax.files import check_content, read_json, write_json, write_text
+from ektf_jax.result import Result, read_config
 from ektf_jax.training import build
 from ektf_jax.training.identity import identity
 from ektf_jax.training.optimizer import falls
 
 _OTHER = "choose another --workdir"
-
-_METRICS = {"auc": int | float, "logloss": int | float}
-_SPLIT = {"ensemble": _METRICS, "students": [_METRICS]}
-# Of a result.json, what is read of it here and by the command lines.
-_RESULT: dict[str, Any] = {"config": dict, "best_epoch": int, "valid": _SPLIT, "test": _SPLIT}
-
-
-def read_result(workdir: Path) -> dict[str, Any]:
-    """The result.json of a finished run; InputError where there is none, or it is something else."""
-    path = workdir / "result.json"
-    if not path.exists():
-        raise InputError(
-            f"{path}: missing; train with `python -m experiments.train --workdir={workdir}` first"
-        )
-    return read_json(path, _RESULT)
-
-
-def recorded(values: Any, path: Path) -> Config:
-    """The config that a file of a run has; InputError, naming the file, where it is none."""
-    try:
-        return Config.from_dict(values)
-    except InputError as error:
-        raise InputError(
-            f"{path}: {error}; use the code of then, or train again in another --workdir"
-        ) from None
 
 
 @contextlib.contextmanager
@@ -96,7 +73,7 @@ def claim(workdir: Path, config: Config, taught: Mapping[str, str]) -> None:
     if not resolved.exists():
         write_json(resolved, {"students": students_in_full(config), "teachers": dict(taught)})
     there = _read_if_there(workdir / "config.json", {})
-    before = recorded(there, workdir / "config.json").train.max_epochs if there else 0
+    before = read_config(there, workdir / "config.json").train.max_epochs if there else 0
     if before < config.train.max_epochs and not finished(workdir, config):
         write_json(workdir / "config.json", config.to_dict())
 
@@ -106,11 +83,11 @@ def finished(workdir: Path, config: Config) -> bool:
 
     One that stopped early would stop there again, however many epochs it could have.
     """
-    if not (workdir / "result.json").exists():
+    if not result_file.exists(workdir):
         return False
-    result = read_result(workdir)
-    ended_at = recorded(result["config"], workdir / "result.json").train.max_epochs
-    return ended_at >= config.train.max_epochs or result.get("epochs", 0) < ended_at
+    there = Result.read(workdir)
+    ended_at = there.config.train.max_epochs
+    return ended_at >= config.train.max_epochs or there.document.get("epochs", 0) < ended_at
 
 
 def check_run(
@@ -130,16 +107,16 @@ def check_run(
     resolved = _read_if_there(workdir / "resolved.json", {"students": dict, "teachers": dict})
     asked = identity(config, students=students_in_full(config))
     if given := _read_if_there(workdir / "config.json", {}):
-        there = recorded(given, workdir / "config.json")
+        there = read_config(given, workdir / "config.json")
         _check_config(workdir, _with_epochs(there, config, longer), resolved.get("students"), config, asked)
     if result is None:
-        result = _read_if_there(workdir / "result.json", {})
+        result = _read_if_there(workdir / result_file.NAME, {})
     if "config" in result:
-        check_content(workdir / "result.json", result, {"dataset": dict})
-        there = recorded(result["config"], workdir / "result.json")
+        check_content(workdir / result_file.NAME, result, {"dataset": dict})
+        there = read_config(result["config"], workdir / result_file.NAME)
         _check_config(workdir, _with_epochs(there, config, longer), result.get("students"), config, asked)
         if not config.data.path:
-            check_generated(workdir / "result.json", result["dataset"].get("source", {}), config)
+            check_generated(workdir / result_file.NAME, result["dataset"].get("source", {}), config)
     for teacher, digest in (taught or {}).items():
         if resolved.get("teachers", {}).get(teacher, digest) != digest:
             raise InputError(
@@ -147,19 +124,18 @@ def check_run(
             )
 
 
-def check_students(workdir: Path, result: Mapping[str, Any]) -> None:
+def check_students(workdir: Path, result: Result) -> None:
     """Raise InputError, naming both values, where a finished run's students have other defaults now."""
-    config = recorded(result["config"], workdir / "result.json")
-    now = identity(config, students=students_in_full(config))
-    _check_config(workdir, config, result.get("students"), config, now)
+    now = identity(result.config, students=students_in_full(result.config))
+    _check_config(workdir, result.config, result.students, result.config, now)
 
 
 def check_data(workdir: Path, schema: Schema, data: Path | str) -> None:
     """Raise InputError where a run was trained on another dataset than this one, which is at `data`."""
     path = workdir / "dataset.json"
     remedy = "prepare the data as it was for this run, or train again in another --workdir"
-    if not path.exists() and (result := _read_if_there(workdir / "result.json", {"dataset": dict})):
-        _check_description(workdir / "result.json", result["dataset"], schema, f"{data}; {remedy}")
+    if not path.exists() and (result := _read_if_there(workdir / result_file.NAME, {"dataset": dict})):
+        _check_description(workdir / result_file.NAME, result["dataset"], schema, f"{data}; {remedy}")
         return
     recorded = read_json(path, {"schema_sha256": str})
     theirs, arrays = recorded["schema_sha256"], recorded.get("arrays", {})  # version 0.1.0 recorded none

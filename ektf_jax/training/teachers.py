@@ -15,6 +15,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
+from ektf_jax import result as result_file
 from ektf_jax import sharding, transfer
 from ektf_jax.config import Config
 from ektf_jax.data.encoded import Split
@@ -22,8 +23,9 @@ from ektf_jax.data.loader import evaluation_batches
 from ektf_jax.data.schema import Schema
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.errors import InputError
+from ektf_jax.result import Result
 from ektf_jax.training import build, checkpoint
-from ektf_jax.training.record import check_data, check_students, read_result, recorded, students_in_full
+from ektf_jax.training.record import check_data, check_students, students_in_full
 from ektf_jax.training.step import Predict
 from ektf_jax.transfer import Lesson, Method, Teacher
 
@@ -38,7 +40,7 @@ def directories(config: Config, workdir: Path) -> list[Path]:
 def check(config: Config, workdir: Path, schema: Schema | None = None) -> None:
     """Raise InputError for a teacher that is not finished or, with a schema, had data of another one."""
     for directory in directories(config, workdir):
-        read_result(directory)
+        Result.read(directory)
         if schema is not None:
             check_data(directory, schema, config.data.path or "this run's generated data")
 
@@ -50,9 +52,9 @@ def digests(config: Config, workdir: Path) -> dict[str, str]:
     """
     found = {}
     for name, directory in zip(config.transfer.teachers, directories(config, workdir), strict=True):
-        if (directory / "result.json").exists():
-            result = read_result(directory)
-            told = {key: result.get(key) for key in ("params", "best_epoch", "epochs", "valid", "test")}
+        if result_file.exists(directory):
+            document = Result.read(directory).document
+            told = {key: document.get(key) for key in ("params", "best_epoch", "epochs", "valid", "test")}
             text = json.dumps(told, sort_keys=True, allow_nan=False)
             found[name] = hashlib.sha256(text.encode()).hexdigest()
     return found
@@ -64,13 +66,12 @@ def load(workdir: Path, schema: Schema) -> nnx.Module:
     Raises InputError where these are not there any more, or are not those of the model that the run's config
     makes now. Writes and deletes nothing.
     """
-    result = read_result(workdir)
-    config = recorded(result["config"], workdir / "result.json")
+    result = Result.read(workdir)
     check_students(workdir, result)
     directory, advice = workdir / "checkpoints" / "best", "restore it, or train again in another --workdir"
     if not directory.is_dir():
         raise InputError(f"{directory}: no checkpoint; {advice}")
-    model = untrained(config, workdir, schema, jax.random.key(0))
+    model = untrained(result.config, workdir, schema, jax.random.key(0))
     graphdef, parameters, *rest = nnx.split(model, nnx.Param, ...)
     (statistics,) = rest
     with checkpoint.open_checkpoints(directory, read_only=True) as best:
@@ -78,17 +79,17 @@ def load(workdir: Path, schema: Schema) -> nnx.Module:
     if restored is None:
         raise InputError(f"{directory}: no checkpoint; {advice}")
     (parameters, statistics), progress = restored
-    if progress["epoch"] != result["best_epoch"]:
+    if progress["epoch"] != result.best_epoch:
         raise InputError(
-            f"{directory}: the checkpoint of epoch {result['best_epoch']}, result.json's, is damaged or gone,"
-            f" and that of epoch {progress['epoch']} is another model; {advice}"
+            f"{directory}: the checkpoint of epoch {result.best_epoch}, {result.path.name}'s, is damaged or"
+            f" gone, and that of epoch {progress['epoch']} is another model; {advice}"
         )
     return nnx.merge(graphdef, parameters, statistics)
 
 
 def predictor(workdir: Path, schema: Schema) -> tuple[Ensemble, Config]:
     """`load` without what only learning from teachers needs, and the run's config."""
-    config = recorded(read_result(workdir)["config"], workdir / "result.json")
+    config = Result.read(workdir).config
     return transfer.read(config.transfer).ensemble(load(workdir, schema)), config
 
 
@@ -100,7 +101,7 @@ def untrained(config: Config, workdir: Path, schema: Schema, key: jax.Array) -> 
 
 
 def _shapes(directory: Path, schema: Schema) -> Ensemble:
-    config = recorded(read_result(directory)["config"], directory / "result.json")
+    config = Result.read(directory).config
     return nnx.eval_shape(lambda: build.make_model(config, schema, jax.random.key(0)))
 
 
@@ -116,7 +117,7 @@ def make_model(
     teachers = []
     for directory in directories(config, workdir):
         ensemble, theirs = predictor(directory, schema)
-        students = read_result(directory).get("students") or students_in_full(theirs)
+        students = Result.read(directory).students or students_in_full(theirs)
         teachers.append(Teacher(str(directory), ensemble, students))
     method.start(model, students_in_full(config), teachers)
     lessons = method.lessons(model)

@@ -25,7 +25,7 @@ def result(method, aucs, ensemble=None, *, kinds=None, seed=1, dataset="ml1m", l
                 "students": kinds or {"mlp": {"name": "mlp", "hidden_units": [4]}},
             },
             "transfer": {"name": method, method: options, "unused": {"weight": seed}},
-            "train": {"learning_rate": changes.get("learning_rate", 1e-3), "log_every": seed},
+            "train": {"learning_rate": changes.get("learning_rate", 1e-3), "log_every": seed + 1},
         },
         "dataset": {"name": dataset, "features": 9749, "rows": {"train": 80, "valid": 10, "test": 10}},
         "params": 1234,

@@ -1,5 +1,6 @@
 """Listeners for tests: what wraps a run's step or its evaluations."""
 
+from ektf_jax.result import Result
 from ektf_jax.training.listeners import Listener
 
 
@@ -50,3 +51,8 @@ def raising(error):
         raise error
 
     return act
+
+
+def result_of(workdir):
+    """What result.json of a finished run has."""
+    return Result.read(workdir).document

@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,8 @@ from ektf_jax.config import Config, plain
 from ektf_jax.data import encoded
 from ektf_jax.data.schema import SPLITS, Schema, make_fields
 from ektf_jax.errors import InputError
-from ektf_jax.training import build, loop, record, sweep, teachers
+from ektf_jax.runs import sweep
+from ektf_jax.training import build, loop, record, teachers
 
 BROKEN = {
     "nothing": b"",
@@ -36,8 +38,8 @@ def readers(workdir, config):
     return {
         "train": lambda: loop.train(config, workdir),
         "evaluate": lambda: loop.evaluate(workdir, "test"),
-        "plan": lambda: sweep.plan({"run": config}, workdir.parent),
-        "teachers": lambda: teachers.check(taught, workdir.parent / "pupil"),
+        "plan": lambda: sweep.plan({"run": Config.from_dict(config)}, workdir.parent),
+        "teachers": lambda: teachers.check(Config.from_dict(taught), workdir.parent / "pupil"),
     }
 
 
@@ -124,7 +126,9 @@ def test_a_split_without_an_auc_cannot_be_evaluated(tmp_path, tiny_config, monke
     config = tiny_config()
     config["data"]["path"] = str(tmp_path / "data")
     model = build.make_model(Config.from_dict(config), schema, jax.random.key(0))
-    monkeypatch.setattr(loop, "read_result", lambda workdir: {"config": config})
+    monkeypatch.setattr(
+        loop.Result, "read", lambda workdir: types.SimpleNamespace(config=Config.from_dict(config))
+    )
     monkeypatch.setattr(loop, "check_data", lambda *_: None)
     monkeypatch.setattr(teachers, "load", lambda *_: model)
     assert 0 <= loop.evaluate(tmp_path, "test")["ensemble"]["auc"] <= 1

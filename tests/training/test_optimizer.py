@@ -12,9 +12,9 @@ import pytest
 from ektf_jax.config import TrainConfig
 from ektf_jax.data import encoded
 from ektf_jax.errors import InputError
-from ektf_jax.training import loop, optimizer, record, teachers
+from ektf_jax.training import loop, optimizer, teachers
 from ektf_jax.training.optimizer import make_average, rates
-from tests.training.listening import before_step, raising
+from tests.training.listening import before_step, raising, result_of
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_an_optimizer_is_optaxs_after_the_clipping(name, options):
     [
         ({"optimizer": {"name": "adm"}}, "config.train.optimizer.name 'adm' is unknown; did you mean 'adam'"),
         ({"optimizer": {"name": "optax:adam"}}, "config.train.optimizer.name 'optax:adam' is unknown"),
-        ({"optimizer": {}}, "config.train.optimizer.name 'None' is unknown"),
+        ({"optimizer": {}}, "config.train.optimizer.name = None must be text"),
         ({"optimizer": {"name": "adam", "b3": 0.9}}, "'config.train.optimizer.b3' is unknown; did you mean"),
         ({"optimizer": {"name": "adam", "b1": "x"}}, "config.train.optimizer: "),
         ({"optimizer": {"name": "adam", "learning_rate": 1.0}}, "set config.train.learning_rate instead"),
@@ -144,7 +144,7 @@ def test_a_run_with_all_of_it_goes_on_to_the_same_bits(averaged, tiny_config, tm
     # Between a checkpoint in the second epoch and its end.
     with pytest.raises(Killed):
         loop.train(tiny_config(**CHANGES), tmp_path / "run", [before_step(34, raising(Killed))])
-    result, whole = loop.train(tiny_config(**CHANGES), tmp_path / "run"), record.read_result(averaged)
+    result, whole = loop.train(tiny_config(**CHANGES), tmp_path / "run"), result_of(averaged)
     assert [result[key] for key in ("valid", "test", "best_epoch")] == [
         whole[key] for key in ("valid", "test", "best_epoch")
     ]
@@ -154,7 +154,7 @@ def test_a_run_with_all_of_it_goes_on_to_the_same_bits(averaged, tiny_config, tm
 
 def test_the_average_is_what_is_evaluated_and_kept(averaged, tiny_config, tmp_path):
     """Beside a run without it, whose weights move alike: the average lags behind them."""
-    result = record.read_result(averaged)
+    result = result_of(averaged)
     assert loop.evaluate(averaged, "test") == result["test"]
     lines = [json.loads(line) for line in (averaged / "metrics.jsonl").read_text().splitlines()]
     assert result["valid"] == lines[result["best_epoch"] - 1]["valid"]

@@ -11,8 +11,9 @@ import pytest
 from ektf_jax.config import Config
 from ektf_jax.data import encoded, synthetic
 from ektf_jax.errors import InputError
+from ektf_jax.runs import sweep
 from ektf_jax.students import MLP
-from ektf_jax.training import loop, record, sweep, teachers
+from ektf_jax.training import loop, record, teachers
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,9 @@ from ektf_jax import sharding
 from ektf_jax.config import Config
 from ektf_jax.data import encoded
 from ektf_jax.errors import InputError
-from ektf_jax.training import build, finite, loop, record, teachers
+from ektf_jax.training import build, finite, loop, teachers
 from ektf_jax.transfer.dagfm import Fixed
+from tests.training.listening import result_of
 
 STUDENTS = {
     "pnn": {"name": "pnn", "hidden_units": (6,)},
@@ -73,7 +74,7 @@ def test_eckd_learns_gate_and_hints_of_the_teachers_that_have_a_hidden_state(run
 
 
 def test_eckds_result_counts_what_predicts_and_is_evaluated_alone(runs):
-    result = record.read_result(runs / "eckd")
+    result = result_of(runs / "eckd")
     mlp_alone = best(runs, "eckd")[0].ensemble
     assert result["params"] == sum(leaf.size for leaf in jax.tree.leaves(nnx.state(mlp_alone, nnx.Param)))
     assert len(result["test"]["students"]) == 1
@@ -83,7 +84,7 @@ def test_eckds_result_counts_what_predicts_and_is_evaluated_alone(runs):
 def test_eckd_stops_by_the_distillation_loss_on_validation_data(runs):
     lines = [json.loads(line) for line in (runs / "eckd" / "metrics.jsonl").read_text().splitlines()]
     losses = [line["valid"]["distillation_loss"] for line in lines]
-    assert record.read_result(runs / "eckd")["best_epoch"] == 1 + int(np.argmin(losses))
+    assert result_of(runs / "eckd")["best_epoch"] == 1 + int(np.argmin(losses))
 
     model, data = best(runs, "eckd")
     valid = encoded.open_split(data, "valid")
@@ -170,7 +171,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(runs, name, monkeypatch):
     monkeypatch.undo()
     assert (workdir / "checkpoints" / "latest").exists()
     assert not (workdir / "result.json").exists()
-    result, expected = loop.train(config, workdir), record.read_result(runs / name)
+    result, expected = loop.train(config, workdir), result_of(runs / name)
     for key in ("valid", "test", "best_epoch", "epochs", "params"):
         assert result[key] == expected[key]
     assert (workdir / "metrics.jsonl").read_text() == (runs / name / "metrics.jsonl").read_text()

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from ektf_jax import result as result_file
 from ektf_jax.config import Config, plain
 from ektf_jax.data import encoded
 from ektf_jax.data.schema import Schema
@@ -59,13 +60,13 @@ def work(
         taken = False
         for name in list(left):
             workdir = directory / name
-            if (workdir / "result.json").exists():
+            if result_file.exists(workdir):
                 left.remove(name)
                 continue
             missing = [
                 teacher
                 for teacher in runs[name].transfer.teachers
-                if not (directory / teacher / "result.json").exists()
+                if not result_file.exists(directory / teacher)
             ]
             if blocking := [teacher for teacher in missing if teacher not in left]:
                 left.remove(name)
@@ -73,7 +74,7 @@ def work(
             if missing:
                 continue
             with claimed(workdir) as mine:
-                if not mine or (workdir / "result.json").exists():
+                if not mine or result_file.exists(workdir):
                     continue
                 taken = True
                 left.remove(name)
@@ -81,7 +82,7 @@ def work(
                 report(f"{name}: {len(runs) - len(left)} of {len(runs)}")
                 started = time.time()
                 reason = train(name)
-                if reason is not None or not (workdir / "result.json").exists():
+                if reason is not None or not result_file.exists(workdir):
                     failed.append(name)
                     reason = reason or "ended without a result"
                     failure = {"reason": reason, "seconds": time.time() - started}
@@ -105,7 +106,7 @@ def plan(runs: Runs, directory: Path) -> list[Planned]:
         if blocked and states[name] != "done":
             states[name] = "blocked"
     taken = {
-        name: read_json(directory / name / "result.json", {"wall_seconds": int | float})["wall_seconds"]
+        name: read_json(directory / name / result_file.NAME, {"wall_seconds": int | float})["wall_seconds"]
         for name, state in states.items()
         if state == "done"
     }
@@ -146,7 +147,7 @@ def claimed(workdir: Path) -> Iterator[bool]:
 
 
 def _state(workdir: Path) -> str:
-    if (workdir / "result.json").exists():
+    if result_file.exists(workdir):
         return "done"
     if not workdir.exists():
         return "to do"
@@ -217,7 +218,7 @@ def check_finished(runs: Runs, directory: Path) -> None:
     """
     for name in runs:
         workdir = directory / name
-        result = read_json(workdir / "result.json") if (workdir / "result.json").exists() else {}
+        result = read_json(workdir / result_file.NAME) if result_file.exists(workdir) else {}
         if "config" in result:
             config = located(runs, name)
             try:
@@ -234,7 +235,7 @@ def check_data(runs: Runs, directory: Path, *, whole: bool = True) -> None:
     schemas: dict[str, Schema] = {}
     for name, config in runs.items():
         data, workdir = config.data.path, directory / name
-        if data and Path(data).exists() and (workdir / "result.json").exists():
+        if data and Path(data).exists() and result_file.exists(workdir):
             if data not in schemas:
                 path = Path(data)
                 schemas[data] = encoded.open_dataset(path)[0] if whole else encoded.open_schema(path)

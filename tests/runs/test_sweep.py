@@ -15,7 +15,8 @@ from ektf_jax import files
 from ektf_jax.config import Config
 from ektf_jax.data import encoded, synthetic
 from ektf_jax.errors import InputError
-from ektf_jax.training import record, sweep
+from ektf_jax.runs import sweep
+from ektf_jax.training import record
 from tests import commands
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,7 +99,7 @@ def test_a_run_that_another_worker_holds_is_left_to_it(tmp_path, reports):
 
 ORPHAN = """
 import pathlib, subprocess, sys, time
-from ektf_jax.training import sweep
+from ektf_jax.runs import sweep
 with sweep.claimed(pathlib.Path(sys.argv[1])):
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     child = subprocess.Popen(sleep, close_fds=False, stdout=subprocess.DEVNULL)
