@@ -13,6 +13,8 @@ def pytest_configure(config: pytest.Config) -> None:
     JAX reads this when it is imported, which nothing does before. `pytest --cache-clear` empties the cache.
     """
     assert "jax" not in sys.modules
+    if not config.pluginmanager.hasplugin("cacheprovider"):
+        return
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
