@@ -16,7 +16,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -310,7 +310,7 @@ def read(group: type[Group], values: Any, path: str) -> Group:
 
 def _value(field: dataclasses.Field, hint: Any, value: Any, path: str) -> Any:
     """The value as its key has it; InputError, naming the key, where it cannot have it."""
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (typing.get_origin(hint) or hint,)
+    kinds = _kinds(hint)
     if Mapping in kinds:
         if not isinstance(value, Mapping):
             raise InputError(f"{path} = {value!r} must be a group of keys")
@@ -333,6 +333,21 @@ def _value(field: dataclasses.Field, hint: Any, value: Any, path: str) -> Any:
     elif rule is not None and value not in rule:
         raise unknown(path, value, rule)
     return value
+
+
+def _kinds(hint: Any) -> tuple[type, ...]:
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (typing.get_origin(hint) or hint,)
+
+
+def kinds(keys: Iterable[str]) -> tuple[type, ...]:
+    """Return the types that a key of a run's config can have; () for one that others describe."""
+    group: Any = Config
+    for name in keys:
+        hint = typing.get_type_hints(group).get(name, Mapping)
+        if not dataclasses.is_dataclass(hint):
+            return () if hint is Mapping else _kinds(hint)
+        group = hint
+    return ()
 
 
 def to_dict(group: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import ml_collections
 from absl import flags
 
-from ektf_jax.config import Config, plain
+from ektf_jax.config import Config, kinds, plain
 from ektf_jax.errors import InputError, cause
 from experiments import cli
 
@@ -139,7 +139,10 @@ def _change(config: dict[str, Any], keys: tuple[str, ...], text: str) -> None:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InputError(f"{path}: the config has no group {_path(keys[:depth])!r}{hint}; {_ADVICE}")
         group = group[key]
-    group[keys[-1]] = plain(_value(path, text, group.get(keys[-1])), path.removeprefix("--"))
+    # Below config.runs the keys of a run follow its name.
+    several = len(kinds(keys[2:] if keys[0] == "runs" else keys)) > 1
+    value = _literal(text) if several else _value(path, text, group.get(keys[-1]))
+    group[keys[-1]] = plain(value, path.removeprefix("--"))
 
 
 _PARSERS: dict[type, flags.ArgumentParser] = {

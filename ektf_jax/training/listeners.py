@@ -54,7 +54,8 @@ class Terminal(Listener):
         config = run.config
         rows = len(run.splits["train"].labels)
         tqdm.write(
-            f"{config.transfer.name}: {config.ensemble.num_students} x {', '.join(config.ensemble.students)},"
+            f"{config.transfer.name}, K = {config.ensemble.num_students} of"
+            f" {', '.join(config.ensemble.students)}:"
             f" {run.parameters:,} parameters; {rows:,} rows, {run.steps_per_epoch:,} steps an epoch;"
             f" {run.mesh.size} x {jax.devices()[0].device_kind}"
         )

@@ -260,3 +260,13 @@ def test_overrides_are_spelled_out(argv, spelled):
 def test_an_override_without_key_or_value_is_refused(argv):
     with pytest.raises(InputError, match=r"^--(no)?config\."):
         cli._spell_out(argv)
+
+
+@pytest.mark.parametrize(("text", "value"), [("own", "own"), ("0.5", 0.5), ("1", 1)])
+def test_a_key_of_two_types_takes_both(text, value):
+    made = config.load("configs/quickstart.py")
+    config._change(made, ("embedding", "sharing"), text)
+    assert made["embedding"]["sharing"] == value
+    sweep = {"runs": {"a": config.load("configs/quickstart.py")}}
+    config._change(sweep, ("runs", "a", "embedding", "sharing"), text)
+    assert sweep["runs"]["a"]["embedding"]["sharing"] == value
