@@ -91,7 +91,7 @@ def train(workdir: Path, shape: list[int], stop_after: int | None) -> None:
     # Rounding moves a bias before BatchNorm, whose gradient is 0, by a step in either direction: training
     # does not see it, evaluation on running statistics does.
     config["ensemble"]["students"]["mlp"] |= {"hidden_units": (8,), "batch_norm": False}
-    config["train"] |= {"max_epochs": 4, "patience": 100, "checkpoint_every": 10}
+    config["train"] |= {"max_epochs": 4, "patience": 100, "checkpoint_every": 10, "ema": 0.9}
     config["mesh"] = dict(zip(sharding.AXES, shape, strict=True))
 
     class Dies(Listener):

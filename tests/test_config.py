@@ -38,7 +38,7 @@ def test_committed_results_say_what_they_said():
         tuple(name for name, _ in leaves({**one, "ensemble": {**one["ensemble"], "students": 0}}))
         for one in told
     }
-    assert len(key_sets) == 5
+    assert len(key_sets) >= 5
     for one in told:
         read = Config.from_dict(one)
         assert dict(leaves(one)).items() <= dict(leaves(read.to_dict())).items()
