@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from ektf_jax.config import Config
 from ektf_jax.students import REGISTRY
 from ektf_jax.training import loop, optimizer
+from tests import commands
+from tests.bundle import shop
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "students.md").read_text()
@@ -87,3 +90,26 @@ def test_the_command_of_optimizers_is_a_config():
     optimizer.read(read)
     found = optimizer.rates(read, 1000)(0, 1, 0.0)
     np.testing.assert_allclose(found, read.learning_rate / read.warmup_steps, rtol=1e-6)
+
+
+def test_the_bundle_of_the_page_on_serving(tmp_path, monkeypatch):
+    """Its commands, which write two files, and its Python, on the table that it speaks of."""
+    (tmp_path / "runs").mkdir()
+    shop.train(tmp_path).rename(tmp_path / "runs" / "ektf")
+    shop.rows(20, 1).write_csv(tmp_path / "new.csv")
+    shop.rows(10, 2).write_parquet(tmp_path / "more.parquet")
+    page = (ROOT / "docs" / "serving.md").read_text()
+    for line in re.findall(r"^    python -m (experiments\..*)$", page, re.M):
+        module, *options = re.sub(r"(=|,)(runs/ektf|bundle|\w+\.\w+)", rf"\1{tmp_path}/\2", line).split()
+        done = commands.run(module, *options)
+        assert done.returncode == 0, done.stderr
+    scored = pl.read_parquet(tmp_path / "scored.parquet")
+    assert scored.columns == ["session", "p_ensemble", "p_0", "p_1", "p_2"]
+    assert len(scored) == 30
+    assert re.search(r"^p_ensemble: auc 0\.\d+  logloss 0\.\d+", done.stdout, re.M)
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    names = {}
+    exec(code, names)
+    assert 0 < names["found"]["ensemble"].item() < 1
+    assert names["found"]["students"].shape == (3, 1)
