@@ -13,7 +13,6 @@ import numpy as np
 from flax import nnx
 from safetensors.numpy import save_file
 
-import ektf_jax
 from ektf_jax import directories
 from ektf_jax.bundle import card, onnx, reader
 from ektf_jax.bundle.reader import ENSEMBLE
@@ -23,6 +22,7 @@ from ektf_jax.errors import InputError
 from ektf_jax.result import Result
 from ektf_jax.sharding import path_name
 from ektf_jax.training import record, rundata, teachers
+from ektf_jax.training.versions import versions
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _CHECKED_ROWS = 4096
@@ -75,7 +75,7 @@ def export(
                 "method": config.transfer.name,
                 "students": [config.ensemble.students[label]["name"] for label in config.ensemble.labels],
             },
-            "versions": {"ektf-jax": ektf_jax.__version__, "jax": jax.__version__},
+            "versions": versions("ektf-jax", "jax"),
         }
         (new / "README.md").write_text(card.text(about), encoding="utf-8")
         about["files"] = {path.name: reader.sha256(path) for path in sorted(new.iterdir())}

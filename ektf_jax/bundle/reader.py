@@ -63,7 +63,7 @@ class Bundle:
         a bundle of one student both are its predictions, and K is 1. Unseen values are OOV. Raises InputError
         that names column, row and value for what is missing or cannot be a value.
         """
-        probabilities = self.probabilities(self.logits(self.encoder.frame(_frame(rows)).ids))
+        probabilities = self.probabilities(self.logits(self.encoder.frame(rows).ids))
         return {"ensemble": probabilities[-1], "students": probabilities[: max(1, len(probabilities) - 1)]}
 
     def logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -121,13 +121,6 @@ def sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {_REMEDY}") from None
-
-
-def _frame(rows: Any) -> Any:
-    """Frames of pandas by way of a dict of arrays, which needs no pyarrow."""
-    if type(rows).__module__.startswith("pandas"):
-        return {name: rows[name].to_list() for name in rows.columns}
-    return rows
 
 
 def _program(directory: Path, runtime: str | None, has_onnx: bool) -> Program:

@@ -53,13 +53,16 @@ class Encoder:
         return tuple(vocabulary.by_field(self.words, self.fields))
 
     def frame(self, rows: pl.DataFrame | Mapping[str, Any], where: str = "the rows") -> Encoded:
-        """Encode a frame, or a dict of columns, in any order; a label or further columns may be there.
+        """Encode a frame of polars or pandas, or a dict of columns, in any order and with others or without.
 
         A column may be text, or of a type that a Parquet file could give it. Raises InputError that names
         column, row and value for what is missing or cannot be a value of its field.
         """
+        given: Any = rows
+        if type(given).__module__.startswith("pandas"):  # by way of lists, which needs no pyarrow
+            given = {name: given[name].to_list() for name in given}
         try:
-            rows = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows)
+            rows = given if isinstance(given, pl.DataFrame) else pl.DataFrame(given)
         except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
             raise InputError(f"{where}: are no table ({error}); give a frame, or a dict of columns") from None
         names = [field.name for field in self.fields]

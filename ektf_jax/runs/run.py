@@ -1,16 +1,26 @@
 """Finished runs by their working directories: their models, and single students."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from flax import nnx
+from numpy.typing import NDArray
 
 from ektf_jax.config import Config
-from ektf_jax.data import encoded
+from ektf_jax.data import encoded, encoder
+from ektf_jax.data.encoder import Encoder
 from ektf_jax.data.schema import Schema
 from ektf_jax.ensemble import Ensemble
-from ektf_jax.errors import InputError
+from ektf_jax.errors import InputError, unknown
 from ektf_jax.result import Result
-from ektf_jax.training import rundata, teachers
+from ektf_jax.training import compiler, rundata, teachers
+from ektf_jax.training.evaluate import predict_split
 from ektf_jax.training.record import check_data
+from ektf_jax.training.step import make_predict
 
 
 class Run:
@@ -19,6 +29,7 @@ class Run:
     run = load_run("runs/ektf")
     prediction = run.model()(ids)           # a Prediction: students [K, B], ensemble [B]
     prediction = run.student(run.best)(ids)  # of that student alone: students [1, B], ensemble [B]
+    probabilities = run.predict(rows)       # of raw rows: {"ensemble": [N], "students": [K, N]}
     """
 
     def __init__(self, workdir: Path, data: Path | None = None):
@@ -35,13 +46,23 @@ class Run:
         """The student with the best AUC on validation data."""
         return self.result.best_student
 
+    @property
+    def data(self) -> Path:
+        """Where the run's dataset is."""
+        return self._data or rundata.where(self.config, self.workdir)
+
     @cached_property
     def schema(self) -> Schema:
         """Of the dataset that the run was trained on; InputError where it is another one now, or gone."""
-        data = self._data or rundata.where(self.config, self.workdir)
-        schema = encoded.open_schema(data)
-        check_data(self.workdir, schema, data)
+        schema = encoded.open_schema(self.data)
+        check_data(self.workdir, schema, self.data)
         return schema
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """What turns raw rows into ids; InputError for a dataset that was made as ids."""
+        self.schema  # noqa: B018  # that it is the run's
+        return encoder.of_dataset(self.data)
 
     def model(self) -> Ensemble:
         """Return the ensemble with the weights of the best epoch.
@@ -59,6 +80,42 @@ class Run:
             return self.model().student(k)
         except IndexError as error:
             raise InputError(f"{self.workdir}: {error}") from None
+
+    def predict(self, rows: pl.DataFrame | Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+        """Return click probabilities of raw rows: {"ensemble": [N], "students": [K, N]}.
+
+        `rows` is a frame of polars or pandas, or a dict of columns, with the fields' columns in any order.
+        It needs no label. Unseen values are OOV. Raises InputError, naming column, row and value, for what is
+        missing or cannot be a value.
+        """
+        ids = self.encoder.frame(rows).ids
+        split = encoded.Split(ids, np.zeros(len(ids), np.float32))
+        graphdef, parameters, *rest = nnx.split(self._model, nnx.Param, ...)
+        predict = make_predict(graphdef, compiler_options=compiler.options(self.config.ensemble.products))
+        logits = predict_split(predict, parameters, rest[0], split, self.config.data.batch_size)
+        probabilities = np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
+        return {"ensemble": probabilities[-1], "students": probabilities[:-1]}
+
+    def embeddings(self, field: str, student: int = 0) -> pl.DataFrame:
+        """Return what a student reads for each known value of a field: columns value, vector (D floats).
+
+        Where students share their table it is the same for all. Raises InputError for a field or a student
+        that there is not.
+        """
+        names = [one.name for one in self.schema.fields]
+        if field not in names:
+            raise unknown("field", field, names)
+        read = self._model.read_columns()
+        if not 0 <= student < len(read):
+            raise InputError(f"{self.workdir}: there is no student {student}: the ensemble has {len(read)}")
+        words = self.encoder.known[names.index(field)]
+        table = np.asarray(self._model.embedding.table[...])
+        vectors = table[words["id"].to_numpy()][:, read[student]]
+        return pl.DataFrame([words["value"], pl.Series("vector", vectors.tolist(), pl.List(pl.Float32))])
+
+    @cached_property
+    def _model(self) -> Ensemble:
+        return self.model()
 
 
 def load_run(workdir: str | Path, data: str | Path | None = None) -> Run:

@@ -16,6 +16,7 @@ from ektf_jax.bundle import score as scoring
 from ektf_jax.bundle.export import export
 from ektf_jax.data import encoded, encoder
 from ektf_jax.errors import InputError
+from ektf_jax.runs import load_run
 from ektf_jax.training import loop, teachers
 from tests.bundle import shop
 from tests.bundle.shop import rows
@@ -55,6 +56,42 @@ def test_a_bundle_predicts_what_its_run_does(run, loaded, count):
         expected = own_probabilities(run, raw)
         np.testing.assert_allclose(found["students"], expected[:3], atol=1e-6)
         np.testing.assert_allclose(found["ensemble"], expected[3], atol=1e-6)
+
+
+def test_a_run_predicts_raw_rows_itself(run, loaded):
+    raw = rows(70, 2)
+    found, expected = load_run(run).predict(raw), loaded.predict(raw)
+    for name in ("ensemble", "students"):
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
+
+
+def test_embeddings_are_the_rows_of_their_values(run):
+    opened = load_run(run)
+    found = opened.embeddings("city")
+    table = np.asarray(opened.model().embedding.table[...])
+    ids = {value: at for field, value, at in opened.encoder.words.rows() if field == "city"}
+    assert set(found["value"]) == {"x", "y", "z", "w"} == set(ids)
+    for value, vector in found.rows():
+        np.testing.assert_array_equal(np.float32(vector), table[ids[value], :4])
+    with pytest.raises(InputError, match="field"):
+        opened.embeddings("town")
+    with pytest.raises(InputError, match="there is no student 3: the ensemble has 3"):
+        opened.embeddings("city", student=3)
+
+
+class PandasLike(dict):
+    """What pandas' frames and columns have in common with a dict of lists."""
+
+    __module__ = "pandas.core.frame"
+
+    def __getitem__(self, name):
+        return pl.Series(super().__getitem__(name))
+
+
+def test_rows_may_be_a_frame_of_pandas(loaded):
+    raw = rows(20, 1)
+    found = loaded.predict(PandasLike(raw.to_dict(as_series=False)))
+    np.testing.assert_array_equal(found["ensemble"], loaded.predict(raw)["ensemble"])
 
 
 def test_rows_may_be_a_dict(loaded):

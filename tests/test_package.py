@@ -1,0 +1,29 @@
+"""What `import ektf_jax` offers, and what it costs."""
+
+import subprocess
+import sys
+
+import pytest
+
+import ektf_jax
+
+
+def test_every_public_name_is_there_and_documented():
+    assert sorted(ektf_jax.__all__) == ektf_jax.__all__
+    for name in ektf_jax.__all__:
+        assert getattr(ektf_jax, name).__doc__, name
+        assert name in dir(ektf_jax)
+
+
+def test_other_names_are_none():
+    with pytest.raises(AttributeError, match="module 'ektf_jax' has no attribute 'lodd_run'"):
+        _ = ektf_jax.lodd_run
+
+
+def test_a_name_costs_what_it_needs_alone():
+    code = (
+        "import sys, ektf_jax; before = set(sys.modules) & {'jax', 'numpy'}; ektf_jax.losses;"
+        "print(sorted(before), sorted({'jax', 'optax', 'flax', 'polars', 'orbax'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[] ['jax', 'optax']"
