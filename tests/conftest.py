@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,14 +11,28 @@ import pytest
 def pytest_configure(config: pytest.Config) -> None:
     """Equal programs are compiled once, whichever test, worker, child or run of the tests needs them.
 
-    JAX reads this when it is imported, which nothing does before. `pytest --cache-clear` empties the cache.
+    `pytest --cache-clear` empties the cache.
     """
-    assert "jax" not in sys.modules
     if not config.pluginmanager.hasplugin("cacheprovider"):
         return
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    settings = {
+        "jax_compilation_cache_dir": str(config.cache.mkdir("jax")),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    for name, value in settings.items():
+        if name.upper() not in os.environ:
+            os.environ[name.upper()] = str(value)
+            if "jax" in sys.modules:  # a conftest.py further down has imported it
+                sys.modules["jax"].config.update(name, value)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs() -> Iterator[None]:
+    """Compiled programs stay in memory until they are forgotten: gigabytes by the end of all tests."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
 
 
 @pytest.fixture(scope="session")
