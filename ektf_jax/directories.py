@@ -14,12 +14,14 @@ from ektf_jax.errors import InputError
 
 
 @contextlib.contextmanager
-def replacing(out: Path, what: str, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
+def replacing(
+    out: Path, what: str, is_ours: Callable[[Path], bool], *, flag: str = "--out"
+) -> Iterator[Path]:
     """Yields a new directory beside `out`, which takes its place when the block ends without an error.
 
     Whatever ends the block early, a kill included, `out` stays as it was. `what` names what is written, and
-    `is_ours` says whether a directory is one, which may be replaced. Raises InputError, also for an OSError
-    in the block, if `out` holds anything else or cannot be written.
+    `is_ours` says whether a directory is one, which may be replaced; `flag` is what `out` comes from. Raises
+    InputError, also for an OSError in the block, if `out` holds anything else or cannot be written.
     """
     out = out.resolve()  # so that a symbolic link keeps pointing at the directory
     try:
@@ -32,7 +34,7 @@ def replacing(out: Path, what: str, is_ours: Callable[[Path], bool]) -> Iterator
                 _swap(new, out)
     except OSError as error:
         raise InputError(
-            f"{out}: cannot write the {what} ({error.strerror or error}); choose another --out"
+            f"{out}: cannot write the {what} ({error.strerror or error}); choose another {flag}"
         ) from error
 
 

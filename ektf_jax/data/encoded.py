@@ -22,7 +22,7 @@ from ektf_jax.errors import InputError
 if TYPE_CHECKING:
     import polars as pl
 
-_SCHEMA = "schema.json"
+SCHEMA = "schema.json"
 _REMEDY = "run `python -m experiments.prepare --dataset=NAME --raw=DIR --out=DIR`"
 _CHUNK_BYTES = 1 << 20  # a chunk of the scan stays in the cache
 
@@ -39,7 +39,7 @@ def open_schema(directory: Path) -> Schema:
 
     Raises InputError if the directory or the file is missing or the content is not valid.
     """
-    path = directory / _SCHEMA
+    path = directory / SCHEMA
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory; {_REMEDY}")
     if not path.is_file():
@@ -76,7 +76,7 @@ def open_dataset(directory: Path, splits: Sequence[str] = SPLITS) -> tuple[Schem
     for name, digest in found.items():
         if schema.arrays.get(name, digest) != digest:
             raise InputError(
-                f"{directory / name}: its rows have the SHA-256 {digest}, but {directory / _SCHEMA} says"
+                f"{directory / name}: its rows have the SHA-256 {digest}, but {directory / SCHEMA} says"
                 f" {schema.arrays[name]}: the file was changed or damaged after it was written; {_REMEDY}"
             )
     return replace(schema, arrays=schema.arrays | found), {split: rows for split, (rows, _) in opened.items()}
@@ -195,7 +195,7 @@ def write_description(directory: Path, schema: Schema, vocabulary: "pl.DataFrame
         buffer = io.BytesIO()
         vocabulary.write_parquet(buffer)
         (directory / "vocabulary.parquet").write_bytes(buffer.getbuffer())
-    (directory / _SCHEMA).write_text(schema.to_json(), encoding="utf-8")
+    (directory / SCHEMA).write_text(schema.to_json(), encoding="utf-8")
 
 
 def _map(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
@@ -276,7 +276,7 @@ def _check_arrays(schema: Schema, splits: Mapping[str, tuple[np.ndarray, np.ndar
 def _is_encoded(directory: Path) -> bool:
     # Looser than open_schema: a damaged or older dataset of ours may be replaced.
     try:
-        document = json.loads((directory / _SCHEMA).read_text(encoding="utf-8"))
+        document = json.loads((directory / SCHEMA).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(document, dict) and document.get("format") == FORMAT

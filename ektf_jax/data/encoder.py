@@ -22,7 +22,7 @@ from ektf_jax.data.schema import Field
 from ektf_jax.data.spec import TableSpec, spec_from_json, spec_to_json
 from ektf_jax.errors import InputError, cause
 
-_DESCRIPTION, _WORDS = "encoder.json", "vocabulary.parquet"
+_DESCRIPTION, WORDS = "encoder.json", "vocabulary.parquet"
 _WORDS_SCHEMA = {"field": pl.String(), "value": pl.String(), "id": pl.Int32()}
 
 
@@ -97,7 +97,7 @@ def of_dataset(directory: Path) -> Encoder:
     from ektf_jax.data import encoded, movielens  # only now: who has an encoder needs no dataset
 
     schema = encoded.open_schema(directory)
-    path = directory / _WORDS
+    path = directory / WORDS
     spec = schema.source.get("spec")
     if spec is None and schema.dataset == movielens.SPEC.dataset:  # whose encodings name files alone
         spec = spec_to_json(movielens.SPEC)
@@ -106,7 +106,7 @@ def of_dataset(directory: Path) -> Encoder:
             f"{directory}: has no {path.name}: its rows were made as ids, so that there is no raw row to"
             " encode"
         )
-    return Encoder(_spec(spec, directory / "schema.json"), schema.fields, _read_words(path))
+    return Encoder(_spec(spec, directory / encoded.SCHEMA), schema.fields, _read_words(path))
 
 
 def write(encoder: Encoder, directory: Path) -> None:
@@ -117,7 +117,7 @@ def write(encoder: Encoder, directory: Path) -> None:
     }
     text = json.dumps(described, indent=2, allow_nan=False) + "\n"
     (directory / _DESCRIPTION).write_text(text, encoding="utf-8")
-    with (directory / _WORDS).open("wb") as file:
+    with (directory / WORDS).open("wb") as file:
         encoder.words.write_parquet(file)
 
 
@@ -129,7 +129,7 @@ def read(directory: Path) -> Encoder:
         fields = tuple(Field(**field) for field in described["fields"])
     except TypeError as error:
         raise InputError(f"{path}: fields are none ({error}); get the directory again") from None
-    return Encoder(_spec(described["spec"], path), fields, _read_words(directory / _WORDS))
+    return Encoder(_spec(described["spec"], path), fields, _read_words(directory / WORDS))
 
 
 def _spec(document: Mapping[str, Any], path: Path) -> TableSpec:

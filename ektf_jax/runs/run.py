@@ -48,8 +48,9 @@ class Run:
 
     @property
     def data(self) -> Path:
-        """Where the run's dataset is."""
-        return self._data or rundata.where(self.config, self.workdir)
+        """Where the run's dataset is or, if it is gone, what the run keeps of it."""
+        found = self._data or rundata.where(self.config, self.workdir)
+        return found if self._data or found.exists() else rundata.kept(self.workdir)
 
     @cached_property
     def schema(self) -> Schema:

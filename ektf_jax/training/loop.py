@@ -76,6 +76,7 @@ def train(
         schema, splits = opened or rundata.opened(config, dataset(config, workdir))
         if _writes():
             claim_data(workdir, schema, rundata.where(config, workdir))
+            rundata.keep(workdir, rundata.where(config, workdir))
         teachers.check(config, workdir, schema)
         ours = [Terminal(), MetricsFile(), TensorBoard()] if _writes() else [Terminal()]
         result = run(Training(config, workdir, mesh, schema, splits), [*ours, *listeners])

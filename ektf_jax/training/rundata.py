@@ -1,9 +1,11 @@
 """The dataset of a run: where it is, and whether a config can be trained on it."""
 
+import shutil
 from pathlib import Path
 
+from ektf_jax import directories
 from ektf_jax.config import Config
-from ektf_jax.data import encoded, synthetic
+from ektf_jax.data import encoded, encoder, synthetic
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
 from ektf_jax.training import build
@@ -20,6 +22,23 @@ def dataset(config: Config, workdir: Path) -> Path:
 def where(config: Config, workdir: Path) -> Path:
     """Where a run's encoded dataset is, or will be once it is generated."""
     return Path(config.data.path or workdir / "data")
+
+
+def kept(workdir: Path) -> Path:
+    """Where a run keeps what its dataset says of itself: schema.json and the vocabulary, without the rows."""
+    return workdir / "encoder"
+
+
+def keep(workdir: Path, data: Path) -> None:
+    """Keep a dataset's description in a run, so that it can predict raw rows when the dataset is gone."""
+    if kept(workdir).exists() or not (data / encoder.WORDS).is_file():
+        return
+    with directories.replacing(kept(workdir), "encoder", lambda _: True, flag="--workdir") as new:
+        shutil.copyfile(data / encoded.SCHEMA, new / encoded.SCHEMA)
+        try:
+            (new / encoder.WORDS).hardlink_to(data / encoder.WORDS)  # a sweep's runs share it
+        except OSError:  # on another file system, or one that has no links
+            shutil.copyfile(data / encoder.WORDS, new / encoder.WORDS)
 
 
 def opened(config: Config, data: Path) -> tuple[Schema, dict[str, encoded.Split]]:

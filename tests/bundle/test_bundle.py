@@ -65,6 +65,20 @@ def test_a_run_predicts_raw_rows_itself(run, loaded):
         np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
 
 
+def test_a_run_predicts_when_its_dataset_is_gone(run, loaded, tmp_path):
+    shutil.copytree(run.parent, tmp_path / "copy")
+    copy = tmp_path / "copy" / "run"
+    config = json.loads((copy / "result.json").read_text())
+    config["config"]["data"]["path"] = str(tmp_path / "gone")
+    (copy / "result.json").write_text(json.dumps(config))
+    raw = rows(30, 2)
+    expected = load_run(run).predict(raw)["ensemble"]
+    np.testing.assert_array_equal(load_run(copy).predict(raw)["ensemble"], expected)
+    shutil.rmtree(copy / "encoder")
+    with pytest.raises(InputError, match="no such directory"):
+        load_run(copy).predict(raw)
+
+
 def test_embeddings_are_the_rows_of_their_values(run):
     opened = load_run(run)
     found = opened.embeddings("city")

@@ -99,9 +99,3 @@ def test_a_committed_result_is_read_without_jax():
 def test_a_results_name_is_spelled_once():
     spelled = [path for path in (ROOT / "ektf_jax").rglob("*.py") if '"result.json"' in path.read_text()]
     assert spelled == [ROOT / "ektf_jax" / "result.py"]
-
-
-def test_what_is_public_is_found_and_nothing_else():
-    assert ektf_jax.__all__ == ["load_run"]
-    with pytest.raises(AttributeError, match="has no attribute 'load_runs'"):
-        ektf_jax.load_runs  # noqa: B018
