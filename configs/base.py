@@ -7,8 +7,9 @@ import ml_collections
 
 from configs import published
 from ektf_jax import transfer
-from ektf_jax.config import Config, to_dict
+from ektf_jax.config import Config
 from ektf_jax.errors import InputError, unknown
+from ektf_jax.keys import to_dict
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -14,8 +14,9 @@ from typing import Any
 import ml_collections
 from absl import flags
 
-from ektf_jax.config import Config, kinds, plain
+from ektf_jax.config import Config, kinds
 from ektf_jax.errors import InputError, cause
+from ektf_jax.keys import plain
 from experiments import cli
 
 _ADVICE = "ektf_jax/config.py has the keys of every config"

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ektf_jax import config
-from ektf_jax.config import Config, deciding, key, leaves
+from ektf_jax import keys
+from ektf_jax.config import Config
 from ektf_jax.errors import InputError
+from ektf_jax.keys import deciding, key, leaves
 from ektf_jax.training.identity import identity
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,12 +98,12 @@ class Own:
 )
 def test_a_group_of_keys_is_read_or_what_is_wrong_is_named(given, said):
     with pytest.raises(InputError) as caught:
-        config.read(Own, given, "own")
+        keys.read(Own, given, "own")
     assert said in str(caught.value)
 
 
 def test_values_become_those_of_their_types():
-    read = config.read(Own, {"weight": 2, "layers": [3, 4]}, "own")
+    read = keys.read(Own, {"weight": 2, "layers": [3, 4]}, "own")
     assert (read.weight, type(read.weight), read.layers) == (2.0, float, (3, 4))
     assert Config.from_dict({"embedding": {"sharing": 1}}).embedding.own_columns == 16
 

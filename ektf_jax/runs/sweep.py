@@ -15,11 +15,12 @@ import numpy as np
 from flax import nnx
 
 from ektf_jax import result as result_file
-from ektf_jax.config import Config, plain
+from ektf_jax.config import Config
 from ektf_jax.data import encoded
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError, unknown
 from ektf_jax.files import read_json, write_json
+from ektf_jax.keys import plain
 from ektf_jax.summary import flops_per_sample
 from ektf_jax.training import build, record, teachers
 

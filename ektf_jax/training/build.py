@@ -14,12 +14,13 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from ektf_jax import sharding, transfer
-from ektf_jax.config import Config, named
+from ektf_jax.config import Config
 from ektf_jax.data import encoded, synthetic
 from ektf_jax.data.schema import Schema
 from ektf_jax.data.synthetic import SyntheticSpec
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.errors import InputError, cause, unknown
+from ektf_jax.keys import named
 from ektf_jax.products import use_bfloat16
 from ektf_jax.students import REGISTRY
 from ektf_jax.training import optimizer

@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ektf_jax import transfer
-from ektf_jax.config import Config, Decides, deciding, leaves
+from ektf_jax.config import Config
+from ektf_jax.keys import Decides, deciding, leaves
 
 
 def identity(

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from ektf_jax import config
+from ektf_jax import keys
 from ektf_jax.config import TrainConfig
 from ektf_jax.errors import InputError, cause, unknown
 
@@ -124,7 +124,7 @@ def _named(
     path = f"config.train.{key}"
     options = {name: _number_keys(value) for name, value in given.items()}
     name = options.pop("name", None)
-    function = config.named(f"{path}.name", name, {**registry}) if ":" not in str(name) else None
+    function = keys.named(f"{path}.name", name, {**registry}) if ":" not in str(name) else None
     if function is None and name != PLATEAU:
         raise unknown(f"{path}.name", str(name), registry)
     if function is not None:

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from ektf_jax import result as result_file
-from ektf_jax.config import Config, differences
+from ektf_jax.config import Config
 from ektf_jax.data import synthetic
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
 from ektf_jax.files import check_content, read_json, write_json, write_text
+from ektf_jax.keys import differences
 from ektf_jax.result import Result, read_config
 from ektf_jax.training import build
 from ektf_jax.training.identity import identity

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ektf_jax import config
+from ektf_jax import keys
 from ektf_jax.config import TransferConfig
 from ektf_jax.errors import InputError, cause, unknown
 from ektf_jax.transfer.dagfm import DAGFM
@@ -44,7 +44,7 @@ def read(settings: TransferConfig) -> Method:
     Raises InputError for an unknown method, or an option or a value that it cannot have; those of other
     methods of ours are looked at too.
     """
-    method = config.named("config.transfer.name", settings.name, METHODS)
+    method = keys.named("config.transfer.name", settings.name, METHODS)
     group = group_of(settings.name)
     if not (isinstance(method, type) and issubclass(method, Method) and dataclasses.is_dataclass(method)):
         raise InputError(
@@ -54,11 +54,11 @@ def read(settings: TransferConfig) -> Method:
     made: dict[str, Method] = {}
     for name, options in ({group: {}} | dict(settings.options)).items():
         if name not in groups:
-            keys = {field.name for field in dataclasses.fields(settings)} - {"options"}
-            valid = (f"config.transfer.{key}" for key in keys | groups.keys())
+            ours = {field.name for field in dataclasses.fields(settings)} - {"options"}
+            valid = (f"config.transfer.{key}" for key in ours | groups.keys())
             raise unknown("config key", f"config.transfer.{name}", valid)
         try:
-            made[name] = config.read(groups[name], options, f"config.transfer.{name}")
+            made[name] = keys.read(groups[name], options, f"config.transfer.{name}")
         except (TypeError, ValueError) as error:  # of a class of one's own
             if isinstance(error, InputError):
                 raise
@@ -79,4 +79,4 @@ def options_in_full(settings: TransferConfig) -> Mapping[str, Any]:
     given = settings.options.get(group_of(settings.name), {})
     if settings.name not in METHODS:
         return given
-    return config.to_dict(METHODS[settings.name]()) | dict(given)
+    return keys.to_dict(METHODS[settings.name]()) | dict(given)

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ektf_jax.config import differences, key, leaves
 from ektf_jax.ensemble import Ensemble, Prediction
 from ektf_jax.errors import InputError
+from ektf_jax.keys import differences, key, leaves
 from ektf_jax.transfer.method import Lesson, Loss, Method, Teacher
 from ektf_jax.transfer.online_kd import student_losses
 

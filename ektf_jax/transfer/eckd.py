@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from ektf_jax.config import ABOVE_0, key
 from ektf_jax.embedding import Embedding
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.errors import InputError
+from ektf_jax.keys import ABOVE_0, key
 from ektf_jax.students.layers import linear
 from ektf_jax.transfer.method import Lesson, Loss, Method, Teacher
 from ektf_jax.transfer.online_kd import student_losses

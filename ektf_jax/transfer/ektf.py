@@ -7,8 +7,8 @@ from typing import get_args
 import jax
 
 from ektf_jax import losses
-from ektf_jax.config import key
 from ektf_jax.ensemble import Prediction
+from ektf_jax.keys import key
 from ektf_jax.transfer.method import Loss, Method
 
 TEACHERS = get_args(losses.Teacher)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import jax
 
 from ektf_jax import losses
-from ektf_jax.config import key
 from ektf_jax.ensemble import Prediction
+from ektf_jax.keys import key
 from ektf_jax.transfer.ektf import TEACHERS
 from ektf_jax.transfer.method import Loss, Method
 

@@ -30,7 +30,7 @@ class Teacher(NamedTuple):
 
 
 class Method:
-    """A method of knowledge transfer: a frozen dataclass, whose fields are its options (`config.key`).
+    """A method of knowledge transfer: a frozen dataclass, whose fields are its options (`keys.key`).
 
     It is called with a prediction, labels [B] and, where teachers give lessons, a `Lesson`, and returns its
     loss, a scalar, and `losses.Terms`. What else it can say of itself has a default: it learns from no

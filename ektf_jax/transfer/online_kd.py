@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from ektf_jax import losses
-from ektf_jax.config import ABOVE_0, key
 from ektf_jax.ensemble import Prediction
+from ektf_jax.keys import ABOVE_0, key
 from ektf_jax.transfer.divergence import DIVERGENCES, divergence
 from ektf_jax.transfer.method import Loss, Method
 

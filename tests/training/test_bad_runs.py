@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ektf_jax.config import Config, plain
+from ektf_jax.config import Config
 from ektf_jax.data import encoded
 from ektf_jax.data.schema import SPLITS, Schema, make_fields
 from ektf_jax.errors import InputError
+from ektf_jax.keys import plain
 from ektf_jax.runs import sweep
 from ektf_jax.training import build, loop, record, teachers
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from configs import base
-from ektf_jax.config import Config, differences, leaves
+from ektf_jax.config import Config
 from ektf_jax.errors import InputError
+from ektf_jax.keys import differences, leaves
 from ektf_jax.training.identity import identity as identity_of
 
 CONFIG = base.get_config().to_dict()
