@@ -54,6 +54,8 @@ OTHERS = {
     "ensemble.fusion": "sum",
     "ensemble.stack": "vmap",
     "ensemble.products": "bfloat16",
+    "ensemble.members": "adapters",
+    "train.ema": 0.5,
     "transfer.teachers": ("x",),
     "train.learning_rate_decay": 0.2,
 }
