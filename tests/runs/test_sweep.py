@@ -327,7 +327,7 @@ def test_the_command_line_trains_reports_failures_and_lists(tmp_path):
     assert "nowhere: no such directory" in (tmp_path / "out/group/missing/stderr.log").read_text()
     unknown = run("--only=group/god")
     assert (unknown.returncode, unknown.stdout) == (2, "")
-    assert unknown.stderr.startswith("error: --only is 'group/god'; the sweep has group/good, group/missing")
+    assert unknown.stderr.startswith("error: --only is 'group/god'; the sweep has a, blocked, group/good")
     listed = run("--list")
     assert (listed.returncode, listed.stderr) == (0, "")
     assert "group/good" in listed.stdout

@@ -224,7 +224,7 @@ def test_generated_data_of_other_settings_are_refused(run, make, tmp_path):
 @pytest.mark.parametrize("source", [[1], "a", {"spec": 2.5}, {"spec": True}, {"spec": []}])
 def test_a_source_that_is_none_is_named(make, source):
     with pytest.raises(InputError, match=r"data: the spec in its source is .*, which it cannot be"):
-        record.check_generated(Path("data"), source, make())
+        record.check_generated(Path("data"), source, Config.from_dict(make()))
 
 
 def test_a_result_alone_says_what_data_it_is_of(run, make, tmp_path):
