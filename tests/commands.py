@@ -56,19 +56,21 @@ def run(module: str, *arguments: Any) -> Done:
 @contextlib.contextmanager
 def _flags_of_one_module() -> Iterator[None]:
     """Without the flags of whatever commands this process has imported; it has them again afterwards."""
-    ours = {name: flags.FLAGS[name] for name in flags.FLAGS if not _is_of_absl(name)}
+    ours = {name: flags.FLAGS[name] for name in flags.FLAGS if not _is_of_a_library(name)}
     parsed = flags.FLAGS.is_parsed()
     for name in ours:
         delattr(flags.FLAGS, name)
     try:
         yield
     finally:
-        for name in [name for name in flags.FLAGS if not _is_of_absl(name)]:
+        for name in [name for name in flags.FLAGS if not _is_of_a_library(name)]:
             delattr(flags.FLAGS, name)
         for name, flag in ours.items():
             flags.FLAGS[name] = flag
         (flags.FLAGS.mark_as_parsed if parsed else flags.FLAGS.unparse_flags)()
 
 
-def _is_of_absl(name: str) -> bool:
-    return str(flags.FLAGS.find_module_defining_flag(name)).startswith("absl.")
+def _is_of_a_library(name: str) -> bool:
+    """absl's own and grain's, say: who has imported these reads them at any time."""
+    module = sys.modules.get(str(flags.FLAGS.find_module_defining_flag(name)))
+    return "site-packages" in str(getattr(module, "__file__", None))

@@ -222,7 +222,7 @@ def test_public_rates_are_those_of_scale_on_paper():
     assert all(set(peak.flops) == set(accelerator.PRECISIONS) for peak in peaks.PEAKS.values())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_smoke(tmp_path):
     """Every part works, here and without what this interpreter has beside the parts' own needs."""
     done = subprocess.run(

@@ -23,7 +23,7 @@ def cells(row, name):
     value = row[name]
     if isinstance(value, list):
         return [word for word in value if word]
-    return ["" if value is None else str(value)]
+    return [None if value is None else str(value)]  # null is missing, whatever texts are
 
 
 def reference(train, rows, max_lens, min_count):
@@ -31,6 +31,7 @@ def reference(train, rows, max_lens, min_count):
     entries, ids, offset = [], [[] for _ in rows], 0
     for name, max_len in max_lens.items():
         counts = Counter(word for row in train for word in set(cells(row, name)))
+        del counts[None]
         words = sorted((word for word in counts if counts[word] >= min_count), key=lambda w: (-counts[w], w))
         local = {word: offset + 1 + rank for rank, word in enumerate(words)}
         entries += [(name, word, local[word]) for word in words]
@@ -100,8 +101,8 @@ def test_min_count_counts_rows(tmp_path):
     assert words == ["b", "a"]
 
 
-def test_a_missing_single_value_is_one_if_the_field_has_it_so(tmp_path):
-    words, ids = vocabulary(tmp_path, FieldSpec("g", missing=()), ["x", None, None])
+def test_an_empty_single_value_is_one_if_the_field_has_it_so(tmp_path):
+    words, ids = vocabulary(tmp_path, FieldSpec("g", missing=()), ["x", "", ""])
     assert (words, ids) == (["", "x"], [[2], [1], [1]])
     words, ids = vocabulary(tmp_path, FieldSpec("g"), ["x", None, None])
     assert (words, ids) == (["x"], [[1], [2], [2]])

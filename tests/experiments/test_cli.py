@@ -99,7 +99,13 @@ def test_what_the_terminal_cannot_show_is_printed_as_escapes(encoding, printed):
 def importing(code):
     """What comes of code around the import of the package, which `python -m` begins with."""
     return subprocess.run(
-        [sys.executable, "-c", f"import os, signal, sys; sys.argv[0] = '-m'; {code}"],
+        # What starts the tests in the background may have them ignore Ctrl-C, and so their children.
+        [
+            sys.executable,
+            "-c",
+            f"import os, signal, sys; signal.signal(2, signal.default_int_handler);"
+            f" sys.argv[0] = '-m'; {code}",
+        ],
         cwd=ROOT,
         env={**os.environ, "GLIBC_TUNABLES": "", "PYTHONUTF8": "1"},
         capture_output=True,
