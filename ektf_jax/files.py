@@ -29,6 +29,15 @@ def read_json(path: Path, shape: Mapping[str, Any] | None = None) -> dict[str, A
     return content
 
 
+def has_format(path: Path, name: str) -> bool:
+    """Whether a file holds a JSON object that says it has this format, of whichever version or damage."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("format") == name
+
+
 def check_content(path: Path, content: Mapping[str, Any], shape: Mapping[str, Any]) -> None:
     """Raise InputError where what was read from a file has not this shape, see `check_shape`."""
     try:

@@ -1,7 +1,6 @@
 """Makes a bundle of a finished run: its program and weights, its encoder, what is known of it."""
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 from flax import nnx
 from safetensors.numpy import save_file
 
-from ektf_jax import directories
+from ektf_jax import directories, files
 from ektf_jax.bundle import card, onnx, reader
 from ektf_jax.bundle.reader import ENSEMBLE
 from ektf_jax.data import encoded, encoder
@@ -79,9 +78,11 @@ def export(
         }
         (new / "README.md").write_text(card.text(about), encoding="utf-8")
         about["files"] = {path.name: reader.sha256(path) for path in sorted(new.iterdir())}
-        _write_json(new / reader.DESCRIPTION, about)
+        files.write_json(new / reader.DESCRIPTION, about)
         ids = np.asarray(splits["valid"].ids[:_CHECKED_ROWS])
-        expected = np.asarray(_predictions(whole, student, students > 0, ids))
+        everything, all_weights = as_program(whole, bool(result.valid["students"]))
+        expected = np.asarray(everything(all_weights, jnp.asarray(ids)))
+        expected = expected if student is None else expected[student : student + 1]
         for runtime in ("jax", *(["onnx"] if with_onnx else [])):
             _check(reader.load(new, runtime=runtime), ids, expected, runtime)
     return about
@@ -146,21 +147,5 @@ def _check(bundle: reader.Bundle, ids: np.ndarray, expected: np.ndarray, runtime
         )
 
 
-def _predictions(whole: Ensemble, student: int | None, with_students: bool, ids: np.ndarray) -> jax.Array:
-    """What the run itself predicts: logits as the bundle has them."""
-    prediction = whole(jnp.asarray(ids))
-    if student is not None:
-        return prediction.students[student : student + 1]
-    return jnp.concatenate([*([prediction.students] if with_students else []), prediction.ensemble[None]])
-
-
 def _is_bundle(directory: Path) -> bool:
-    try:
-        document = json.loads((directory / reader.DESCRIPTION).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(document, dict) and document.get("format") == reader.FORMAT
-
-
-def _write_json(path: Path, document: dict[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return files.has_format(directory / reader.DESCRIPTION, reader.FORMAT)

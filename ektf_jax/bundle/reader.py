@@ -155,8 +155,8 @@ def _jax(directory: Path) -> Program:
         from safetensors.numpy import load_file
     except ImportError as error:
         raise InputError(
-            f"{directory / PROGRAM}: needs {error.name}; `pip install ektf-jax[bundle]`, or export with"
-            " --onnx and install onnxruntime"
+            f"{directory / PROGRAM}: needs {error.name}; install it, or export with --onnx and install"
+            " onnxruntime"
         ) from None
     exported = jax.export.deserialize(bytearray((directory / PROGRAM).read_bytes()))
     weights = jax.device_put(load_file(directory / WEIGHTS))

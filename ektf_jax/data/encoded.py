@@ -6,7 +6,6 @@ It is written whole or not at all, and read memory-mapped after every id and lab
 import contextlib
 import hashlib
 import io
-import json
 import mmap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ektf_jax import directories
+from ektf_jax import directories, files
 from ektf_jax.data.schema import ARRAYS, FORMAT, SPLITS, Schema
 from ektf_jax.errors import InputError
 
@@ -275,11 +274,7 @@ def _check_arrays(schema: Schema, splits: Mapping[str, tuple[np.ndarray, np.ndar
 
 def _is_encoded(directory: Path) -> bool:
     # Looser than open_schema: a damaged or older dataset of ours may be replaced.
-    try:
-        document = json.loads((directory / SCHEMA).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(document, dict) and document.get("format") == FORMAT
+    return files.has_format(directory / SCHEMA, FORMAT)
 
 
 def _write_files(

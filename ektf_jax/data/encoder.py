@@ -4,7 +4,6 @@ Needs numpy and polars alone. Preparing a dataset and scoring with a model of it
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,8 +114,7 @@ def write(encoder: Encoder, directory: Path) -> None:
         "spec": spec_to_json(encoder.spec),
         "fields": [dataclasses.asdict(field) for field in encoder.fields],
     }
-    text = json.dumps(described, indent=2, allow_nan=False) + "\n"
-    (directory / _DESCRIPTION).write_text(text, encoding="utf-8")
+    files.write_json(directory / _DESCRIPTION, described)
     with (directory / WORDS).open("wb") as file:
         encoder.words.write_parquet(file)
 
