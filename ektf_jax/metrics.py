@@ -80,7 +80,7 @@ def calibration(labels: ArrayLike, logits: ArrayLike) -> float:
     positive, values = _checked(labels, logits, "logits")
     if not positive.any():
         raise ValueError(f"labels: none of {positive.size} rows is positive; calibration needs one")
-    return math.fsum(_probabilities(values)) / int(np.count_nonzero(positive))
+    return math.fsum(probabilities(values)) / int(np.count_nonzero(positive))
 
 
 def calibration_error(labels: ArrayLike, logits: ArrayLike, *, bins: int = 15) -> float:
@@ -99,7 +99,7 @@ def calibration_error(labels: ArrayLike, logits: ArrayLike, *, bins: int = 15) -
     clicks = np.repeat(np.add.reduceat(clicks, starts) / sizes, sizes)
     gaps = [
         abs(math.fsum(part))
-        for part in np.array_split(_probabilities(values) - clicks, min(bins, len(values)))
+        for part in np.array_split(probabilities(values) - clicks, min(bins, len(values)))
     ]
     return math.fsum(gaps) / len(values)
 
@@ -211,8 +211,8 @@ def _logloss(positive: NDArray[np.bool_], logits: NDArray[np.floating]) -> float
     return math.fsum(sums) / positive.size
 
 
-def _probabilities(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    # Right to the last digits also where p is next to 0.
+def probabilities(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The logistic function in float64, right to the last digits also where p is next to 0."""
     return np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
 
 

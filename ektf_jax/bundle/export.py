@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from safetensors.numpy import save_file
 
-from ektf_jax import directories, files
+from ektf_jax import directories, files, metrics
 from ektf_jax.bundle import card, onnx, reader
 from ektf_jax.bundle.reader import ENSEMBLE
 from ektf_jax.data import encoded, encoder
@@ -138,8 +138,8 @@ def _metrics(found: dict[str, Any], student: int | None) -> dict[str, Any]:
 
 
 def _check(bundle: reader.Bundle, ids: np.ndarray, expected: np.ndarray, runtime: str) -> None:
-    found = bundle.probabilities(bundle.logits(ids))
-    difference = float(np.abs(found - bundle.probabilities(expected)).max())
+    found = metrics.probabilities(bundle.logits(ids))
+    difference = float(np.abs(found - metrics.probabilities(expected)).max())
     if not difference <= _CLOSE:
         raise InputError(
             f"the bundle's probabilities ({runtime}) differ by {difference:.1e} from the run's, more than"

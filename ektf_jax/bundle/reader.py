@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ektf_jax import files
+from ektf_jax import files, metrics
 from ektf_jax.data import encoder
 from ektf_jax.data.encoder import Encoder
 from ektf_jax.errors import InputError
@@ -63,8 +63,8 @@ class Bundle:
         a bundle of one student both are its predictions, and K is 1. Unseen values are OOV. Raises InputError
         that names column, row and value for what is missing or cannot be a value.
         """
-        probabilities = self.probabilities(self.logits(self.encoder.frame(rows).ids))
-        return {"ensemble": probabilities[-1], "students": probabilities[: max(1, len(probabilities) - 1)]}
+        found = metrics.probabilities(self.logits(self.encoder.frame(rows).ids))
+        return {"ensemble": found[-1], "students": found[: max(1, len(found) - 1)]}
 
     def logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """Logits [P, N] for encoded rows [N, S]: of K students, then of the ensemble; or of one predictor."""
@@ -75,11 +75,6 @@ class Bundle:
             size = SIZES[-1] if start else next(size for size in SIZES if size >= len(batch))
             parts.append(self.program(np.pad(batch, ((0, size - len(batch)), (0, 0))))[:, : len(batch)])
         return np.concatenate(parts, axis=1)
-
-    @staticmethod
-    def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The logistic function, in float64."""
-        return np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
 
 
 def load(directory: Path | str, *, runtime: str | None = None) -> Bundle:

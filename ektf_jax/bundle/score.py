@@ -75,7 +75,7 @@ def score(
     ):
         for part in work.in_order(_tasks(bundle, paths, keep)):
             logits = np.roll(bundle.logits(part.ids), 1, axis=0)  # the ensemble comes first in a file
-            found = bundle.probabilities(logits)
+            found = metrics.probabilities(logits)
             append(pl.DataFrame([*part.kept, *map(pl.Series, predicted, found)]))
             unseen = {name: count + part.unseen[name] for name, count in unseen.items()}
             rows += len(part.ids)

@@ -10,6 +10,7 @@ import polars as pl
 from flax import nnx
 from numpy.typing import NDArray
 
+from ektf_jax import metrics
 from ektf_jax.config import Config
 from ektf_jax.data import encoded, encoder
 from ektf_jax.data.encoder import Encoder
@@ -94,8 +95,8 @@ class Run:
         graphdef, parameters, *rest = nnx.split(self._model, nnx.Param, ...)
         predict = make_predict(graphdef, compiler_options=compiler.options(self.config.ensemble.products))
         logits = predict_split(predict, parameters, rest[0], split, self.config.data.batch_size)
-        probabilities = np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
-        return {"ensemble": probabilities[-1], "students": probabilities[:-1]}
+        found = metrics.probabilities(logits)
+        return {"ensemble": found[-1], "students": found[:-1]}
 
     def embeddings(self, field: str, student: int = 0) -> pl.DataFrame:
         """Return what a student reads for each known value of a field: columns value, vector (D floats).
