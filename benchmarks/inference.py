@@ -34,7 +34,7 @@ def make_call(num_students: int) -> Callable[[np.ndarray], Any]:
     config = Config.from_dict(common.config(_SHAPE.value, num_students))
     model = build.make_model(config, common.schema(_SHAPE.value), jax.random.key(0))
     graphdef, state = init_state(model, make_optimizer(1.0), jax.random.key(1))
-    options = compiler.options(config.ensemble.products)
+    options = compiler.options(config.ensemble.matmul_dtype)
     predict = make_predict(graphdef, compiler_options=options)
     return lambda ids: jax.block_until_ready(predict(state.parameters, state.statistics, ids))
 

@@ -6,7 +6,7 @@
     python -m benchmarks.step --students=2,10 --stack=vmap         the other stack axis
     python -m benchmarks.step --students=2,10 --unroll=1           a loop over copies, however few
     python -m benchmarks.step --students=2,10 --activation=plain   BatchNorm, ReLU and dropout one by one
-    python -m benchmarks.step --students=2,10 --products=bfloat16  factors of products rounded to bfloat16
+    python -m benchmarks.step --students=2,10 --matmul_dtype=bfloat16  factors of products rounded to bfloat16
     python -m benchmarks.step --students=2,10 --compiler=default   XLA's own choice of a library for products
     python -m benchmarks.step --students=2,10 --dropout=threefry   jax.random's bits instead of hashed ones
     GLIBC_TUNABLES= python -m benchmarks.step --students=2,10      temporaries mapped anew at every step
@@ -26,9 +26,9 @@ import numpy as np
 from absl import app, flags, logging
 
 from benchmarks import common
-from ektf_jax import activation, dropout, ensemble, transfer
-from ektf_jax.config import PRODUCTS, Config
-from ektf_jax.students import layers
+from ektf_jax import ensemble, transfer
+from ektf_jax.config import MATMUL_DTYPES, Config
+from ektf_jax.layers import activation, blocks, dropout
 from ektf_jax.training import build, compiler
 from ektf_jax.training.optimizer import make_optimizer
 from ektf_jax.training.step import init_state, make_train_step
@@ -40,21 +40,21 @@ _STUDENTS = flags.DEFINE_list("students", ["2", "10"], "K, one or more.")
 _STACK = flags.DEFINE_enum("stack", "auto", ensemble.STACKS, "How a group is run.")
 _UNROLL = flags.DEFINE_integer("unroll", ensemble.UNROLL_UP_TO, "Copies up to which no loop is made.")
 _ACTIVATION = flags.DEFINE_enum("activation", "fused", ["fused", "plain"], "How BatchNorm to dropout is run.")
-_PRODUCTS = flags.DEFINE_enum("products", "float32", PRODUCTS, "What dense layers multiply in.")
+_MATMUL_DTYPE = flags.DEFINE_enum("matmul_dtype", "float32", MATMUL_DTYPES, "What dense layers multiply in.")
 _DROPOUT = flags.DEFINE_enum("dropout", "hashed", ["hashed", "threefry"], "Where the bits come from.")
 _COMPILER = flags.DEFINE_enum("compiler", "tuned", ["tuned", "default"], "XLA's options.")
 _STEPS = flags.DEFINE_integer("steps", 15, "Timed steps.")
 
 
 def threefry_dropout(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
-    """The textbook dropout that `ektf_jax.dropout` replaces."""
+    """The textbook dropout that `ektf_jax.layers.dropout` replaces."""
     return jax.numpy.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
 
 
 def plain_activation(
     x: jax.Array, scale: jax.Array, bias: jax.Array, rate: float, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The textbook functions that `ektf_jax.activation` replaces."""
+    """The textbook functions that `ektf_jax.layers.activation` replaces."""
     mean, variance = x.mean(axis=0), x.var(axis=0)
     z = (x - mean) * jax.lax.rsqrt(variance + activation.EPSILON) * scale + bias
     return dropout.dropout(jax.nn.relu(z), rate, key), mean, variance
@@ -63,7 +63,7 @@ def plain_activation(
 def measure(shape: str, num_students: int, steps: int) -> dict[str, Any]:
     """Time the step of one K."""
     nested = common.config(shape, num_students)
-    nested["ensemble"] |= {"stack": _STACK.value, "products": _PRODUCTS.value}
+    nested["ensemble"] |= {"stack": _STACK.value, "matmul_dtype": _MATMUL_DTYPE.value}
     config, schema = Config.from_dict(nested), common.schema(shape)
     batch_size = config.data.batch_size
     ids, labels = common.random_rows(schema, batch_size)
@@ -75,7 +75,7 @@ def measure(shape: str, num_students: int, steps: int) -> dict[str, Any]:
         optimizer,
         transfer.read(config.transfer),
         l2=config.embedding.l2,
-        compiler_options=compiler.options(_PRODUCTS.value) if _COMPILER.value == "tuned" else None,
+        compiler_options=compiler.options(_MATMUL_DTYPE.value) if _COMPILER.value == "tuned" else None,
     )
     learning_rate = np.float32(config.train.learning_rate)
     jax.block_until_ready(state)
@@ -113,13 +113,13 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     ensemble.UNROLL_UP_TO = _UNROLL.value
     if _ACTIVATION.value == "plain" or _DROPOUT.value == "threefry":
-        layers.norm_relu_dropout = plain_activation  # type: ignore[assignment]
+        blocks.norm_relu_dropout = plain_activation  # type: ignore[assignment]
     if _DROPOUT.value == "threefry":
-        layers.dropout = dropout.dropout = threefry_dropout
+        blocks.dropout = dropout.dropout = threefry_dropout
     variant = {
         "stack": _STACK.value,
         "unroll": _UNROLL.value,
-        "products": _PRODUCTS.value,
+        "matmul_dtype": _MATMUL_DTYPE.value,
         "compiler": _COMPILER.value,
         "dropout": _DROPOUT.value,
         "activation": _ACTIVATION.value,

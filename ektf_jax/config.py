@@ -17,13 +17,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ektf_jax.keys import ABOVE_0, NOT_NEGATIVE, Rule, at_least, key, plain, read, to_dict, types_of, within
+from ektf_jax.keys import (
+    ABOVE_0,
+    NOT_NEGATIVE,
+    Rule,
+    at_least,
+    current,
+    key,
+    plain,
+    read,
+    to_dict,
+    types_of,
+    within,
+)
 
 OURS = "ektf_jax"
 FUSIONS = ("mean", "sum", "concat")
 STACKS = ("auto", "vmap", "scan")
 MEMBERS = ("separate", "adapters")
-PRODUCTS = ("float32", "bfloat16")
+MATMUL_DTYPES = ("float32", "bfloat16")
 
 _MOST = 2**31  # of steps, rows and epochs
 _WIDEST = 2**16  # a dimension, or a number of students
@@ -102,8 +114,11 @@ class EnsembleConfig:
         STACKS,
         decides="nothing",
     )
-    products: str = key(
-        "float32", "Of dense layers; bfloat16 rounds the factors alone, and sums in float32.", PRODUCTS
+    matmul_dtype: str = key(
+        "float32",
+        "Of dense layers' products; bfloat16 rounds the factors alone, and sums in float32.",
+        MATMUL_DTYPES,
+        formerly="products",
     )
 
     @property
@@ -220,6 +235,19 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Return plain nested data, as config files and result.json have it."""
         return to_dict(self)
+
+
+def current_names(keys: Iterable[str]) -> tuple[str, ...]:
+    """Return the names that the keys on the way to one of a run's config have now."""
+    group: Any = Config
+    names: list[str] = []
+    for name in keys:
+        if group is not None:
+            name = current(group, name)
+            hint = typing.get_type_hints(group).get(name)
+            group = hint if dataclasses.is_dataclass(hint) else None
+        names.append(name)
+    return tuple(names)
 
 
 def kinds(keys: Iterable[str]) -> tuple[type, ...]:

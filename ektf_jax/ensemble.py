@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ektf_jax import adapters, losses
+from ektf_jax import losses
 from ektf_jax.config import FUSIONS, MEMBERS, STACKS
 from ektf_jax.data.schema import Schema
 from ektf_jax.embedding import Embedding
-from ektf_jax.students.layers import linear
+from ektf_jax.layers import adapters
+from ektf_jax.layers.blocks import linear
 
 # Up to so many copies run one after another without a loop, which is a fifth faster on a CPU for few of them
 # (benchmarks/step.py --unroll=1); of more the scan is one loop, whose compile time does not grow with K.
@@ -23,14 +24,15 @@ UNROLL_UP_TO = 10
 class Prediction(NamedTuple):
     """Logits of the students [K, B] and of their ensemble [B].
 
-    Students fused by "concat" have no prediction of their own: K is 0 there. `own_losses` [K] are what
-    students add to the training loss by themselves, 0 for one that adds nothing; None in evaluation. Of
-    several passes the logits are those of the mean probability, and `own_losses` hold the self-transfer.
+    Students fused by "concat" have no prediction of their own: K is 0 there. `auxiliary_losses` [K] are
+    what students add to the training loss by themselves, 0 for one that adds nothing; None in evaluation.
+    Of several passes the logits are those of the mean probability, and `auxiliary_losses` hold the
+    self-transfer.
     """
 
     students: jax.Array
     ensemble: jax.Array
-    own_losses: jax.Array | None = None
+    auxiliary_losses: jax.Array | None = None
 
 
 class StudentGroup(nnx.Module):
@@ -117,18 +119,18 @@ class StudentGroup(nnx.Module):
 
         copies = (state, None if key is None else jax.random.split(key, self.size), own)
         if self.stack == "vmap":
-            outputs, own_losses, statistics = jax.vmap(run_one)(copies)
+            outputs, auxiliary_losses, statistics = jax.vmap(run_one)(copies)
         elif self.stack == "unrolled":
             runs = [run_one(jax.tree.map(lambda x, i=i: x[i], copies)) for i in range(self.size)]
-            outputs, own_losses, statistics = jax.tree.map(lambda *parts: jnp.stack(parts), *runs)
+            outputs, auxiliary_losses, statistics = jax.tree.map(lambda *parts: jnp.stack(parts), *runs)
         else:
             unroll = self.size if self.size <= UNROLL_UP_TO else 1
-            _, (outputs, own_losses, statistics) = jax.lax.scan(
+            _, (outputs, auxiliary_losses, statistics) = jax.lax.scan(
                 lambda _, copy: (None, run_one(copy)), None, copies, unroll=unroll
             )
         if train:
             nnx.update(self.students, statistics)
-        return outputs, own_losses
+        return outputs, auxiliary_losses
 
 
 class Ensemble(nnx.Module):
@@ -142,7 +144,7 @@ class Ensemble(nnx.Module):
       passes: how often each student runs in a training step, with different dropout, to teach itself
         (`losses.self_transfer`); 1 is without.
       members: "separate" copies of a student in each group, or one set of kernels with "adapters" of each
-        member (`ektf_jax.adapters`).
+        member (`ektf_jax.layers.adapters`).
       fusion: how students become the ensemble (Eq. 1): "mean" or "sum" of logits, or "concat", a linear
         layer over the students' last hidden states.
       stack: see `StudentGroup`.
@@ -211,8 +213,8 @@ class Ensemble(nnx.Module):
         """
         method = "hidden" if self.fusion == "concat" else "__call__"
         passes = self.passes if train else 1
-        outputs, own_losses = self._run(ids, method, train=train, key=key, passes=passes, labels=labels)
-        own_loss = jnp.concatenate(own_losses) if train else None
+        outputs, auxiliary_losses = self._run(ids, method, train=train, key=key, passes=passes, labels=labels)
+        own_loss = jnp.concatenate(auxiliary_losses) if train else None
         if self.fusion == "concat":
             hidden = jnp.concatenate([h for output in outputs for h in output], axis=-1)
             return Prediction(jnp.zeros((0, ids.shape[0])), self.head(hidden)[:, 0], own_loss)
@@ -244,14 +246,14 @@ class Ensemble(nnx.Module):
             raise ValueError("training needs a key for dropout")
         embeddings, owns = self._split(self.embedding(ids))
         keys = [None] * len(self.groups) if key is None else list(jax.random.split(key, len(self.groups)))
-        outputs, own_losses = zip(
+        outputs, auxiliary_losses = zip(
             *(
                 group(embeddings, own, train=train, key=key, method=method, passes=passes, labels=labels)
                 for group, own, key in zip(self.groups, owns, keys, strict=True)
             ),
             strict=True,
         )
-        return outputs, own_losses
+        return outputs, auxiliary_losses
 
     def student(self, k: int) -> "Ensemble":
         """Cut student `k` out: an ensemble of it alone, with those columns of the table that it reads.

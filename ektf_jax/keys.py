@@ -55,6 +55,7 @@ def key(
     *,
     decides: Decides = "recipe",
     rest: bool = False,
+    formerly: str = "",
 ) -> Any:
     """A key of a config, as a field of a frozen dataclass.
 
@@ -64,8 +65,9 @@ def key(
       rule: beyond its type, a `Rule` or the valid values; None where every value of the type is right.
       decides: see `Decides`.
       rest: it holds all that stands beside it and is nobody's here.
+      formerly: the name that it had in older versions, which is still read.
     """
-    metadata = {"meaning": meaning, "rule": rule, "decides": decides, "rest": rest}
+    metadata = {"meaning": meaning, "rule": rule, "decides": decides, "rest": rest, "formerly": formerly}
     if isinstance(default, Mapping):
         return dataclasses.field(default_factory=lambda: default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -83,9 +85,15 @@ def read(group: type[Group], values: Any, path: str) -> Group:
     rest = next((name for name, field in keys.items() if field.metadata.get("rest")), None)
     given: dict[str, Any] = {}
     others: dict[str, Any] = {}
-    for name, value in values.items():
+    for written, value in values.items():
+        name = current(group, written)
+        where = f"{path}.{written}"
+        if name in given:
+            former = keys[name].metadata.get("formerly")
+            raise InputError(
+                f"{path}.{former} is the former name of {path}.{name}, and both are there; drop one"
+            )
         if name in keys and name != rest:
-            where = f"{path}.{name}"
             nested = dataclasses.is_dataclass(hints[name])
             given[name] = (
                 read(hints[name], value, where) if nested else _value(keys[name], hints[name], value, where)
@@ -93,8 +101,14 @@ def read(group: type[Group], values: Any, path: str) -> Group:
         elif rest is not None:
             others[name] = value
         else:
-            raise unknown("config key", f"{path}.{name}", (f"{path}.{valid}" for valid in keys))
+            raise unknown("config key", where, (f"{path}.{valid}" for valid in keys))
     return group(**given, **({rest: others} if rest else {}))
+
+
+def current(group: Any, name: str) -> str:
+    """Return what a key of a group is called now, of a name that it may have had in an older version."""
+    former = {field.metadata.get("formerly"): field.name for field in dataclasses.fields(group)}
+    return former.get(name, name) if name else name
 
 
 def _value(field: dataclasses.Field, hint: Any, value: Any, path: str) -> Any:

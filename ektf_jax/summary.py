@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from ektf_jax.adapters import SharedKernel
 from ektf_jax.ensemble import Ensemble, StudentGroup, count_parameters
+from ektf_jax.layers.adapters import SharedKernel
 
 
 def summarize_student(student: nnx.Module, num_fields: int, embedding_dim: int, *, depth: int = 2) -> str:

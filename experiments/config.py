@@ -14,7 +14,7 @@ from typing import Any
 import ml_collections
 from absl import flags
 
-from ektf_jax.config import Config, kinds
+from ektf_jax.config import Config, current_names, kinds
 from ektf_jax.errors import InputError, cause
 from ektf_jax.keys import plain
 from experiments import cli
@@ -133,6 +133,9 @@ def _path(keys: tuple[str, ...]) -> str:
 
 def _change(config: dict[str, Any], keys: tuple[str, ...], text: str) -> None:
     """Set a key of a nested config to a value of its type."""
+    # Below config.runs the keys of a run follow its name.
+    runs = keys[:2] if keys[0] == "runs" else ()
+    keys = (*runs, *current_names(keys[len(runs) :]))
     path, group = f"--config.{_path(keys)}", config
     for depth, key in enumerate(keys[:-1], start=1):
         if not isinstance(group.get(key), dict):
@@ -140,8 +143,7 @@ def _change(config: dict[str, Any], keys: tuple[str, ...], text: str) -> None:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InputError(f"{path}: the config has no group {_path(keys[:depth])!r}{hint}; {_ADVICE}")
         group = group[key]
-    # Below config.runs the keys of a run follow its name.
-    several = len(kinds(keys[2:] if keys[0] == "runs" else keys)) > 1
+    several = len(kinds(keys[len(runs) :])) > 1
     value = _literal(text) if several else _value(path, text, group.get(keys[-1]))
     group[keys[-1]] = plain(value, path.removeprefix("--"))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ektf_jax import keys
-from ektf_jax.config import Config
+from ektf_jax.config import Config, current_names
 from ektf_jax.errors import InputError
 from ektf_jax.keys import deciding, key, leaves
 from ektf_jax.training.identity import identity
@@ -42,7 +42,8 @@ def test_committed_results_say_what_they_said():
     assert len(key_sets) >= 5
     for one in told:
         read = Config.from_dict(one)
-        assert dict(leaves(one)).items() <= dict(leaves(read.to_dict())).items()
+        named_now = {".".join(current_names(name.split("."))): value for name, value in leaves(one)}
+        assert named_now.items() <= dict(leaves(read.to_dict())).items()
         assert identity(Config.from_dict(read.to_dict())) == identity(read)
 
 
@@ -57,6 +58,19 @@ def test_a_key_that_came_since_refuses_no_run():
             place = place[group]
         place.pop(last, None)
         assert identity(Config.from_dict(old)) == identity(Config()), name
+
+
+def test_a_former_name_is_read():
+    old = {"ensemble": {"products": "bfloat16"}}
+    assert Config.from_dict(old) == Config.from_dict({"ensemble": {"matmul_dtype": "bfloat16"}})
+    for both in (
+        {**old["ensemble"], "matmul_dtype": "float32"},
+        {"matmul_dtype": "float32", **old["ensemble"]},
+    ):
+        with pytest.raises(InputError, match=r"former name of config\.ensemble\.matmul_dtype.*drop one"):
+            Config.from_dict({"ensemble": both})
+    assert current_names(("ensemble", "products")) == ("ensemble", "matmul_dtype")
+    assert current_names(("ensemble", "students", "products")) == ("ensemble", "students", "products")
 
 
 def test_what_a_key_decides_is_its_own():

@@ -304,7 +304,7 @@ def test_an_ensemble_of_passes_predicts_their_mean_and_hands_on_their_loss():
     assert_close(found.students, np.log(mean / (1 - mean)))
     assert_close(found.ensemble, found.students.mean(axis=0))
     crossed = -(mean[:, None] * np.log(p) + (1 - mean[:, None]) * np.log(1 - p))
-    assert_close(found.own_losses, crossed.mean(axis=2).sum(axis=1))
+    assert_close(found.auxiliary_losses, crossed.mean(axis=2).sum(axis=1))
     # In evaluation a student runs once.
     one = jax.jit(lambda model: model(IDS))
     assert_close(one(model)._asdict(), one(filled_ensemble(passes=1, **options))._asdict())
@@ -343,7 +343,7 @@ def test_students_with_tables_of_their_own_train_as_if_alone(stack, passes):
             model = nnx.merge(graphdef, parameters, rest, copy=True)
             prediction = model(IDS, train=True, key=KEY)
             loss, _ = losses.ektf_loss(prediction.students, labels, kd=False, dml=False)
-            return loss + jnp.mean(prediction.own_losses) + l2 / 2 * model.embedding.squares()
+            return loss + jnp.mean(prediction.auxiliary_losses) + l2 / 2 * model.embedding.squares()
 
         return jax.value_and_grad(objective)(parameters)
 
@@ -440,7 +440,7 @@ def test_labels_reach_students_whose_own_loss_needs_them():
     students = [(partial(FCN, num_deep_layers=1, num_shallow_layers=1), 2), (narrow, 1)]
     model = filled_ensemble(students=students)
     labels = np.arange(ROWS) % 2.0
-    run = jax.jit(lambda model, labels: model(IDS, train=True, key=KEY, labels=labels).own_losses)
+    run = jax.jit(lambda model, labels: model(IDS, train=True, key=KEY, labels=labels).auxiliary_losses)
     with_labels, without = run(model, labels), run(model, None)
     assert (with_labels[:2] > 0).any()
     assert with_labels[2] == 0

@@ -19,7 +19,7 @@ from configs import published
 from ektf_jax.data.schema import Schema
 
 # How a training step multiplies. float32 is exact; tf32 is what JAX does by default on a GPU; bfloat16 is
-# config.ensemble.products.
+# config.ensemble.matmul_dtype.
 PRECISIONS = ("tf32", "float32", "bfloat16")
 MATMUL_PRECISION = {"float32": "highest", "tf32": None, "bfloat16": None}
 

@@ -42,11 +42,11 @@ RUNS = (("mlp_k2", "ml1m", 2), ("mlp_k10", "ml1m", 10), ("latest_k3", "ml1m_late
 # They need JAX's own packages, pytest, hypothesis and scikit-learn.
 TESTS = (
     *("tests/test_losses.py", "tests/training/test_step.py", "tests/test_ensemble.py", "tests/transfer"),
-    *("tests/test_activation.py", "tests/test_dropout.py", "tests/test_embedding.py"),
-    *("tests/test_products.py", "tests/students/test_parity.py", "tests/students/test_mlp.py"),
-    *("tests/students/test_layers.py", "tests/students/test_registry.py"),
+    *("tests/layers/test_activation.py", "tests/layers/test_dropout.py", "tests/test_embedding.py"),
+    *("tests/layers/test_matmul.py", "tests/students/test_parity.py", "tests/students/test_mlp.py"),
+    *("tests/layers/test_blocks.py", "tests/students/test_registry.py"),
 )
-SMOKE_TESTS = ("tests/test_dropout.py", "tests/test_products.py")
+SMOKE_TESTS = ("tests/layers/test_dropout.py", "tests/layers/test_matmul.py")
 
 
 Name = tuple[str, str, str]  # "vmap", "scan", "eager" or "compiled", a case, a precision

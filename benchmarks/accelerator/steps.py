@@ -34,8 +34,8 @@ class Prepared:
 
     def __init__(self, task: dict[str, Any], case: accelerator.Case):
         nested, schema = accelerator.settings(case, task["smoke"])
-        products = "bfloat16" if task["precision"] == "bfloat16" else "float32"
-        nested["ensemble"] |= {"stack": task["stack"], "products": products}
+        matmul_dtype = "bfloat16" if task["precision"] == "bfloat16" else "float32"
+        nested["ensemble"] |= {"stack": task["stack"], "matmul_dtype": matmul_dtype}
         config = Config.from_dict(nested)
         self.batch_size = config.data.batch_size
         model = build.make_model(config, schema, jax.random.key(0))
@@ -47,7 +47,7 @@ class Prepared:
         )
         learning_rate = np.float32(config.train.learning_rate)
         self.batch = jax.device_put((*common.random_rows(schema, self.batch_size), learning_rate))
-        self.precision, self.options = task["precision"], compiler.options(products)
+        self.precision, self.options = task["precision"], compiler.options(matmul_dtype)
 
     def lower(self, steps: int = 1) -> Any:
         """A program of so many steps, to be compiled."""

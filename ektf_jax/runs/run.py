@@ -93,7 +93,7 @@ class Run:
         ids = self.encoder.frame(rows).ids
         split = encoded.Split(ids, np.zeros(len(ids), np.float32))
         graphdef, parameters, *rest = nnx.split(self._model, nnx.Param, ...)
-        predict = make_predict(graphdef, compiler_options=compiler.options(self.config.ensemble.products))
+        predict = make_predict(graphdef, compiler_options=compiler.options(self.config.ensemble.matmul_dtype))
         logits = predict_split(predict, parameters, rest[0], split, self.config.data.batch_size)
         found = metrics.probabilities(logits)
         return {"ensemble": found[-1], "students": found[:-1]}

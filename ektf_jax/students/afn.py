@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ektf_jax.students.layers import (
+from ektf_jax.layers.blocks import (
     DNN,
     batch_norm_layer,
     check_choice,

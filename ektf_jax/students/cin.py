@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ektf_jax.students.layers import check_widths, flatten, linear
+from ektf_jax.layers.blocks import check_widths, flatten, linear
 
 
 class CIN(nnx.Module):

@@ -6,9 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ektf_jax.students.deepfm import DeepFM
-from ektf_jax.students.fm import FM
-from ektf_jax.students.layers import (
+from ektf_jax.layers.blocks import (
     check_choice,
     check_count,
     check_layers,
@@ -19,6 +17,8 @@ from ektf_jax.students.layers import (
     layer_norm_layer,
     linear,
 )
+from ektf_jax.students.deepfm import DeepFM
+from ektf_jax.students.fm import FM
 
 BASES = ("fm", "deepfm")
 

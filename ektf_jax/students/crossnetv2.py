@@ -3,7 +3,7 @@
 import jax
 from flax import nnx
 
-from ektf_jax.students.layers import check_layers, flatten, linear
+from ektf_jax.layers.blocks import check_layers, flatten, linear
 
 
 class CrossLayersV2(nnx.Module):

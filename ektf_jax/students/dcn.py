@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ektf_jax.students.layers import HiddenLayers, check_layers, flatten, linear
+from ektf_jax.layers.blocks import HiddenLayers, check_layers, flatten, linear
 
 
 class CrossLayer(nnx.Module):

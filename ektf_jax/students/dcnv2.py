@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from ektf_jax.layers.blocks import HiddenLayers, flatten, linear
 from ektf_jax.students.crossnetv2 import CrossLayersV2
-from ektf_jax.students.layers import HiddenLayers, flatten, linear
 
 
 class DCNv2(nnx.Module):

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import jax
 from flax import nnx
 
+from ektf_jax.layers.blocks import DNN, flatten
 from ektf_jax.students.fm import FM
-from ektf_jax.students.layers import DNN, flatten
 
 
 class DeepFM(nnx.Module):

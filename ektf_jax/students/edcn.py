@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ektf_jax.students.dcn import CrossLayer
-from ektf_jax.students.layers import (
+from ektf_jax.layers.blocks import (
     HiddenLayers,
     batch_norm_layer,
     check_choice,
@@ -14,6 +13,7 @@ from ektf_jax.students.layers import (
     flatten,
     linear,
 )
+from ektf_jax.students.dcn import CrossLayer
 
 BRIDGES = ("hadamard_product", "pointwise_addition")
 

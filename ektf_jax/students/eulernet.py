@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ektf_jax.students.layers import (
+from ektf_jax.layers.blocks import (
     XAVIER_NORMAL,
     check_rate,
     check_widths,

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ektf_jax import losses
+from ektf_jax.layers.blocks import check_count, check_rate, dropout_keys, linear
 from ektf_jax.students.ecn import GatedCross, halves
-from ektf_jax.students.layers import check_count, check_rate, dropout_keys, linear
 
 
 class FCN(nnx.Module):

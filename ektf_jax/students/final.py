@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ektf_jax import losses
-from ektf_jax.students.layers import (
+from ektf_jax.layers.blocks import (
     batch_norm_layer,
     check_choice,
     check_rate,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ektf_jax.students.layers import XAVIER_NORMAL, HiddenLayers, check_count, dropout_keys, flatten, linear
+from ektf_jax.layers.blocks import XAVIER_NORMAL, HiddenLayers, check_count, dropout_keys, flatten, linear
 
 
 class FeatureGate(nnx.Module):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ektf_jax.students.layers import Wide
+from ektf_jax.layers.blocks import Wide
 
 
 def pairwise_products(embeddings: jax.Array) -> jax.Array:

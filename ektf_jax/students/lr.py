@@ -3,7 +3,7 @@
 import jax
 from flax import nnx
 
-from ektf_jax.students.layers import Wide
+from ektf_jax.layers.blocks import Wide
 
 
 class LR(nnx.Module):

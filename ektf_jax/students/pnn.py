@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ektf_jax.students.layers import DNN, flatten
+from ektf_jax.layers.blocks import DNN, flatten
 
 
 class PNN(nnx.Module):

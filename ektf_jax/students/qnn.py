@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ektf_jax.students.layers import (
+from ektf_jax.layers.blocks import (
     batch_norm_layer,
     check_count,
     check_rate,

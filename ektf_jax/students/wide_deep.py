@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 from flax import nnx
 
-from ektf_jax.students.layers import DNN, Wide, flatten
+from ektf_jax.layers.blocks import DNN, Wide, flatten
 
 
 class WideDeep(nnx.Module):

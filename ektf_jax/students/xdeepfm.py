@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import jax
 from flax import nnx
 
+from ektf_jax.layers.blocks import DNN, Wide, flatten
 from ektf_jax.students.cin import CIN
-from ektf_jax.students.layers import DNN, Wide, flatten
 
 
 class XDeepFM(nnx.Module):

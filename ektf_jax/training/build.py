@@ -21,7 +21,7 @@ from ektf_jax.data.synthetic import SyntheticSpec
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.errors import InputError, cause, unknown
 from ektf_jax.keys import named
-from ektf_jax.products import use_bfloat16
+from ektf_jax.layers.matmul import use_bfloat16
 from ektf_jax.students import REGISTRY
 from ektf_jax.training import optimizer
 
@@ -214,10 +214,10 @@ def make_model(config: Config, schema: Schema, key: jax.Array, *, mesh: Mesh | N
     shape = mesh.shape if mesh is not None else {sharding.STUDENT: 1, sharding.TABLE: 1}
     # A scan runs the copies in turn, each over all devices.
     stack = "vmap" if shape[sharding.STUDENT] > 1 else ensemble.stack
-    if ensemble.products == "bfloat16" and stack == "vmap" and jax.default_backend() == "cpu":
+    if ensemble.matmul_dtype == "bfloat16" and stack == "vmap" and jax.default_backend() == "cpu":
         raise InputError(
-            "config.ensemble.products = 'bfloat16': XLA has no batched bfloat16 products on a CPU, which a"
-            " vmapped stack needs; use config.ensemble.stack = 'scan' and config.mesh.student = 1"
+            "config.ensemble.matmul_dtype = 'bfloat16': XLA has no batched bfloat16 products on a CPU,"
+            " which a vmapped stack needs; use config.ensemble.stack = 'scan' and config.mesh.student = 1"
         )
     try:
         model = Ensemble(
@@ -237,7 +237,7 @@ def make_model(config: Config, schema: Schema, key: jax.Array, *, mesh: Mesh | N
     # A student that this number of fields does not suit, or shapes that no array can have.
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"config.ensemble.students: {cause(error)}") from error
-    if ensemble.products == "bfloat16":
+    if ensemble.matmul_dtype == "bfloat16":
         use_bfloat16(model)
     return model
 

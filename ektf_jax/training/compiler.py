@@ -6,13 +6,13 @@ import jax
 
 # On a CPU, XLA 0.10 gives single products to YNNPACK. Those of dense layers are a tenth faster by Eigen's
 # (benchmarks/step.py --compiler=default), but for factors in bfloat16, which only YNNPACK does fast.
-_EIGEN_PRODUCTS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+_EIGEN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 
 
-def options(products: str) -> dict[str, str]:
-    """Options where dense layers multiply in `products`; {} where XLA's own are best."""
-    if products == "float32" and jax.default_backend() == "cpu" and _knows_eigen_products():
-        return _EIGEN_PRODUCTS
+def options(matmul_dtype: str) -> dict[str, str]:
+    """Options where dense layers multiply in `matmul_dtype`; {} where XLA's own are best."""
+    if matmul_dtype == "float32" and jax.default_backend() == "cpu" and _knows_eigen_products():
+        return _EIGEN
     return {}
 
 
@@ -20,7 +20,7 @@ def options(products: str) -> dict[str, str]:
 def _knows_eigen_products() -> bool:
     """Whether this XLA has the option, which is experimental: an unknown one is an error."""
     try:
-        jax.jit(lambda: 0, compiler_options=_EIGEN_PRODUCTS).lower().compile()
+        jax.jit(lambda: 0, compiler_options=_EIGEN).lower().compile()
     except jax.errors.JaxRuntimeError:
         return False
     return True

@@ -198,7 +198,7 @@ def evaluate(workdir: Path, split: str, data: Path | None = None) -> dict[str, A
     model = teachers.load(workdir, schema)
     graphdef, parameters, *rest = nnx.split(model, nnx.Param, ...)
     (statistics,) = rest
-    predict = make_predict(graphdef, compiler_options=compiler.options(config.ensemble.products))
+    predict = make_predict(graphdef, compiler_options=compiler.options(config.ensemble.matmul_dtype))
     try:
         return evaluate_split(predict, parameters, statistics, splits[split], config.data.batch_size)
     except finite.NotFinite as error:

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from ektf_jax import losses, sharding
 from ektf_jax.ensemble import Ensemble, Prediction
 from ektf_jax.training.optimizer import Optimizer
-from ektf_jax.transfer import Lesson
+from ektf_jax.transfer import TeacherOutputs
 from ektf_jax.transfer.method import Loss
 
 
@@ -131,19 +131,19 @@ def make_train_step(
 
     `l2` weighs (l2 / 2) * sum(table^2) over the whole embedding table, as FuxiCTR does; of columns that
     students have to themselves it is the mean over students (`Embedding.squares`). A batch of another
-    size (the last of an epoch) compiles once more. Where teachers give lessons, theirs on the batch is the
+    size (the last of an epoch) compiles once more. Where teachers teach, their outputs on the batch is the
     fifth argument. On a `mesh` the state stays where it lies and the metrics are on every device.
     `compiler_options` are XLA's; see `ektf_jax.training.compiler`.
     """
 
     def objective(
-        parameters: nnx.State, state: TrainState, ids: jax.Array, labels: jax.Array, *lesson: Lesson
+        parameters: nnx.State, state: TrainState, ids: jax.Array, labels: jax.Array, *outputs: TeacherOutputs
     ) -> tuple[jax.Array, tuple[nnx.State, losses.Terms, jax.Array, jax.Array]]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         model = nnx.merge(graphdef, parameters, state.statistics, copy=True)
         prediction = model(ids, train=True, key=key, labels=labels)
-        loss, terms = loss_fn(prediction, labels, *lesson)
-        own = jnp.mean(prediction.own_losses)
+        loss, terms = loss_fn(prediction, labels, *outputs)
+        own = jnp.mean(prediction.auxiliary_losses)
         penalty = l2 / 2 * model.embedding.squares()
         _, statistics = nnx.state(model, nnx.Param, ...)
         return loss + own + penalty, (statistics, terms, own, penalty)
@@ -153,10 +153,10 @@ def make_train_step(
         ids: jax.Array,
         labels: jax.Array,
         learning_rate: jax.Array | None = None,
-        *lesson: Lesson,
+        *outputs: TeacherOutputs,
     ) -> tuple[TrainState, StepMetrics]:
         (loss, (statistics, terms, own, penalty)), gradients = jax.value_and_grad(objective, has_aux=True)(
-            state.parameters, state, ids, labels, *lesson
+            state.parameters, state, ids, labels, *outputs
         )
         update = optax.with_extra_args_support(transformation(optimizer, learning_rate)).update
         updates, optimizer_state = update(
@@ -165,7 +165,7 @@ def make_train_step(
             state.parameters,
             value=loss,
             grad=gradients,
-            value_fn=lambda parameters: objective(parameters, state, ids, labels, *lesson)[0],
+            value_fn=lambda parameters: objective(parameters, state, ids, labels, *outputs)[0],
         )
         parameters = optax.apply_updates(state.parameters, updates)
         metrics = StepMetrics(loss, terms, own, penalty, optax.tree.norm(gradients))

@@ -27,9 +27,9 @@ from ektf_jax.result import Result
 from ektf_jax.training import build, checkpoint
 from ektf_jax.training.record import check_data, check_students, students_in_full
 from ektf_jax.training.step import Predict
-from ektf_jax.transfer import Lesson, Method, Teacher
+from ektf_jax.transfer import Method, Teacher, TeacherOutputs
 
-Teach = Callable[[ArrayLike], Lesson]
+Teach = Callable[[ArrayLike], TeacherOutputs]
 
 
 def directories(config: Config, workdir: Path) -> list[Path]:
@@ -108,7 +108,7 @@ def _shapes(directory: Path, schema: Schema) -> Ensemble:
 def make_model(
     config: Config, workdir: Path, schema: Schema, key: jax.Array, mesh: Mesh
 ) -> tuple[nnx.Module, Teach | None]:
-    """The initial model of a run with teachers, and what gives it lessons on the mesh if they do.
+    """The initial model of a run with teachers, and on the mesh what its teachers say, if they do.
 
     Raises InputError for teachers that do not suit the run.
     """
@@ -120,8 +120,8 @@ def make_model(
         students = Result.read(directory).students or students_in_full(theirs)
         teachers.append(Teacher(str(directory), ensemble, students))
     method.start(model, students_in_full(config), teachers)
-    lessons = method.lessons(model)
-    return model, None if lessons is None else _make_teach([t.model for t in teachers], lessons, mesh)
+    wanted = method.hidden_wanted(model)
+    return model, None if wanted is None else _make_teach([t.model for t in teachers], wanted, mesh)
 
 
 def monitored(
@@ -143,16 +143,16 @@ def monitored(
 
 
 def _make_teach(teachers: Sequence[Ensemble], hidden: Sequence[bool], mesh: Mesh) -> Teach:
-    """Jitted: ids [B, S] -> `Lesson` of the teachers, with the hidden states that are wanted."""
+    """Jitted: ids [B, S] -> `TeacherOutputs` of the teachers, with the hidden states that are wanted."""
     graphdefs, states = zip(*map(nnx.split, teachers), strict=True)
     states = jax.device_put(states, sharding.replicated(mesh))
 
     @jax.jit
-    def teach(states: tuple[nnx.State, ...], ids: jax.Array) -> Lesson:
+    def teach(states: tuple[nnx.State, ...], ids: jax.Array) -> TeacherOutputs:
         models = [nnx.merge(*parts, copy=True) for parts in zip(graphdefs, states, strict=True)]
         wanted = (
             model.hidden(ids)[0][0] if asked else None for model, asked in zip(models, hidden, strict=True)
         )
-        return Lesson(jnp.stack([model(ids).ensemble for model in models]), tuple(wanted))
+        return TeacherOutputs(jnp.stack([model(ids).ensemble for model in models]), tuple(wanted))
 
     return lambda ids: teach(states, ids)

@@ -64,7 +64,7 @@ class Training:
             weights = state.parameters, state.statistics
             self._update_average = optimizer.make_average(weights, config.train.ema)
             self.average = jax.tree.map(jnp.copy, weights)
-        on_mesh: Any = {"mesh": mesh, "compiler_options": compiler.options(config.ensemble.products)}
+        on_mesh: Any = {"mesh": mesh, "compiler_options": compiler.options(config.ensemble.matmul_dtype)}
         self.train_step = make_train_step(graphdef, made, self.method, l2=config.embedding.l2, **on_mesh)
         self.predict = make_predict(graphdef, **on_mesh)
         self.batches, self.steps_per_epoch = loader.training_batches(
@@ -125,8 +125,8 @@ class Training:
             jax.block_until_ready(self.state)
             self._count_seconds()
         rate = self._of_epoch[progress.step % self.steps_per_epoch]
-        lesson = () if self.teach is None else (self.teach(ids),)
-        self.state, metrics = self.train_step(self.state, ids, labels, rate, *lesson)
+        outputs = () if self.teach is None else (self.teach(ids),)
+        self.state, metrics = self.train_step(self.state, ids, labels, rate, *outputs)
         progress.step += 1
         self.learning_rate = float(rate)
         self._pending.append((progress.step, metrics))

@@ -13,11 +13,11 @@ from ektf_jax.transfer.eckd import ECKD
 from ektf_jax.transfer.ektf import EKTF
 from ektf_jax.transfer.kd import KD
 from ektf_jax.transfer.kdcl import KDCL
-from ektf_jax.transfer.method import Lesson, Method, Teacher
+from ektf_jax.transfer.method import Method, Teacher, TeacherOutputs
 from ektf_jax.transfer.online_kd import OnlineKD
 from ektf_jax.transfer.plain import Plain
 
-__all__ = ["METHODS", "Lesson", "Method", "Teacher", "make", "options_in_full", "read"]
+__all__ = ["METHODS", "Method", "Teacher", "TeacherOutputs", "make", "options_in_full", "read"]
 
 METHODS: dict[str, type[Method]] = {
     "ektf": EKTF,
@@ -32,7 +32,7 @@ METHODS: dict[str, type[Method]] = {
 
 
 def make(name: str, **options: Any) -> Method:
-    """Make a method of ours: (prediction, labels) -> (scalar, Terms), some with a `Lesson` as well."""
+    """Make a method of ours: (prediction, labels) -> (scalar, Terms), some with `TeacherOutputs` as well."""
     if name not in METHODS:
         raise ValueError(f"transfer method {name!r} is unknown: use one of {', '.join(METHODS)}")
     return METHODS[name](**options)

@@ -11,7 +11,7 @@ from flax import nnx
 from ektf_jax.ensemble import Ensemble, Prediction
 from ektf_jax.errors import InputError
 from ektf_jax.keys import differences, key, leaves
-from ektf_jax.transfer.method import Lesson, Loss, Method, Teacher
+from ektf_jax.transfer.method import Loss, Method, Teacher, TeacherOutputs
 from ektf_jax.transfer.online_kd import student_losses
 
 STAGES = ("distillation", "finetuning")
@@ -42,15 +42,17 @@ class DAGFM(Method):
     ctr_weight: float = key(0.1, "Of the labels in distillation.")
     kd_weight: float = key(921.6, "Of the teacher in distillation.")
 
-    def __call__(self, prediction: Prediction, labels: jax.Array, lesson: Lesson | None = None) -> Loss:
+    def __call__(
+        self, prediction: Prediction, labels: jax.Array, outputs: TeacherOutputs | None = None
+    ) -> Loss:
         if self.stage not in STAGES:
             raise ValueError(f"stage {self.stage!r} is unknown: use one of {', '.join(STAGES)}")
         logits = prediction.students
         if self.stage == "finetuning":
             return student_losses(logits, labels, jnp.zeros(len(logits), logits.dtype))
-        if lesson is None or len(lesson.logits) != 1:
+        if outputs is None or len(outputs.logits) != 1:
             raise ValueError("distillation takes one teacher")
-        gaps = jnp.mean((jax.lax.stop_gradient(lesson.logits) - logits) ** 2, axis=1)
+        gaps = jnp.mean((jax.lax.stop_gradient(outputs.logits) - logits) ** 2, axis=1)
         _, terms = student_losses(logits, labels, self.kd_weight * gaps)
         terms = terms._replace(ctr=self.ctr_weight * terms.ctr)
         return terms.ctr + terms.kd, terms
@@ -79,7 +81,7 @@ class DAGFM(Method):
                 ", so its weights are no start for it; give it the same arguments"
             )
 
-    def lessons(self, model: Ensemble) -> Sequence[bool] | None:
+    def hidden_wanted(self, model: Ensemble) -> Sequence[bool] | None:
         return [False] if self.stage == "distillation" else None
 
 

@@ -14,8 +14,8 @@ from ektf_jax.embedding import Embedding
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.errors import InputError
 from ektf_jax.keys import ABOVE_0, key
-from ektf_jax.students.layers import linear
-from ektf_jax.transfer.method import Lesson, Loss, Method, Teacher
+from ektf_jax.layers.blocks import linear
+from ektf_jax.transfer.method import Loss, Method, Teacher, TeacherOutputs
 from ektf_jax.transfer.online_kd import student_losses
 
 
@@ -27,7 +27,7 @@ class Guided(NamedTuple):
 
     students: jax.Array
     ensemble: jax.Array
-    own_losses: jax.Array | None
+    auxiliary_losses: jax.Array | None
     gate_scale: jax.Array
     gate_bias: jax.Array
     hints: tuple[jax.Array | None, ...]
@@ -72,24 +72,24 @@ class Pupil(nnx.Module):
         return Guided(*prediction, self.gate_scale[...], self.gate_bias[...], tuple(hints))
 
 
-def gate(prediction: Guided, lesson: Lesson) -> jax.Array:
+def gate(prediction: Guided, outputs: TeacherOutputs) -> jax.Array:
     """Weights of the teachers per sample: softmax over them of scale_i * logit_i + bias_i. -> [M, B]."""
-    scores = prediction.gate_scale[:, None] * lesson.logits + prediction.gate_bias[:, None]
+    scores = prediction.gate_scale[:, None] * outputs.logits + prediction.gate_bias[:, None]
     return jax.nn.softmax(scores, axis=0)
 
 
-def distillation(prediction: Guided, lesson: Lesson, *, temperature: float) -> jax.Array:
+def distillation(prediction: Guided, outputs: TeacherOutputs, *, temperature: float) -> jax.Array:
     """Gated cross-entropy with the teachers' soft labels, of every sample: no label is needed. -> [B].
 
     sum_i gate_i CE(sigmoid(z_i / T), sigmoid(z / T)). On validation data it is ECKD's criterion of early
     stopping.
     """
-    teachers = jax.lax.stop_gradient(lesson.logits) / temperature
+    teachers = jax.lax.stop_gradient(outputs.logits) / temperature
     student = prediction.students[0] / temperature
     soft = optax.sigmoid_binary_cross_entropy(
         jnp.broadcast_to(student, teachers.shape), nnx.sigmoid(teachers)
     )
-    return jnp.sum(gate(prediction, lesson) * soft, axis=0)
+    return jnp.sum(gate(prediction, outputs) * soft, axis=0)
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,12 @@ class ECKD(Method):
     )
     temperature: float = key(1.0, "Of the soft labels.", ABOVE_0)
 
-    def __call__(self, prediction: Guided, labels: jax.Array, lesson: Lesson) -> Loss:
+    def __call__(self, prediction: Guided, labels: jax.Array, outputs: TeacherOutputs) -> Loss:
         self.check(prediction.students.shape[0])
-        lesson = jax.lax.stop_gradient(lesson)
-        distilled = self.soft_weight * self.monitored(prediction, lesson)
-        weights = gate(prediction, lesson)
-        for weight, hint, hidden in zip(weights, prediction.hints, lesson.hidden, strict=True):
+        outputs = jax.lax.stop_gradient(outputs)
+        distilled = self.soft_weight * self.monitored(prediction, outputs)
+        weights = gate(prediction, outputs)
+        for weight, hint, hidden in zip(weights, prediction.hints, outputs.hidden, strict=True):
             if hint is not None and hidden is not None:
                 distilled += self.hint_weight * weight * jnp.mean((hidden - hint) ** 2, axis=1)
         return student_losses(prediction.students, labels, jnp.mean(distilled)[None])
@@ -144,11 +144,11 @@ class ECKD(Method):
                 " the student and of a teacher; set it to 0"
             )
 
-    def lessons(self, model: Pupil) -> Sequence[bool]:
+    def hidden_wanted(self, model: Pupil) -> Sequence[bool]:
         return [size > 0 for size in model.hint_sizes]
 
-    def monitored(self, prediction: Guided, lesson: Lesson) -> jax.Array:
-        return distillation(prediction, lesson, temperature=self.temperature)
+    def monitored(self, prediction: Guided, outputs: TeacherOutputs) -> jax.Array:
+        return distillation(prediction, outputs, temperature=self.temperature)
 
 
 def _hidden_size(model: Ensemble) -> int:

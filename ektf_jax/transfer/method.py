@@ -11,7 +11,7 @@ from ektf_jax.ensemble import Ensemble, Prediction
 Loss = tuple[jax.Array, losses.Terms]
 
 
-class Lesson(NamedTuple):
+class TeacherOutputs(NamedTuple):
     """What pre-trained teachers say about a batch.
 
     Logits [M, B] of M teachers in evaluation mode, and per teacher a hidden state [B, H] or None.
@@ -32,8 +32,8 @@ class Teacher(NamedTuple):
 class Method:
     """A method of knowledge transfer: a frozen dataclass, whose fields are its options (`keys.key`).
 
-    It is called with a prediction, labels [B] and, where teachers give lessons, a `Lesson`, and returns its
-    loss, a scalar, and `losses.Terms`. What else it can say of itself has a default: it learns from no
+    It is called with a prediction, labels [B] and, where teachers are asked, `TeacherOutputs`, and returns
+    its loss, a scalar, and `losses.Terms`. What else it can say of itself has a default: it learns from no
     finished runs, trains the ensemble as it is, and is stopped by the AUC of the ensemble.
     """
 
@@ -69,10 +69,10 @@ class Method:
     def start(self, model: Any, students: Mapping[str, Any], teachers: Sequence[Teacher]) -> None:
         """Give an untrained model what it starts from. Raises InputError for teachers that do not suit it."""
 
-    def lessons(self, model: Any) -> Sequence[bool] | None:
-        """Return whether the lesson on a batch has each teacher's hidden state; None for no lessons."""
+    def hidden_wanted(self, model: Any) -> Sequence[bool] | None:
+        """Return for each teacher whether steps want its hidden state; None where they ask no teacher."""
         return None
 
-    def monitored(self, prediction: Any, lesson: Lesson) -> jax.Array:
+    def monitored(self, prediction: Any, outputs: TeacherOutputs) -> jax.Array:
         """Return what has to fall, [B], where `monitors` names it."""
         raise NotImplementedError

@@ -33,8 +33,8 @@ def test_a_run_is_what_its_config_says(write):
 
 def test_results_from_before_a_key_and_after_it_are_of_the_same_settings(write):
     before, after, rounded = (result("ektf", [0.8, 0.9]) for _ in range(3))
-    for made, products in ((after, "float32"), (rounded, "bfloat16")):
-        made["config"]["ensemble"]["products"] = products
+    for made, dtype in ((after, "float32"), (rounded, "bfloat16")):
+        made["config"]["ensemble"]["matmul_dtype"] = dtype
         made["config"]["embedding"]["sharing"] = "shared"
         made["config"]["transfer"]["self"] = 1
         made["config"]["mesh"] = {"data": 2, "student": 1, "table": 1}

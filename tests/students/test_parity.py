@@ -374,7 +374,7 @@ def run(module, x, labels, *, train):
     more = {} if labels is None else {"labels": labels}
     output = module(x, train=train, key=KEY if train else None, **more)
     if isinstance(module, Ensemble):
-        return output.students[0], (output.own_losses[0] if train else 0.0)
+        return output.students[0], (output.auxiliary_losses[0] if train else 0.0)
     return output if isinstance(output, tuple) else (output, 0.0)
 
 

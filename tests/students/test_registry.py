@@ -246,7 +246,7 @@ def test_a_mixture_predicts_the_same_after_saving_and_restoring(mixture, tmp_pat
             restored, _ = checkpoint.restore(manager, jax.tree.map(jnp.zeros_like, state))
         after = predict(restored.parameters, restored.statistics, ids)
     assert first.students.shape == (len(metrics.terms.scores), ROWS)
-    assert first.own_losses is None
+    assert first.auxiliary_losses is None
     np.testing.assert_array_equal(again.students, first.students)
     np.testing.assert_array_equal(after.students, first.students)
 

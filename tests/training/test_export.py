@@ -14,7 +14,7 @@ from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.training import build
 from ektf_jax.training.optimizer import make_optimizer
 from ektf_jax.training.step import init_state, make_predict, make_train_step
-from ektf_jax.transfer import Lesson
+from ektf_jax.transfer import TeacherOutputs
 from ektf_jax.transfer.eckd import Pupil
 
 SCHEMA = Schema("toy", make_fields([("user", 9, 1), ("tags", 7, 3), ("item", 12, 1), ("shop", 5, 1)]), {}, {})
@@ -36,7 +36,7 @@ def make_config(labels, **ensemble):
     return config
 
 
-def export(config, *lesson, wrap=lambda model: model):
+def export(config, *outputs, wrap=lambda model: model):
     """The step and the prediction of a config, for every platform, from shapes alone."""
     optimizer = make_optimizer(10.0)
     key = jax.random.key(0)
@@ -47,7 +47,7 @@ def export(config, *lesson, wrap=lambda model: model):
     labels, rate = jax.ShapeDtypeStruct((ROWS,), jnp.float32), jax.ShapeDtypeStruct((), jnp.float32)
     step = make_train_step(graphdef, optimizer, transfer.read(Config.from_dict(config).transfer), l2=0.01)
     exported = [
-        jax.export.export(step, platforms=PLATFORMS)(state, ids, labels, rate, *lesson),
+        jax.export.export(step, platforms=PLATFORMS)(state, ids, labels, rate, *outputs),
         jax.export.export(make_predict(graphdef), platforms=PLATFORMS)(
             state.parameters, state.statistics, ids
         ),
@@ -79,7 +79,7 @@ def test_every_student_lowers(stack):
 @pytest.mark.parametrize("stack", ["vmap", "scan"])
 def test_bfloat16_lowers(stack, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # on a CPU a batched product is refused
-    export(make_config(["mlp"], stack=stack, products="bfloat16"))
+    export(make_config(["mlp"], stack=stack, matmul_dtype="bfloat16"))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,9 @@ def test_methods_with_teachers_lower():
     config = make_config(["mlp"], stack="vmap", num_students=1)
     config["transfer"] |= {"name": "eckd", "teachers": ("one", "other")}
     hidden = tuple(jax.ShapeDtypeStruct((ROWS, size), jnp.float32) for size in (6, 7))
-    export(config, Lesson(logits, hidden), wrap=lambda model: Pupil(model, [6, 7], key=jax.random.key(1)))
+    export(
+        config, TeacherOutputs(logits, hidden), wrap=lambda model: Pupil(model, [6, 7], key=jax.random.key(1))
+    )
     config = make_config(["dagfm"], stack="vmap", num_students=1)
     config["transfer"] |= {"name": "dagfm", "teachers": ("one",)}
-    export(config, Lesson(jax.ShapeDtypeStruct((1, ROWS), jnp.float32), (None,)))
+    export(config, TeacherOutputs(jax.ShapeDtypeStruct((1, ROWS), jnp.float32), (None,)))

@@ -53,7 +53,7 @@ OTHERS = {
     "embedding.sharing": "own",
     "ensemble.fusion": "sum",
     "ensemble.stack": "vmap",
-    "ensemble.products": "bfloat16",
+    "ensemble.matmul_dtype": "bfloat16",
     "ensemble.members": "adapters",
     "train.ema": 0.5,
     "transfer.teachers": ("x",),
@@ -104,9 +104,9 @@ def test_a_key_that_one_lacks_is_absent_there():
 
 def test_configs_from_before_a_key_was_are_those_with_its_value_of_then():
     old = copy.deepcopy(CONFIG)
-    del old["ensemble"]["products"], old["mesh"], old["transfer"]["teachers"], old["transfer"]["dagfm"]
+    del old["ensemble"]["matmul_dtype"], old["mesh"], old["transfer"]["teachers"], old["transfer"]["dagfm"]
     assert identity(old) == identity(CONFIG)
-    assert identity(old) != identity(changed(("ensemble", "products"), "bfloat16"))
+    assert identity(old) != identity(changed(("ensemble", "matmul_dtype"), "bfloat16"))
 
 
 def test_another_order_of_students_is_another_run():

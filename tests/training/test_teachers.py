@@ -251,10 +251,10 @@ def test_without_hints_any_student_learns_from_any_teachers(runs, make):
         sharding.make_mesh(),
     )
     rows = encoded.open_split(data, "test").ids[:50]
-    lesson = teach(rows)
-    assert lesson.hidden == (None, None)
+    outputs = teach(rows)
+    assert outputs.hidden == (None, None)
     expected = [best(runs, name)[0](rows).ensemble for name in ("pnn", "eckd")]
-    np.testing.assert_allclose(lesson.logits, expected, rtol=1e-5)
+    np.testing.assert_allclose(outputs.logits, expected, rtol=1e-5)
 
 
 def test_two_students_are_refused(runs, make):

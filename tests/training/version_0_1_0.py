@@ -20,7 +20,7 @@ def make_train_step(graphdef, optimizer, loss_fn, *, l2, mesh=None, compiler_opt
         model = nnx.merge(graphdef, parameters, state.statistics, copy=True)
         prediction = model(ids, train=True, key=key)
         loss, terms = loss_fn(prediction, labels)
-        own = jnp.mean(prediction.own_losses)
+        own = jnp.mean(prediction.auxiliary_losses)
         penalty = l2 / 2 * jnp.sum(model.embedding.table[...] ** 2)
         _, statistics = nnx.state(model, nnx.Param, ...)
         return loss + own + penalty, (statistics, terms, own, penalty)

@@ -12,13 +12,13 @@ from ektf_jax import transfer
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.students.mlp import MLP
-from ektf_jax.transfer import Lesson
+from ektf_jax.transfer import TeacherOutputs
 from ektf_jax.transfer.eckd import Guided, Pupil, distillation, gate
 
 TEACHERS, ROWS = 3, 16
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 2, ROWS).astype(np.float64)
-LESSON = Lesson(
+OUTPUTS = TeacherOutputs(
     RNG.normal(size=(TEACHERS, ROWS)) * 2, (RNG.normal(size=(ROWS, 5)), None, RNG.normal(size=(ROWS, 7)))
 )
 STUDENT = RNG.normal(size=(1, ROWS))
@@ -50,15 +50,15 @@ def transcribed(soft_weight, hint_weight, temperature):
     """Loss and its distilled part, sample by sample; and the soft part of it."""
     ctr, kd, soft_part = [], [], []
     for b in range(ROWS):
-        scores = np.exp([PREDICTION.gate_scale[i] * LESSON.logits[i, b] + PREDICTION.gate_bias[i]
+        scores = np.exp([PREDICTION.gate_scale[i] * OUTPUTS.logits[i, b] + PREDICTION.gate_bias[i]
                          for i in range(TEACHERS)])  # fmt: skip
         alpha = scores / scores.sum()
         soft = hint = 0.0
         for i in range(TEACHERS):
-            teacher, student = (sigmoid(z[b] / temperature) for z in (LESSON.logits[i], STUDENT[0]))
+            teacher, student = (sigmoid(z[b] / temperature) for z in (OUTPUTS.logits[i], STUDENT[0]))
             soft += alpha[i] * cross_entropy(teacher, student)
-            if LESSON.hidden[i] is not None:
-                gap = LESSON.hidden[i][b] - PREDICTION.hints[i][b]
+            if OUTPUTS.hidden[i] is not None:
+                gap = OUTPUTS.hidden[i][b] - PREDICTION.hints[i][b]
                 hint += alpha[i] * (gap @ gap) / len(gap)
         ctr.append(cross_entropy(LABELS[b], sigmoid(STUDENT[0, b])))
         kd.append(soft_weight * soft + hint_weight * hint)
@@ -69,15 +69,15 @@ def transcribed(soft_weight, hint_weight, temperature):
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (0.7, 0.3, 2.5), (0.0, 0.4, 1.0)])
 def test_it_is_its_formula(weights):
     options = dict(zip(("soft_weight", "hint_weight", "temperature"), weights, strict=True))
-    loss, terms = transfer.make("eckd", **options)(PREDICTION, LABELS, LESSON)
+    loss, terms = transfer.make("eckd", **options)(PREDICTION, LABELS, OUTPUTS)
     ctr, kd, soft = transcribed(*weights)
     np.testing.assert_allclose((loss, terms.ctr, terms.kd), (ctr + kd, ctr, kd), rtol=1e-9)
-    found = distillation(PREDICTION, LESSON, temperature=weights[-1])
+    found = distillation(PREDICTION, OUTPUTS, temperature=weights[-1])
     np.testing.assert_allclose(found, soft, rtol=1e-9)
 
 
 def test_the_gate_weighs_the_teachers_per_sample():
-    weights = np.asarray(gate(PREDICTION, LESSON))
+    weights = np.asarray(gate(PREDICTION, OUTPUTS))
     np.testing.assert_allclose(weights.sum(axis=0), 1, rtol=1e-12)
     assert np.ptp(weights, axis=1).min() > 0.01
 
@@ -85,14 +85,14 @@ def test_the_gate_weighs_the_teachers_per_sample():
 def test_gradients_reach_student_gate_and_hints_and_no_teacher():
     loss = transfer.make("eckd")
 
-    def total(prediction, lesson):
-        return loss(prediction, LABELS, lesson)[0]
+    def total(prediction, outputs):
+        return loss(prediction, LABELS, outputs)[0]
 
-    by_prediction, by_lesson = jax.grad(total, argnums=(0, 1))(PREDICTION, LESSON)
+    by_prediction, by_outputs = jax.grad(total, argnums=(0, 1))(PREDICTION, OUTPUTS)
     for name in ("students", "gate_scale", "gate_bias"):
         assert np.all(getattr(by_prediction, name) != 0), name
     assert all(np.all(hint != 0) for hint in by_prediction.hints if hint is not None)
-    assert not any(np.any(leaf) for leaf in jax.tree.leaves(by_lesson))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(by_outputs))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_gradients_reach_student_gate_and_hints_and_no_teacher():
 )
 def test_what_does_not_suit_it_is_refused(options, prediction, message):
     with pytest.raises(ValueError, match=message):
-        transfer.make("eckd", **options)(prediction, LABELS, LESSON)
+        transfer.make("eckd", **options)(prediction, LABELS, OUTPUTS)
 
 
 SCHEMA = Schema("tiny", make_fields([("a", 4, 1), ("b", 5, 2)]), {}, {})

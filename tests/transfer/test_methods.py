@@ -6,7 +6,7 @@ import pytest
 from configs import base
 from ektf_jax import losses, transfer
 from ektf_jax.ensemble import Prediction
-from ektf_jax.transfer import Lesson
+from ektf_jax.transfer import TeacherOutputs
 from ektf_jax.transfer.eckd import Guided
 
 RNG = np.random.default_rng(0)
@@ -76,12 +76,12 @@ def test_none_works_without_students_as_concat_has_it():
 
 
 def arguments(name):
-    """Of a method's loss: those with teachers take a lesson, and one student here."""
+    """Of a method's loss: those with teachers take what they say, and one student here."""
     if not transfer.METHODS[name].most_teachers:
         return PREDICTION, LABELS
     gate = np.zeros(1, np.float32)
     prediction = Guided(STUDENTS[:1], STUDENTS[0], None, gate, gate, (None,))
-    return prediction, LABELS, Lesson(STUDENTS[1:2], (None,))
+    return prediction, LABELS, TeacherOutputs(STUDENTS[1:2], (None,))
 
 
 @pytest.mark.parametrize("name", transfer.METHODS)

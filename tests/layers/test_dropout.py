@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ektf_jax.dropout import dropout, hashed_bits
+from ektf_jax.layers.dropout import dropout, hashed_bits
 
 KEY = jax.random.key(2024)
 ROWS, COLUMNS = SHAPE = (256, 512)

@@ -1,4 +1,4 @@
-"""ektf_jax.products: values against float64 products of rounded factors, and a whole model that uses them."""
+"""Products of rounded factors: values against float64, and a whole model that uses them."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from configs import base
 from ektf_jax.config import Config
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.errors import InputError
-from ektf_jax.products import bfloat16_product, use_bfloat16
+from ektf_jax.layers.matmul import bfloat16_product, use_bfloat16
 from ektf_jax.training import build
 
 SCHEMA = Schema("tiny", make_fields([("a", 5, 1), ("b", 7, 1), ("c", 4, 2)]), {"train": 8}, {})
@@ -50,27 +50,28 @@ def test_a_training_prediction_is_near_float32s_and_not_equal():
     config = base.get_config().to_dict()
     config["embedding"]["dim"] = 8
     predictions = {}
-    for products in ("float32", "bfloat16"):
-        config["ensemble"]["products"] = products
+    for dtype in ("float32", "bfloat16"):
+        config["ensemble"]["matmul_dtype"] = dtype
         model = build.make_model(Config.from_dict(config), SCHEMA, jax.random.key(0))
         assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))} == {np.dtype("float32")}
         ids = jnp.asarray([[1, 6, 13, 14], [2, 7, 14, 0], [3, 9, 15, 13]] * 4, jnp.int32)
-        predictions[products] = np.asarray(model(ids, train=True, key=jax.random.key(1)).students)
+        predictions[dtype] = np.asarray(model(ids, train=True, key=jax.random.key(1)).students)
     difference = np.abs(predictions["float32"] - predictions["bfloat16"]).max()
     assert 0 < difference < 0.05 * np.abs(predictions["float32"]).max() + 0.02
 
 
 def test_a_vmapped_stack_on_a_cpu_is_refused():
     config = base.get_config().to_dict()
-    config["ensemble"] |= {"products": "bfloat16", "stack": "vmap"}
+    config["ensemble"] |= {"matmul_dtype": "bfloat16", "stack": "vmap"}
     with pytest.raises(
-        InputError, match=r"config\.ensemble\.products = 'bfloat16'.* use config\.ensemble\.stack = 'scan'"
+        InputError,
+        match=r"config\.ensemble\.matmul_dtype = 'bfloat16'.* use config\.ensemble\.stack = 'scan'",
     ):
         build.make_model(Config.from_dict(config), SCHEMA, jax.random.key(0))
 
 
 def test_an_unknown_value_is_named():
     config = base.get_config().to_dict()
-    config["ensemble"]["products"] = "bf16"
-    with pytest.raises(InputError, match=r"config\.ensemble\.products 'bf16'|'bf16'.*bfloat16"):
+    config["ensemble"]["matmul_dtype"] = "bf16"
+    with pytest.raises(InputError, match=r"config\.ensemble\.matmul_dtype 'bf16'|'bf16'.*bfloat16"):
         build.check(Config.from_dict(config))

@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ektf_jax.dropout import kept
+from ektf_jax.layers.dropout import kept
 
 EPSILON = 1e-5
 

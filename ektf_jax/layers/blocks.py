@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ektf_jax.activation import EPSILON, norm_relu_dropout
-from ektf_jax.dropout import dropout
+from ektf_jax.layers.activation import EPSILON, norm_relu_dropout
+from ektf_jax.layers.dropout import dropout
 
 MOST_LAYERS, MOST_UNITS = 1000, 2**16
 

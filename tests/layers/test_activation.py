@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ektf_jax.activation import EPSILON, norm_relu_dropout
-from ektf_jax.dropout import dropout
-from ektf_jax.students.layers import HiddenLayers
+from ektf_jax.layers.activation import EPSILON, norm_relu_dropout
+from ektf_jax.layers.blocks import HiddenLayers
+from ektf_jax.layers.dropout import dropout
 
 KEY = jax.random.key(3)
 

@@ -9,10 +9,11 @@ import pytest
 from flax import nnx
 from jax.sharding import AbstractMesh, PartitionSpec
 
-from ektf_jax import adapters, losses, sharding, summary
+from ektf_jax import losses, sharding, summary
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.ensemble import Ensemble, StudentGroup, count_parameters
 from ektf_jax.errors import InputError
+from ektf_jax.layers import adapters
 from ektf_jax.students import REGISTRY
 
 FIELDS, DIM, SIZE, ROWS = 3, 4, 3, 16

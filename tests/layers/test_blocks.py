@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ektf_jax.students.layers import HiddenLayers
+from ektf_jax.layers.blocks import HiddenLayers
 
 KEY = jax.random.key(0)
 

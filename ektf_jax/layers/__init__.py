@@ -1,0 +1,1 @@
+"""What students are made of: dense layers, BatchNorm, dropout, adapters, and blocks that many have."""
