@@ -1,17 +1,14 @@
 """The EKTF loss, Eq. 1 to 6 of "Ensemble Learning via Knowledge Transfer for CTR Prediction".
 
-Pure functions of arrays: student logits [K, B] (student axis first) and labels [B] in {0, 1}. K is the
-number of students, B the batch size, p = sigmoid(logits) the predictions of the students.
+Pure functions of arrays, JAX's or numpy's: student logits [K, B] (floating-point, student axis first) and
+labels [B] in {0, 1} (of any real or boolean type). K is the number of students, B the batch size,
+p = sigmoid(logits) the predictions of the students. Values are not checked, so that everything can be traced.
 
 Where the paper and its authors' code differ, the default is what the code does, since the paper's tables
 came from it, and an argument selects the paper's wording. This module imports jax and optax only.
 
-Arrays are JAX's or numpy's. Logits are floating-point, labels of any real or boolean type; values are not
-checked, so that everything can be traced.
-
 Precision. float32 and float64 stay what they are. bfloat16 and float16 are computed in float32, and all
-results are float32: the differences between students that nearly agree would not survive 8 or 11 bits.
-Gradients come back in the type of the logits.
+results but gradients are float32: what tells students that nearly agree would not survive 8 or 11 bits.
 
 Transformations. Everything can be differentiated, vmapped and jitted. Under `jax.jit` all keyword arguments
 are static but `weights`:
@@ -27,10 +24,9 @@ are static but `weights`:
 
 Many devices. Logits may be sharded by students, by rows or by both, with axes of any type (auto or explicit);
 values are those of one device, and labels follow the rows of the logits. Inside `jax.shard_map` and
-`jax.pmap` a device sees only its block of the rows, and what it computes is about that block. The mean over
-devices is what one device computes for the whole batch, in value and, as usual in data parallelism, in
-gradient, once the examination scores, which are batch means, are taken over the whole batch too: name the
-mapped axis, as for a BatchNorm.
+`jax.pmap` a device sees only its block of the rows. The mean over devices is what one device computes for the
+whole batch, in value and in gradient, once the examination scores, which are batch means, are taken over the
+whole batch too: name the mapped axis, as for a BatchNorm.
 
     >>> from jax.sharding import NamedSharding, PartitionSpec as P
     >>> mesh, specs = jax.make_mesh((jax.device_count(),), ("data",)), (P(None, "data"), P("data"))
@@ -75,19 +71,15 @@ class Terms(NamedTuple):
 def fuse(logits: ArrayLike, method: Fusion) -> jax.Array:
     """Ensemble logit of the students: their "mean" or "sum" (Eq. 1). [K, B] -> [B].
 
-    "concat" needs the students' hidden states and lives in `ektf_jax.ensemble`.
-
-    Raises ValueError for another method or shape, or without students, TypeError for logits that are not
-    floating-point.
+    "concat" needs the students' hidden states and lives in `ektf_jax.ensemble`. Raises
+    ValueError for another method or shape, or without students, TypeError for logits of another type.
     """
     logits = _floating(logits, "logits")
     if logits.ndim != 2 or not logits.shape[0]:
         raise ValueError(f"expected logits [K, B], K at least 1, got shape {logits.shape}")
-    if method == "mean":
-        return jnp.mean(logits, axis=0)
-    if method == "sum":
-        return jnp.sum(logits, axis=0)
-    raise ValueError(f'fusion method {method!r} is unknown: use "mean" or "sum"')
+    if method not in get_args(Fusion):
+        raise ValueError(f'fusion method {method!r} is unknown: use "mean" or "sum"')
+    return jnp.mean(logits, axis=0) if method == "mean" else jnp.sum(logits, axis=0)
 
 
 def ctr_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
@@ -108,9 +100,8 @@ def self_transfer(logits: ArrayLike) -> tuple[jax.Array, jax.Array]:
 
     QNN-alpha is one student of two passes: `ctr_loss(z, y) + L` of its result z [1, B], L [1]. K students
     that also teach each other are `ektf_loss(z, labels)[0] + mean(L)`: their predictions are p_k there, and
-    L is each one's own. It takes O(P K B) beside that.
-
-    Raises ValueError for other shapes, TypeError for logits that are not floating-point.
+    L is each one's own. It takes O(P K B) beside that. Raises ValueError for other shapes,
+    TypeError for logits that are not floating-point.
     """
     logits = _floating(logits, "logits")
     if logits.ndim != 3 or not logits.shape[0]:
@@ -169,11 +160,10 @@ def peer_weights(scores: ArrayLike) -> jax.Array:
     scores = _floating(scores, "scores")
     if scores.ndim != 1 or not scores.shape[0]:
         raise ValueError(f"expected scores [K], K at least 1, got shape {scores.shape}")
-    num_students = scores.shape[0]
-    if num_students == 1:
+    if len(scores) == 1:
         return jnp.zeros((1, 1), scores.dtype)
     # S_k is the same along row k, so the softmax does not see it.
-    others = ~jnp.eye(num_students, dtype=bool)
+    others = ~jnp.eye(len(scores), dtype=bool)
     return jax.nn.softmax(jnp.broadcast_to(scores, others.shape), axis=1, where=others)
 
 
@@ -197,9 +187,8 @@ def kd_ctr_loss(
     weights = _or_uniform(weights, 1 / num_students, (num_students,), logits.dtype)
     ctr = _teacher_ctr_loss(logits, labels, teacher)
     kd = jnp.sum(weights * jnp.mean(_teacher_gap(logits, teacher, stop_gradient) ** 2, axis=1))
-    scores = exam_scores(logits, labels)
-    zero = jnp.zeros((), logits.dtype)
-    return ctr + kd, Terms(ctr, kd, zero, scores, weights, jnp.zeros((num_students,) * 2, logits.dtype))
+    no_peers = jnp.zeros((num_students,) * 2, logits.dtype)
+    return ctr + kd, Terms(ctr, kd, jnp.zeros_like(kd), exam_scores(logits, labels), weights, no_peers)
 
 
 def dml_ctr_loss(
@@ -214,10 +203,8 @@ def dml_ctr_loss(
 
     L = sum_k (L_CTR(p_k) + sum_{l != k} weights_kl * MSE(p_l, p_k)). `weights` is mu, a scalar or [K, K]
     (the diagonal does not count), by default 1 / K (the paper's second footnote). Errors are
-    as in `ektf_loss`.
-
-    A penalty on what the students share is K times weaker for each of them beside this sum than beside the
-    means of the other losses; `reduction="mean"` takes 1/K of the sum.
+    as in `ektf_loss`. A penalty on what the students share is K times weaker for each of them beside this sum
+    than beside the means of the other losses; `reduction="mean"` takes 1/K of the sum.
     """
     logits, labels = _check(logits, labels)
     if reduction not in ("sum", "mean"):
@@ -229,9 +216,8 @@ def dml_ctr_loss(
     dml = jnp.sum(weights * _pairwise_mse(logits, stop_gradient))
     if reduction == "mean":
         ctr, dml = ctr / num_students, dml / num_students
-    zero = jnp.zeros((), logits.dtype)
-    none = jnp.zeros((num_students,), logits.dtype)
-    return ctr + dml, Terms(ctr, zero, dml, exam_scores(logits, labels), none, weights)
+    no_teacher = jnp.zeros((num_students,), logits.dtype)
+    return ctr + dml, Terms(ctr, jnp.zeros_like(dml), dml, exam_scores(logits, labels), no_teacher, weights)
 
 
 def ektf_loss(
@@ -246,7 +232,7 @@ def ektf_loss(
     per_sample: bool = False,
     axis_name: str | tuple[str, ...] | None = None,
 ) -> tuple[jax.Array, Terms]:
-    """The EKTF loss (Eq. 6). [K, B], [B] -> scalar, Terms.
+    """The EKTF loss (Eq. 6). [K, B], [B] -> scalar, Terms. Under `jax.jit` all but the arrays is static.
 
     L = 1/K sum_k L_CTR(p_k) + sum_k lambda_k MSE(p_teacher, p_k) + 1/K sum_k sum_{l != k} mu_kl MSE(p_l, p_k)
 
@@ -266,8 +252,6 @@ def ektf_loss(
         batch: the examination scores are then means over all of it. All else is of the device's own rows:
         average it (`jax.lax.pmean`). Arrays that are sharded, not mapped, need no name.
 
-    Under `jax.jit` all arguments but the arrays are static.
-
     Raises:
       ValueError: other shapes, K or B = 0, an unknown teacher.
       TypeError: logits that are not floating-point, labels that are not numbers.
@@ -278,11 +262,9 @@ def ektf_loss(
     per_sample = per_sample and examination
     scores = exam_scores(logits, labels, per_sample=per_sample, axis_name=axis_name)
     graded = scores if examination else jnp.zeros_like(scores)
-
     ctr = jnp.mean(ctr_loss(logits, labels))
-
-    kd_term = jnp.zeros((), logits.dtype)
-    lam = jnp.zeros((num_students,), logits.dtype)
+    kd_term = dml_term = jnp.zeros((), logits.dtype)
+    lam, mu = jnp.zeros((num_students,), logits.dtype), jnp.zeros((num_students,) * 2, logits.dtype)
     if kd:
         lam = teaching_weights(graded)
         squares = _teacher_gap(logits, teacher, stop_gradient) ** 2
@@ -292,15 +274,12 @@ def ektf_loss(
         else:
             kd_term = jnp.sum(lam * jnp.mean(squares, axis=1))
 
-    dml_term = jnp.zeros((), logits.dtype)
-    mu = jnp.zeros((num_students, num_students), logits.dtype)
     if dml and num_students > 1:
         if per_sample:
             dml_term, mu = _per_sample_mutual_learning(logits, graded, stop_gradient)
         else:
             mu = peer_weights(graded)
             dml_term = jnp.sum(mu * _pairwise_mse(logits, stop_gradient)) / num_students
-
     if per_sample:
         scores = jnp.mean(scores, axis=1)
     return ctr + kd_term + dml_term, Terms(ctr, kd_term, dml_term, scores, lam, mu)
@@ -329,9 +308,7 @@ def _prepare(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array
 def _check(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
     logits, labels = _prepare(logits, labels)
     if logits.ndim != 2 or not logits.shape[0]:
-        raise ValueError(
-            f"expected logits [K, B], K at least 1, and labels [B], got {logits.shape} and {labels.shape}"
-        )
+        raise ValueError(f"expected logits [K, B], K at least 1, got {logits.shape}")
     return logits, labels
 
 

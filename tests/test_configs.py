@@ -4,7 +4,7 @@ import jax
 import pytest
 from flax import nnx
 
-from configs import base, ektf_copies, ektf_latest, ektf_mlp, published, table2, table4
+from configs import base, ektf_copies, ektf_latest, ektf_mlp, published, scaling, table2, table4
 from ektf_jax.config import Config
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.ensemble import count_parameters
@@ -221,3 +221,20 @@ def test_the_gates_of_final_start_as_the_authors_do():
     assert ektf_latest.get_config("ml1m").ensemble.students.final.gate_init == "xavier"
     assert published.settings("final1b", "ml1m", alone=True)[0]["gate_init"] == "xavier"
     assert "gate_init" not in published.settings("final2b", "ml1m", alone=True)[0]
+
+
+@pytest.mark.parametrize("dataset", ["ml1m", "frappe"])
+def test_runs_of_the_scaling_study_differ_by_what_their_names_say(dataset):
+    runs = {name: Config.from_dict(run) for name, run in scaling.get_config(dataset).runs.items()}
+    base_run = runs["base/qnn_k4_s2024"]
+    assert (base_run.embedding.sharing, base_run.transfer.self, base_run.train.ema) == ("own", 2, 0)
+    for name, run in runs.items():
+        build.check(run)
+        assert name.endswith(f"_k{run.ensemble.num_students}_s{run.seed}")
+    assert {name.partition("/")[0] for name in runs} == set(scaling.AXES)
+    assert runs["loss/noself_k4_s2024"].transfer.self == 1
+    assert runs["sharing/half_k4_s2024"].embedding.own_columns == base_run.embedding.dim // 2
+    assert runs["students/mixture_k9_s2026"].ensemble.labels.count("qnn") == 3
+    assert set(scaling.get_config(f"{dataset},loss").runs) == {n for n in runs if n.startswith("loss/")}
+    with pytest.raises(InputError, match="did you mean 'loss'"):
+        scaling.get_config(f"{dataset},los")
