@@ -16,6 +16,7 @@ import numpy as np
 
 from configs import ektf_latest, ektf_mlp, published, table2
 from ektf_jax.data import encoded
+from ektf_jax.data.loader import Batch
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.files import write_json
 from ektf_jax.training.versions import versions as versions
@@ -78,12 +79,12 @@ def schema(shape: str, rows: int = 1, held_out: int = 1) -> Schema:
     return Schema(dataset, make_fields(entries), {"train": rows, "valid": held_out, "test": held_out}, {})
 
 
-def random_rows(schema: Schema, rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """ids int32 [rows, S] and labels float32 [rows], uniform: the most distinct features a batch can have."""
+def random_rows(schema: Schema, rows: int, seed: int = 0) -> Batch:
+    """Rows of uniform values: the most distinct features a batch can have."""
     rng = np.random.default_rng(seed)
     slots = [field for field in schema.fields for _ in range(field.max_len)]
     columns = [rng.integers(field.offset + 1, field.oov + 1, rows, dtype=np.int32) for field in slots]
-    return np.stack(columns, axis=1), rng.integers(0, 2, rows).astype(np.float32)
+    return Batch(np.stack(columns, axis=1), rng.integers(0, 2, rows).astype(np.float32))
 
 
 @contextmanager
@@ -91,7 +92,7 @@ def random_dataset(schema: Schema) -> Iterator[Path]:
     """An encoded dataset of random rows, as long as it is needed."""
     with tempfile.TemporaryDirectory() as directory:
         data = Path(directory) / "data"
-        splits = {name: random_rows(schema, rows) for name, rows in schema.splits.items()}
+        splits: dict[str, Any] = {name: random_rows(schema, rows) for name, rows in schema.splits.items()}
         encoded.write(data, schema, splits, None)
         yield data
 

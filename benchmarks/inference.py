@@ -2,7 +2,7 @@
 
     python -m benchmarks.inference --peer_python=PYTHON [--shape=ml1m] [--students=10] [--repeat=3]
 
-Times a call from ids in numpy to logits, in evaluation mode, of the ensemble of K students and of one
+Times a call from rows in numpy to logits, in evaluation mode, of the ensemble of K students and of one
 student alone (an ensemble of one, to us). This process and the peer's take turns.
 """
 
@@ -17,6 +17,7 @@ from absl import app, flags, logging
 
 from benchmarks import common
 from ektf_jax.config import Config
+from ektf_jax.data.loader import Batch
 from ektf_jax.training import build, compiler
 from ektf_jax.training.optimizer import make_optimizer
 from ektf_jax.training.step import init_state, make_predict
@@ -29,24 +30,24 @@ _CALLS = flags.DEFINE_integer("calls", 30, "Timed calls per turn.")
 _REPEAT = flags.DEFINE_integer("repeat", 3, "Turns of each side.")
 
 
-def make_call(num_students: int) -> Callable[[np.ndarray], Any]:
-    """ids -> logits of K freshly initialised students, ready."""
+def make_call(num_students: int) -> Callable[[Batch], Any]:
+    """batch -> logits of K freshly initialised students, ready."""
     config = Config.from_dict(common.config(_SHAPE.value, num_students))
     model = build.make_model(config, common.schema(_SHAPE.value), jax.random.key(0))
     graphdef, state = init_state(model, make_optimizer(1.0), jax.random.key(1))
     options = compiler.options(config.ensemble.matmul_dtype)
     predict = make_predict(graphdef, compiler_options=options)
-    return lambda ids: jax.block_until_ready(predict(state.parameters, state.statistics, ids))
+    return lambda batch: jax.block_until_ready(predict(state.parameters, state.statistics, batch))
 
 
-def clock(call: Callable[[np.ndarray], Any], ids: np.ndarray) -> list[float]:
+def clock(call: Callable[[Batch], Any], batch: Batch) -> list[float]:
     """Seconds of each call, after a few to warm up."""
     for _ in range(3):
-        call(ids)
+        call(batch)
     times = []
     for _ in range(_CALLS.value):
         started = time.perf_counter()
-        call(ids)
+        call(batch)
         times.append(time.perf_counter() - started)
     return times
 
@@ -67,7 +68,7 @@ def main(argv: list[str]) -> None:
             config, schema, _PEER.value, task="predict", batch_sizes=batch_sizes, calls=_CALLS.value
         )
         for (what, rows), (ours, theirs) in seconds.items():
-            ours += clock(calls[what], common.random_rows(schema, rows)[0])
+            ours += clock(calls[what], common.random_rows(schema, rows))
             theirs += peer[what][str(rows)]
     cases = [
         {

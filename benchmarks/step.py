@@ -66,7 +66,7 @@ def measure(shape: str, num_students: int, steps: int) -> dict[str, Any]:
     nested["ensemble"] |= {"stack": _STACK.value, "matmul_dtype": _MATMUL_DTYPE.value}
     config, schema = Config.from_dict(nested), common.schema(shape)
     batch_size = config.data.batch_size
-    ids, labels = common.random_rows(schema, batch_size)
+    batch = common.random_rows(schema, batch_size)
     model = build.make_model(config, schema, jax.random.key(0))
     optimizer = make_optimizer(config.train.clip_norm)
     graphdef, state = init_state(model, optimizer, jax.random.key(1))
@@ -81,14 +81,14 @@ def measure(shape: str, num_students: int, steps: int) -> dict[str, Any]:
     jax.block_until_ready(state)
     built_at = time.time()
     started = time.perf_counter()
-    step = jitted.lower(state, ids, labels, learning_rate).compile()
+    step = jitted.lower(state, batch, learning_rate).compile()
     compile_seconds = time.perf_counter() - started
-    state, _ = jax.block_until_ready(step(state, ids, labels, learning_rate))
+    state, _ = jax.block_until_ready(step(state, batch, learning_rate))
     first_step_seconds = time.perf_counter() - started
     times = []
     for _ in range(steps):
         started = time.perf_counter()
-        state, _ = jax.block_until_ready(step(state, ids, labels, learning_rate))
+        state, _ = jax.block_until_ready(step(state, batch, learning_rate))
         times.append(time.perf_counter() - started)
     return {
         "shape": shape,

@@ -61,12 +61,12 @@ def losses(shape: list[int]) -> dict[str, Any]:
     )
     gather = sharding.make_gather(mesh)
     batches, _ = loader.training_batches(split, BATCH, seed=0, epochs=5, gather=gather)
-    ids, _ = next(loader.evaluation_batches(split, BATCH))
-    prediction = step.make_predict(graphdef, mesh=mesh)(state.parameters, state.statistics, ids)
+    batch, _ = next(loader.evaluation_batches(split, BATCH))
+    prediction = step.make_predict(graphdef, mesh=mesh)(state.parameters, state.statistics, batch)
     logits = np.asarray(prediction.students).tolist()
     history = []
-    for ids, labels in batches:
-        state, metrics = train_step(state, ids, labels, np.float32(1e-3))
+    for batch in batches:
+        state, metrics = train_step(state, batch, np.float32(1e-3))
         history.append(float(metrics.loss))
     assert len(history) == STEPS
     table = state.parameters["embedding"]["table"][...]

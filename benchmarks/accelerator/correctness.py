@@ -18,6 +18,7 @@ from jax.typing import ArrayLike
 from benchmarks import accelerator, common
 from ektf_jax import transfer
 from ektf_jax.config import Config
+from ektf_jax.data.loader import Batch
 from ektf_jax.data.schema import Schema
 from ektf_jax.metrics import evaluate
 from ektf_jax.training import build
@@ -52,11 +53,11 @@ class Side(NamedTuple):
         with jax.default_device(self.device), jax.default_matmul_precision("highest"):
             return jax.block_until_ready(self.step(state, *batch))
 
-    def logits(self, state: TrainState, ids: np.ndarray) -> np.ndarray:
+    def logits(self, state: TrainState, batch: Batch) -> np.ndarray:
         """Of the students and the ensemble, [K + 1, N]."""
         parts = jax.device_put(jax.tree.map(np.array, (state.parameters, state.statistics)), self.device)
         with jax.default_device(self.device), jax.default_matmul_precision("highest"):
-            found = self.predict(parts[0], parts[1], ids)
+            found = self.predict(parts[0], parts[1], batch)
         return np.concatenate([found.students, found.ensemble[None]])
 
 
@@ -112,7 +113,7 @@ def check(case: str, rows: int, smoke: bool) -> dict[str, Any]:
     state, own = cpu.first, theirs.first
     losses, gradients, statistics, drift, seconds = [], [], [], [], [0.0, 0.0]
     for number in range(STEPS):
-        batch = (*common.random_rows(schema, rows, number % BATCHES), learning_rate)
+        batch = common.random_rows(schema, rows, number % BATCHES), learning_rate
         started = time.perf_counter()
         after, metrics = theirs.take(state, *batch)
         seconds[0] += time.perf_counter() - started
@@ -124,9 +125,9 @@ def check(case: str, rows: int, smoke: bool) -> dict[str, Any]:
         gradients.append(apart(after.optimizer[0], state.optimizer[0]))
         statistics.append(apart(after.statistics, state.statistics))
         drift.append(apart(own_metrics.loss, exact.loss))
-    ids, labels = common.random_rows(schema, 2 * rows, BATCHES)
-    logits = [side.logits(state, ids) for side in (theirs, cpu)]
-    evaluated = [evaluate(labels, found)[-1] for found in logits]
+    held_out = common.random_rows(schema, 2 * rows, BATCHES)
+    logits = [side.logits(state, held_out) for side in (theirs, cpu)]
+    evaluated = [evaluate(held_out.labels, found)[-1] for found in logits]
     found = {
         "losses": max(losses),
         "gradients": float(np.median(gradients)),

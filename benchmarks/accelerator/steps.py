@@ -46,7 +46,7 @@ class Prepared:
             graphdef, optimizer, transfer.read(config.transfer), l2=config.embedding.l2
         )
         learning_rate = np.float32(config.train.learning_rate)
-        self.batch = jax.device_put((*common.random_rows(schema, self.batch_size), learning_rate))
+        self.batch = jax.device_put((common.random_rows(schema, self.batch_size), learning_rate))
         self.precision, self.options = task["precision"], compiler.options(matmul_dtype)
 
     def lower(self, steps: int = 1) -> Any:

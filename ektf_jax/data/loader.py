@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Batch(NamedTuple):
-    """ids int32 [B, S] and labels float32 [B]."""
+    """Some rows of a split, a leaf for each of its columns: ids int32 [B, S] and labels float32 [B]."""
 
     ids: ArrayLike
     labels: ArrayLike
@@ -25,7 +25,7 @@ Gather = Callable[[Split, np.ndarray], Batch]
 
 def gather(split: Split, rows: np.ndarray) -> Batch:
     """The rows [B] of a split as numpy arrays."""
-    return Batch(split.ids[rows], split.labels[rows])
+    return Batch(*(column[rows] for column in split))
 
 
 class ShuffledBatches:
@@ -74,14 +74,14 @@ def training_batches(
     return batches, source.batches_per_epoch
 
 
-def evaluation_batches(split: Split, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """All rows in order, as (ids [B, S], number of rows that count).
+def evaluation_batches(split: Split, batch_size: int) -> Iterator[tuple[Batch, int]]:
+    """All rows in order, as (batch of B rows, number of rows that count).
 
-    The last batch is filled up with padding ids, so that every batch has one shape and compiles once.
+    The last batch is filled up with zeros, padding ids, so that every batch has one shape and compiles once.
     """
     for start in range(0, len(split.labels), batch_size):
-        ids = np.asarray(split.ids[start : start + batch_size])
-        rows = len(ids)
-        if rows < batch_size:
-            ids = np.pad(ids, ((0, batch_size - rows), (0, 0)))
-        yield ids, rows
+        columns = [np.asarray(column[start : start + batch_size]) for column in split]
+        rows = len(columns[0])
+        if missing := batch_size - rows:
+            columns = [np.pad(column, [(0, missing), *[(0, 0)] * (column.ndim - 1)]) for column in columns]
+        yield Batch(*columns), rows

@@ -21,8 +21,8 @@ def predict_split(
 ) -> np.ndarray:
     """Logits float32 [K + 1, N] of the students and, last, the ensemble, rows in the split's order."""
     parts = []
-    for ids, rows in evaluation_batches(split, batch_size):
-        prediction = predict(parameters, statistics, ids)
+    for batch, rows in evaluation_batches(split, batch_size):
+        prediction = predict(parameters, statistics, batch)
         parts.append(np.concatenate([prediction.students, prediction.ensemble[None]])[:, :rows])
     return np.concatenate(parts, axis=1)
 

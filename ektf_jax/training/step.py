@@ -1,6 +1,7 @@
 """The training step: one pure function of (state, batch), with any optax optimizer, and donated state."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from ektf_jax import losses, sharding
+from ektf_jax.data.loader import Batch
 from ektf_jax.ensemble import Ensemble, Prediction
 from ektf_jax.training.optimizer import Optimizer
 from ektf_jax.transfer import TeacherOutputs
@@ -41,7 +43,7 @@ class StepMetrics(NamedTuple):
 
 
 TrainStep = Callable[..., tuple[TrainState, StepMetrics]]
-Predict = Callable[[nnx.State, nnx.State, ArrayLike], Prediction]
+Predict = Callable[[nnx.State, nnx.State, Batch], Prediction]
 
 
 def transformation(
@@ -123,26 +125,26 @@ def make_train_step(
     mesh: Mesh | None = None,
     compiler_options: Mapping[str, str] | None = None,
 ) -> TrainStep:
-    """The jitted step: (state, ids [B, S], labels [B]) -> (state, metrics). Donates `state`.
+    """The jitted step: (state, batch) -> (state, metrics). Donates `state`.
 
     `optimizer` is any of optax's, or a function of the learning rate that makes one, as `make_optimizer`'s,
-    which gets the step's fourth argument then. Its updates are added to the parameters. Those that look at
+    which gets the step's third argument then. Its updates are added to the parameters. Those that look at
     the loss (`optax.polyak_sgd`, `optax.lbfgs`) get `value`, `grad` and `value_fn`.
 
     `l2` weighs (l2 / 2) * sum(table^2) over the whole embedding table, as FuxiCTR does; of columns that
     students have to themselves it is the mean over students (`Embedding.squares`). A batch of another
-    size (the last of an epoch) compiles once more. Where teachers teach, their outputs on the batch is the
-    fifth argument. On a `mesh` the state stays where it lies and the metrics are on every device.
+    size (the last of an epoch) compiles once more. Where teachers teach, their outputs on the batch are the
+    fourth argument. On a `mesh` the state stays where it lies and the metrics are on every device.
     `compiler_options` are XLA's; see `ektf_jax.training.compiler`.
     """
 
     def objective(
-        parameters: nnx.State, state: TrainState, ids: jax.Array, labels: jax.Array, *outputs: TeacherOutputs
+        parameters: nnx.State, state: TrainState, batch: Batch, *outputs: TeacherOutputs
     ) -> tuple[jax.Array, tuple[nnx.State, losses.Terms, jax.Array, jax.Array]]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         model = nnx.merge(graphdef, parameters, state.statistics, copy=True)
-        prediction = model(ids, train=True, key=key, labels=labels)
-        loss, terms = loss_fn(prediction, labels, *outputs)
+        prediction = model(batch.ids, train=True, key=key, labels=batch.labels)
+        loss, terms = loss_fn(prediction, batch.labels, *outputs)
         own = jnp.mean(prediction.auxiliary_losses)
         penalty = l2 / 2 * model.embedding.squares()
         _, statistics = nnx.state(model, nnx.Param, ...)
@@ -150,13 +152,12 @@ def make_train_step(
 
     def step(
         state: TrainState,
-        ids: jax.Array,
-        labels: jax.Array,
+        batch: Batch,
         learning_rate: jax.Array | None = None,
         *outputs: TeacherOutputs,
     ) -> tuple[TrainState, StepMetrics]:
         (loss, (statistics, terms, own, penalty)), gradients = jax.value_and_grad(objective, has_aux=True)(
-            state.parameters, state, ids, labels, *outputs
+            state.parameters, state, batch, *outputs
         )
         update = optax.with_extra_args_support(transformation(optimizer, learning_rate)).update
         updates, optimizer_state = update(
@@ -165,7 +166,7 @@ def make_train_step(
             state.parameters,
             value=loss,
             grad=gradients,
-            value_fn=lambda parameters: objective(parameters, state, ids, labels, *outputs)[0],
+            value_fn=lambda parameters: objective(parameters, state, batch, *outputs)[0],
         )
         parameters = optax.apply_updates(state.parameters, updates)
         metrics = StepMetrics(loss, terms, own, penalty, optax.tree.norm(gradients))
@@ -182,17 +183,19 @@ def make_train_step(
 def make_predict(
     graphdef: nnx.GraphDef, *, mesh: Mesh | None = None, compiler_options: Mapping[str, str] | None = None
 ) -> Predict:
-    """The jitted prediction in evaluation mode: (parameters, statistics, ids [B, S]) -> `Prediction`.
+    """The jitted prediction in evaluation mode: (parameters, statistics, batch) -> `Prediction`.
 
-    On a `mesh` it takes the ids as every process has them, and leaves the prediction on every device.
+    On a `mesh` it takes the batch as every process has them, and leaves the prediction on every device.
     `compiler_options` are as in `make_train_step`.
     """
     options = dict(compiler_options or {})
 
-    def predict(parameters: nnx.State, statistics: nnx.State, ids: jax.Array) -> Prediction:
-        return nnx.merge(graphdef, parameters, statistics, copy=True)(ids)
+    def predict(parameters: nnx.State, statistics: nnx.State, batch: Batch) -> Prediction:
+        return nnx.merge(graphdef, parameters, statistics, copy=True)(batch.ids)
 
     if mesh is None:
         return jax.jit(predict, compiler_options=options)
     on_mesh = jax.jit(predict, out_shardings=sharding.replicated(mesh), compiler_options=options)
-    return lambda parameters, statistics, ids: on_mesh(parameters, statistics, sharding.put(mesh, ids))
+    return lambda parameters, statistics, batch: on_mesh(
+        parameters, statistics, jax.tree.map(partial(sharding.put, mesh), batch)
+    )

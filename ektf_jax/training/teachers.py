@@ -13,13 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from jax.typing import ArrayLike
 
 from ektf_jax import result as result_file
 from ektf_jax import sharding, transfer
 from ektf_jax.config import Config
 from ektf_jax.data.encoded import Split
-from ektf_jax.data.loader import evaluation_batches
+from ektf_jax.data.loader import Batch, evaluation_batches
 from ektf_jax.data.schema import Schema
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.errors import InputError
@@ -29,7 +28,7 @@ from ektf_jax.training.record import check_data, check_students, students_in_ful
 from ektf_jax.training.step import Predict
 from ektf_jax.transfer import Method, Teacher, TeacherOutputs
 
-Teach = Callable[[ArrayLike], TeacherOutputs]
+Teach = Callable[[Batch], TeacherOutputs]
 
 
 def directories(config: Config, workdir: Path) -> list[Path]:
@@ -135,24 +134,25 @@ def monitored(
 ) -> float:
     """The mean over a split of what a method monitors instead of the AUC."""
     total = 0.0
-    for ids, rows in evaluation_batches(split, batch_size):
-        prediction: Any = predict(parameters, statistics, ids)
-        told = method.monitored(prediction, teach(ids))
+    for batch, rows in evaluation_batches(split, batch_size):
+        prediction: Any = predict(parameters, statistics, batch)
+        told = method.monitored(prediction, teach(batch))
         total += float(np.sum(np.asarray(told, np.float64)[:rows]))
     return total / len(split.labels)
 
 
 def _make_teach(teachers: Sequence[Ensemble], hidden: Sequence[bool], mesh: Mesh) -> Teach:
-    """Jitted: ids [B, S] -> `TeacherOutputs` of the teachers, with the hidden states that are wanted."""
+    """Jitted: batch -> `TeacherOutputs` of the teachers, with the hidden states that are wanted."""
     graphdefs, states = zip(*map(nnx.split, teachers), strict=True)
     states = jax.device_put(states, sharding.replicated(mesh))
 
     @jax.jit
-    def teach(states: tuple[nnx.State, ...], ids: jax.Array) -> TeacherOutputs:
+    def teach(states: tuple[nnx.State, ...], batch: Batch) -> TeacherOutputs:
         models = [nnx.merge(*parts, copy=True) for parts in zip(graphdefs, states, strict=True)]
         wanted = (
-            model.hidden(ids)[0][0] if asked else None for model, asked in zip(models, hidden, strict=True)
+            model.hidden(batch.ids)[0][0] if asked else None
+            for model, asked in zip(models, hidden, strict=True)
         )
-        return TeacherOutputs(jnp.stack([model(ids).ensemble for model in models]), tuple(wanted))
+        return TeacherOutputs(jnp.stack([model(batch.ids).ensemble for model in models]), tuple(wanted))
 
-    return lambda ids: teach(states, ids)
+    return lambda batch: teach(states, batch)

@@ -119,14 +119,14 @@ class Training:
     def take_step(self) -> None:
         """Train on the next batch. Does not wait for the device, but for a step that compiles."""
         progress, wanted = self.progress, time.perf_counter()
-        ids, labels = next(self.batches)
+        batch = next(self.batches)
         waited = time.perf_counter() - wanted
-        if compiles := labels.shape not in self._compiled:
+        if compiles := batch.labels.shape not in self._compiled:
             jax.block_until_ready(self.state)
             self._count_seconds()
         rate = self._of_epoch[progress.step % self.steps_per_epoch]
-        outputs = () if self.teach is None else (self.teach(ids),)
-        self.state, metrics = self.train_step(self.state, ids, labels, rate, *outputs)
+        outputs = () if self.teach is None else (self.teach(batch),)
+        self.state, metrics = self.train_step(self.state, batch, rate, *outputs)
         progress.step += 1
         self.learning_rate = float(rate)
         self._pending.append((progress.step, metrics))
@@ -135,11 +135,11 @@ class Training:
             self.average = self._update_average(self.average, weights, np.int32(progress.step))
         if compiles:
             jax.block_until_ready(self.state)
-            self._compiled.add(labels.shape)
+            self._compiled.add(batch.labels.shape)
             progress.compiling += time.perf_counter() - self._clock
             self._clock = time.perf_counter()
         else:
-            progress.rows += labels.shape[0]
+            progress.rows += batch.labels.shape[0]
             progress.waited += waited
 
     def settle(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from flax import nnx
 from benchmarks import common
 from ektf_jax import transfer
 from ektf_jax.config import Config
+from ektf_jax.data.loader import Batch
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.training import build
 from ektf_jax.training.optimizer import make_optimizer
@@ -114,7 +115,7 @@ def test_the_peer_and_ours_train_alike(shape, num_students, tmp_path):
     ids, labels = np.concatenate(columns, axis=1).astype(np.int32), weights["batch/label"]
     losses = []
     for _ in range(STEPS):
-        state, metrics = step(state, ids, labels, np.float32(config["train"]["learning_rate"]))
+        state, metrics = step(state, Batch(ids, labels), np.float32(config["train"]["learning_rate"]))
         losses.append(float(metrics.loss))
     assert peer["losses"][-1] < 0.98 * peer["losses"][0]
     np.testing.assert_allclose(losses, peer["losses"], rtol=2e-5)

@@ -147,10 +147,11 @@ def test_memory_mapped_training_batches_are_plain_arrays_with_the_same_content(m
 
 def test_memory_mapped_evaluation_batches_have_the_same_content(mapped):
     pairs = zip(evaluation_batches(mapped, 5), evaluation_batches(make_split(23), 5), strict=True)
-    for (ids, rows), (expected, expected_rows) in pairs:
-        assert type(ids) is np.ndarray
+    for (batch, rows), (expected, expected_rows) in pairs:
         assert rows == expected_rows
-        np.testing.assert_array_equal(ids, expected)
+        for column, values in zip(batch, expected, strict=True):
+            assert type(column) is np.ndarray
+            np.testing.assert_array_equal(column, values)
 
 
 @pytest.mark.parametrize(("rows", "batch_size"), [(23, 5), (20, 5), (3, 5), (1, 1)])
@@ -158,9 +159,13 @@ def test_evaluation_keeps_the_order_and_fills_the_last_batch_with_padding(rows, 
     split = make_split(rows)
     batches = list(evaluation_batches(split, batch_size))
     assert len(batches) == -(-rows // batch_size)
-    for ids, count in batches:
+    for (ids, labels), count in batches:
         assert ids.shape == (batch_size, SLOTS)
         assert ids.dtype == np.int32
+        assert labels.shape == (batch_size,)
         assert not ids[count:].any()
     assert [count for _, count in batches[:-1]] == [batch_size] * (len(batches) - 1)
-    np.testing.assert_array_equal(np.concatenate([ids[:count] for ids, count in batches]), split.ids)
+    np.testing.assert_array_equal(np.concatenate([batch.ids[:count] for batch, count in batches]), split.ids)
+    np.testing.assert_array_equal(
+        np.concatenate([batch.labels[:count] for batch, count in batches]), split.labels
+    )

@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from ektf_jax import transfer
+from ektf_jax.data.loader import Batch
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.ensemble import Ensemble, StudentGroup
 from ektf_jax.students import REGISTRY
@@ -218,7 +219,7 @@ def mixture(request):
         graphdef, state = init_state(model, optimizer, KEY)
         before = jax.tree.map(np.asarray, state.parameters)
         step = make_train_step(graphdef, optimizer, transfer.make("ektf"), l2=0.0)
-        state, metrics = step(state, IDS.astype(np.int32), LABELS.astype(np.float32), np.float32(1e-3))
+        state, metrics = step(state, Batch(IDS.astype(np.int32), LABELS.astype(np.float32)), np.float32(1e-3))
     return graphdef, state, metrics, before
 
 
@@ -237,14 +238,14 @@ def test_a_mixture_predicts_the_same_after_saving_and_restoring(mixture, tmp_pat
     graphdef, state, metrics, _ = mixture
     with jax.enable_x64(False):
         predict = make_predict(graphdef)
-        ids = IDS.astype(np.int32)
-        first = predict(state.parameters, state.statistics, ids)
-        again = predict(state.parameters, state.statistics, ids)
+        batch = Batch(IDS.astype(np.int32), LABELS.astype(np.float32))
+        first = predict(state.parameters, state.statistics, batch)
+        again = predict(state.parameters, state.statistics, batch)
         with checkpoint.open_checkpoints(tmp_path / "checkpoints") as manager:
             checkpoint.save(manager, 1, state, {})
         with checkpoint.open_checkpoints(tmp_path / "checkpoints") as manager:
             restored, _ = checkpoint.restore(manager, jax.tree.map(jnp.zeros_like, state))
-        after = predict(restored.parameters, restored.statistics, ids)
+        after = predict(restored.parameters, restored.statistics, batch)
     assert first.students.shape == (len(metrics.terms.scores), ROWS)
     assert first.auxiliary_losses is None
     np.testing.assert_array_equal(again.students, first.students)

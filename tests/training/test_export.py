@@ -10,6 +10,7 @@ from flax import nnx
 from configs import base, published
 from ektf_jax import students, transfer
 from ektf_jax.config import Config
+from ektf_jax.data.loader import Batch
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.training import build
 from ektf_jax.training.optimizer import make_optimizer
@@ -44,12 +45,13 @@ def export(config, *outputs, wrap=lambda model: model):
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: wrap(make())))
     state = jax.eval_shape(lambda: init_state(wrap(make()), optimizer, key)[1])
     ids = jax.ShapeDtypeStruct((ROWS, SCHEMA.num_slots), jnp.int32)
-    labels, rate = jax.ShapeDtypeStruct((ROWS,), jnp.float32), jax.ShapeDtypeStruct((), jnp.float32)
+    batch = Batch(ids, jax.ShapeDtypeStruct((ROWS,), jnp.float32))
+    rate = jax.ShapeDtypeStruct((), jnp.float32)
     step = make_train_step(graphdef, optimizer, transfer.read(Config.from_dict(config).transfer), l2=0.01)
     exported = [
-        jax.export.export(step, platforms=PLATFORMS)(state, ids, labels, rate, *outputs),
+        jax.export.export(step, platforms=PLATFORMS)(state, batch, rate, *outputs),
         jax.export.export(make_predict(graphdef), platforms=PLATFORMS)(
-            state.parameters, state.statistics, ids
+            state.parameters, state.statistics, batch
         ),
     ]
     for found in exported:

@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from ektf_jax import sharding, transfer
+from ektf_jax.data.loader import Batch
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.students.mlp import MLP
@@ -33,7 +34,7 @@ def make_batch(seed):
     rng = np.random.default_rng(seed)
     ids = np.stack([rng.integers(1, 4, ROWS), *rng.integers(5, 9, (2, ROWS))], axis=1).astype(np.int32)
     ids[0, 2] = 0
-    return ids, rng.integers(0, 2, ROWS).astype(np.float32)
+    return Batch(ids, rng.integers(0, 2, ROWS).astype(np.float32))
 
 
 def make_model(dtype, *, dropout, table_scale=1.0):
@@ -146,7 +147,7 @@ def test_steps_agree_with_the_transcription_whether_the_clip_bites_or_not(exact_
         plain = Transcribed(arrays(state.parameters), arrays(state.statistics))
         for number, learning_rate in enumerate([0.1, 0.1, 0.01]):
             ids, labels = make_batch(number)
-            state, metrics = exact_step(state, ids, labels, np.float64(learning_rate))
+            state, metrics = exact_step(state, Batch(ids, labels), np.float64(learning_rate))
             expected = plain.step(ids, labels, learning_rate)
             assert (expected["gradient_norm"] > CLIP) == bites
             close = partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-8)
@@ -184,20 +185,20 @@ def test_the_counter_counts_and_the_key_stays(random_step):
     _, state = start()
     assert state.step == 0
     for number in range(1, 4):
-        state, _ = random_step(state, *BATCH, RATE)
+        state, _ = random_step(state, BATCH, RATE)
         assert int(state.step) == number
         assert state.step.dtype == jnp.int32
         np.testing.assert_array_equal(state.key, jax.random.key_data(jax.random.key(SEED)))
 
 
 def test_equal_states_give_equal_bits(random_step):
-    assert_equal(arrays(random_step(start()[1], *BATCH, RATE)), arrays(random_step(start()[1], *BATCH, RATE)))
+    assert_equal(arrays(random_step(start()[1], BATCH, RATE)), arrays(random_step(start()[1], BATCH, RATE)))
 
 
 def test_dropout_differs_from_step_to_step_and_from_key_to_key(random_step):
-    state, first = random_step(start()[1], *BATCH, STILL)
-    _, second = random_step(state, *BATCH, STILL)
-    _, other = random_step(start(seed=6)[1], *BATCH, STILL)
+    state, first = random_step(start()[1], BATCH, STILL)
+    _, second = random_step(state, BATCH, STILL)
+    _, other = random_step(start(seed=6)[1], BATCH, STILL)
     # At rate 0 the parameters stand still, and statistics do not matter in training.
     assert len({float(metrics.terms.ctr) for metrics in (first, second, other)}) == 3
     assert first.l2 == second.l2 == other.l2
@@ -205,7 +206,7 @@ def test_dropout_differs_from_step_to_step_and_from_key_to_key(random_step):
 
 def test_learning_rate_zero_leaves_the_parameters_and_moves_the_rest(random_step):
     before = arrays(start()[1].parameters)
-    state, _ = random_step(start()[1], *BATCH, STILL)
+    state, _ = random_step(start()[1], BATCH, STILL)
     assert_equal(arrays(state.parameters), before)
     optimizer = state.optimizer
     still = [name for name, leaf in named(arrays(optimizer)) if not np.any(leaf)]
@@ -215,7 +216,7 @@ def test_learning_rate_zero_leaves_the_parameters_and_moves_the_rest(random_step
 def test_a_step_moves_every_copys_parameters_and_statistics(random_step):
     _, state = start()
     before = [arrays(state.parameters), arrays(state.statistics)]
-    state, _ = random_step(state, *BATCH, RATE)
+    state, _ = random_step(state, BATCH, RATE)
     for name, old, new in zip(
         ("parameters", "statistics"),
         before,
@@ -234,7 +235,7 @@ def test_a_step_moves_every_copys_parameters_and_statistics(random_step):
 def test_padding_rows_of_the_table_stay_zero(random_step):
     _, state = start()
     for number in range(3):
-        state, _ = random_step(state, *make_batch(number), RATE)
+        state, _ = random_step(state, make_batch(number), RATE)
     table = np.asarray(state.parameters["embedding"]["table"][...])
     padding = [field.offset for field in SCHEMA.fields]
     assert not table[padding].any()
@@ -244,14 +245,14 @@ def test_padding_rows_of_the_table_stay_zero(random_step):
 def test_another_learning_rate_or_a_stepped_state_does_not_compile_again(random_step):
     _, state = start()
     for rate in (1e-3, 1e-4, 1e-5):
-        state, _ = random_step(state, *BATCH, np.float32(rate))
+        state, _ = random_step(state, BATCH, np.float32(rate))
     assert random_step._cache_size() == 1
 
 
 def test_the_old_state_is_donated(random_step):
     _, old = start()
     leaves = jax.tree.leaves(old)
-    new, _ = random_step(old, *BATCH, RATE)
+    new, _ = random_step(old, BATCH, RATE)
     assert all(leaf.is_deleted() for leaf in leaves)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(new))
 
@@ -292,7 +293,7 @@ def test_any_optax_optimizer_does_what_it_does_in_a_plain_optax_loop(name):
                 value_fn=lambda p: transcribed_objective(p, statistics, ids, labels)[0],  # noqa: B023
             )
             parameters = optax.apply_updates(parameters, updates)
-            state, metrics = step(state, ids, labels)
+            state, metrics = step(state, Batch(ids, labels))
             np.testing.assert_allclose(metrics.loss, value, rtol=1e-6)
             jax.tree.map(
                 partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-8),
@@ -306,7 +307,7 @@ def test_an_ordinary_adam_makes_the_loss_fall():
     step = make_train_step(graphdef, optax.adam(1e-2), transfer.make("ektf"), l2=0.0)
     history = []
     for _ in range(20):
-        state, metrics = step(state, *BATCH)
+        state, metrics = step(state, BATCH)
         history.append(float(metrics.loss))
     assert np.all(np.diff(history) < 0)
 
@@ -320,7 +321,7 @@ def test_the_default_optimizer_has_the_bits_of_version_0_1_0(random_step):
     for number, rate in enumerate([1e-1, 1e-2, 1e-2, 1e-3, 1e-6, 1e-6, 0.3, 1e-3]):
         batch = make_batch(number)
         old, old_metrics = old_step(old, *batch, np.float32(rate))
-        state, metrics = random_step(state, *batch, np.float32(rate))
+        state, metrics = random_step(state, batch, np.float32(rate))
         assert_equal(arrays(metrics), arrays(old_metrics))
         assert_equal(arrays(state.parameters), arrays(old.parameters))
         assert_equal(arrays(saved_form(state).optimizer), arrays(old.optimizer))
@@ -331,7 +332,7 @@ def test_a_rate_that_would_not_be_used_is_refused():
     graphdef, state = init_state(make_model(jnp.float32, dropout=0.0), optimizer, jax.random.key(0))
     step = make_train_step(graphdef, optimizer, transfer.make("ektf"), l2=L2)
     with pytest.raises(ValueError, match=r"a learning rate of its own; give a function"):
-        step(state, *BATCH, RATE)
+        step(state, BATCH, RATE)
 
 
 def test_a_checkpoint_holds_what_version_0_1_0_held():
@@ -359,14 +360,14 @@ def test_an_optimizer_whose_state_is_shaped_unlike_the_parameters_runs_on_a_mesh
     make = partial(make_model, jnp.float32, dropout=0.0)
     graphdef, state = init_state_on(mesh, make, optimizer, jax.random.key(1))
     step = make_train_step(graphdef, optimizer, transfer.make("ektf"), l2=L2, mesh=mesh)
-    state, metrics = step(state, *BATCH)
+    state, metrics = step(state, BATCH)
     assert np.isfinite(metrics.loss)
 
 
 def test_predictions_are_those_of_the_transcription_in_evaluation_mode():
     with jax.enable_x64(True):
         graphdef, state = start(jnp.float64)
-        prediction = make_predict(graphdef)(state.parameters, state.statistics, BATCH[0])
+        prediction = make_predict(graphdef)(state.parameters, state.statistics, BATCH)
         students, _ = transcribed_students(
             arrays(state.parameters), arrays(state.statistics), BATCH[0], train=False
         )

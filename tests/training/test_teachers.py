@@ -13,6 +13,7 @@ from flax import nnx
 from ektf_jax import sharding
 from ektf_jax.config import Config
 from ektf_jax.data import encoded
+from ektf_jax.data.loader import Batch
 from ektf_jax.errors import InputError
 from ektf_jax.training import build, finite, loop, teachers
 from ektf_jax.transfer.dagfm import Fixed
@@ -250,10 +251,11 @@ def test_without_hints_any_student_learns_from_any_teachers(runs, make):
         jax.random.key(0),
         sharding.make_mesh(),
     )
-    rows = encoded.open_split(data, "test").ids[:50]
-    outputs = teach(rows)
+    split = encoded.open_split(data, "test")
+    batch = Batch(split.ids[:50], split.labels[:50])
+    outputs = teach(batch)
     assert outputs.hidden == (None, None)
-    expected = [best(runs, name)[0](rows).ensemble for name in ("pnn", "eckd")]
+    expected = [best(runs, name)[0](batch.ids).ensemble for name in ("pnn", "eckd")]
     np.testing.assert_allclose(outputs.logits, expected, rtol=1e-5)
 
 

@@ -19,10 +19,10 @@ def begun(tmp_path, tiny_config, monkeypatch):
     def make_train_step(*args, **options):
         step = version_0_1_0.make_train_step(*args, **options)
 
-        def dying(state, *batch):
+        def dying(state, batch, rate):
             if int(state.step) == 42:
                 raise Killed
-            return step(state, *batch)
+            return step(state, *batch, rate)
 
         return dying
 
