@@ -20,6 +20,7 @@ from experiments import cli
 
 _BUNDLE = flags.DEFINE_string("bundle", None, "The bundle to score with.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The finished run to score with.")
+_DATA = flags.DEFINE_string("data", None, "Where the dataset of --workdir is now, if it was moved.")
 _INPUT = flags.DEFINE_list("input", [], "Tables with the dataset's columns: CSV, TSV or Parquet.")
 _RAW = flags.DEFINE_string("raw", None, "The directory of the dataset's own raw files.")
 _SPLIT = flags.DEFINE_enum("split", None, SPLITS, "The rows of --raw to score; all of them without it.")
@@ -60,7 +61,7 @@ def _predictor() -> Predictor:
         return load(cli.path(_BUNDLE), runtime=_RUNTIME.value)
     from ektf_jax.runs import load_run  # here: a bundle needs nothing that trains
 
-    return load_run(cli.path(_WORKDIR))
+    return load_run(cli.path(_WORKDIR), None if _DATA.value is None else cli.path(_DATA))
 
 
 def _scoring(predictor: Predictor) -> Callable[..., Scored]:
