@@ -46,7 +46,7 @@ def losses(shape: list[int]) -> dict[str, Any]:
     mesh, split = sharding.make_mesh(*shape), make_split()
     make_model = partial(
         Ensemble,
-        SCHEMA,
+        SCHEMA.fields,
         [(partial(MLP, hidden_units=(8,)), 4), (partial(PNN, hidden_units=(8,)), 1)],
         embedding_dim=4,
         stack="vmap" if shape[1] > 1 else "auto",

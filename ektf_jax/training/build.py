@@ -221,7 +221,7 @@ def make_model(config: Config, schema: Schema, key: jax.Array, *, mesh: Mesh | N
         )
     try:
         model = Ensemble(
-            schema,
+            schema.fields,
             make_students(config),
             embedding_dim=config.embedding.dim,
             own_columns=config.embedding.own_columns,
