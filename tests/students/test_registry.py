@@ -254,7 +254,9 @@ def test_a_mixture_predicts_the_same_after_saving_and_restoring(mixture, tmp_pat
 def test_a_mixture_of_all_reads_shared_columns_and_each_its_own():
     """Half of the embedding is shared; every student is compared with itself alone on its columns."""
     students = [(make_student(label), 1) for label in MIXTURE]
-    model = filled(partial(Ensemble, SCHEMA.fields, students, embedding_dim=DIM, own_columns=DIM // 2, key=KEY))
+    model = filled(
+        partial(Ensemble, SCHEMA.fields, students, embedding_dim=DIM, own_columns=DIM // 2, key=KEY)
+    )
     found = jax.jit(lambda model: model(IDS).students)(model)
     shared, table = DIM // 2, model.embedding.table[...]
     own, wide = shared, shared + model.own_dim

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ektf_jax.cli import config, shell
 from ektf_jax.errors import InputError
-from experiments import cli, config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -146,7 +146,7 @@ BASE = {"i": 1, "f": 0.5, "b": True, "s": "x", "t": (1, 2), "g": {"i": 1, "a.b":
 
 def changed(text):
     made = json.loads(json.dumps(BASE)) | {"t": (1, 2)}
-    keys, value = cli.keys_and_value(text)
+    keys, value = shell.keys_and_value(text)
     config._change(made, keys, value)
     for key in keys:
         made = made[key]
@@ -233,8 +233,8 @@ def test_a_change_that_cannot_be_is_named(text, message):
 @given(st.lists(st.text(min_size=1).filter(lambda key: '"' not in key), min_size=1), st.text())
 def test_any_key_can_be_written_in_brackets(keys, value):
     text = "".join(f'["{key}"]' for key in keys)
-    assert cli.keys_and_value(f"{text}={value}") == (tuple(keys), value)
-    assert cli.keys_and_value(text) == (tuple(keys), None)
+    assert shell.keys_and_value(f"{text}={value}") == (tuple(keys), value)
+    assert shell.keys_and_value(text) == (tuple(keys), None)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_any_key_can_be_written_in_brackets(keys, value):
     ],
 )
 def test_overrides_are_spelled_out(argv, spelled):
-    assert cli._spell_out(argv) == spelled
+    assert shell._spell_out(argv) == spelled
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_overrides_are_spelled_out(argv, spelled):
 )
 def test_an_override_without_key_or_value_is_refused(argv):
     with pytest.raises(InputError, match=r"^--(no)?config\."):
-        cli._spell_out(argv)
+        shell._spell_out(argv)
 
 
 @pytest.mark.parametrize(("text", "value"), [("own", "own"), ("0.5", 0.5), ("1", 1)])
