@@ -3,6 +3,6 @@
 from setuptools import find_packages, setup
 
 setup(
-    packages=[*find_packages(include=["ektf_jax*"]), "ektf_jax.configs"],
+    packages=[*find_packages(include=["ektf_jax*"]), "ektf_jax.configs", "ektf_jax.configs.datasets"],
     package_dir={"ektf_jax.configs": "configs"},
 )

@@ -21,7 +21,7 @@ def cause(error: BaseException) -> str:
 
 
 def missing(what: str, error: ModuleNotFoundError, extra: str) -> ImportError:
-    """The error for a name or command that needs a package of an extra. Raises `error` if a module is ours."""
+    """The error for a name or command that needs an extra's package; raises `error` if a module is ours."""
     if error.name is None or error.name.partition(".")[0] == "ektf_jax":
         raise error
     return ImportError(
