@@ -24,8 +24,9 @@ def missing(what: str, error: ModuleNotFoundError, extra: str) -> ImportError:
     """The error for a name or command that needs an extra's package; raises `error` if a module is ours."""
     if error.name is None or error.name.partition(".")[0] == "ektf_jax":
         raise error
+    package = error.name.partition(".")[0]
     return ImportError(
-        f"{what} needs {error.name}, which is not installed: pip install 'ektf-jax[{extra}]'", name=error.name
+        f"{what} needs {package}, which is not installed: pip install 'ektf-jax[{extra}]'", name=error.name
     )
 
 

@@ -1,6 +1,7 @@
 """What an installed wheel can do, with no clone beside it and no package but those that it asks for."""
 
 import importlib.metadata
+import json
 import re
 import shutil
 import subprocess
@@ -227,4 +228,5 @@ def test_a_sweep_over_a_config_of_ones_own(train, tmp_path):
     done = call(train.with_name("ektf"), "sweep", "--config=mine.py", "--workdir=out", *quick, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 of 1 done" in done.stdout
-    assert '"hidden_units": [\n' in (tmp_path / "out/a/result.json").read_text(encoding="utf-8")
+    result = json.loads((tmp_path / "out/a/result.json").read_text(encoding="utf-8"))
+    assert result["config"]["ensemble"]["students"]["mlp"]["hidden_units"] == [8]

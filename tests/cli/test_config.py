@@ -139,6 +139,31 @@ def get_config():
     assert type(made["runs"]["v1.0"]) is dict
 
 
+def test_configs_are_there_from_any_directory(tmp_path, monkeypatch):
+    """Those of the current directory come first, module by module."""
+    for name in _configs():
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(ROOT))])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/mine.py").write_text("WIDTH = 7\n", encoding="utf-8")
+    (tmp_path / "configs/table4.py").write_text(
+        "from configs import base, mine\n\n\ndef get_config():\n    config = base.get_config()\n"
+        "    config.embedding.dim = mine.WIDTH\n    return config\n",
+        encoding="utf-8",
+    )
+    try:
+        assert config.load("configs/table2.py:ml1m,ecn")["data"]["path"] == "data/ml1m"
+        assert config.load("configs/table4.py")["embedding"]["dim"] == 7
+    finally:
+        for name in _configs():
+            del sys.modules[name]
+
+
+def _configs():
+    return [name for name in sys.modules if name.partition(".")[0] == "configs"]
+
+
 # Overrides
 
 BASE = {"i": 1, "f": 0.5, "b": True, "s": "x", "t": (1, 2), "g": {"i": 1, "a.b": {"c": 1}, "": 2}, "n": None}
