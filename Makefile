@@ -54,7 +54,7 @@ check: $(STAMP)  ## format, lint, types
 clean:  ## delete what is made
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
-$(STAMP): pyproject.toml constraints.txt $(REMAKE)
+$(STAMP): pyproject.toml setup.py constraints.txt $(REMAKE)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: $(PYTHON) is Python %d.%d, and ektf-jax needs 3.11 or newer: make PYTHON=python3.12" % sys.version_info[:2])'
 	@test "$$($(PYTHON) -c '$(IDENTITY)')" = "$$($(BIN)/python -c '$(IDENTITY)' 2>&1)" || rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)

@@ -120,7 +120,7 @@ def load(directory: Path, broken: Callable[[str], object] | None = None) -> list
     """
     paths = sorted(directory.rglob(NAME))
     if not paths:
-        raise InputError(f"{directory}: no {NAME} below it; train with `python -m experiments.train` first")
+        raise InputError(f"{directory}: no {NAME} below it; train with `ektf train` first")
     runs: list[Run] = []
     errors: list[InputError] = []
     for path in paths:

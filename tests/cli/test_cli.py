@@ -15,7 +15,7 @@ PROGRAM = """
 import sys
 import jax
 from absl import flags
-from experiments import cli
+from ektf_jax.cli import shell
 
 HOW = sys.argv.pop(1)
 DIR = flags.DEFINE_string("dir", None, "")
@@ -29,14 +29,14 @@ def main(argv):
     if HOW == "device":
         print(jax.numpy.zeros(1))
     if HOW == "print":
-        print("é 日本 \\udcff", cli.path(DIR))
+        print("é 日本 \\udcff", shell.path(DIR))
     if HOW == "bug":
         assert False
     if HOW == "long":
-        raise cli.InputError("x" * 100_000)
+        raise shell.InputError("x" * 100_000)
 
 
-cli.run(main)
+shell.run(main)
 """
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ektf_jax.cli import config, shell
 from ektf_jax.errors import InputError
-from experiments import cli, config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -139,6 +139,31 @@ def get_config():
     assert type(made["runs"]["v1.0"]) is dict
 
 
+def test_configs_are_there_from_any_directory(tmp_path, monkeypatch):
+    """Those of the current directory come first, module by module."""
+    for name in _configs():
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(ROOT))])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/mine.py").write_text("WIDTH = 7\n", encoding="utf-8")
+    (tmp_path / "configs/table4.py").write_text(
+        "from configs import base, mine\n\n\ndef get_config():\n    config = base.get_config()\n"
+        "    config.embedding.dim = mine.WIDTH\n    return config\n",
+        encoding="utf-8",
+    )
+    try:
+        assert config.load("configs/table2.py:ml1m,ecn")["data"]["path"] == "data/ml1m"
+        assert config.load("configs/table4.py")["embedding"]["dim"] == 7
+    finally:
+        for name in _configs():
+            del sys.modules[name]
+
+
+def _configs():
+    return [name for name in sys.modules if name.partition(".")[0] == "configs"]
+
+
 # Overrides
 
 BASE = {"i": 1, "f": 0.5, "b": True, "s": "x", "t": (1, 2), "g": {"i": 1, "a.b": {"c": 1}, "": 2}, "n": None}
@@ -146,7 +171,7 @@ BASE = {"i": 1, "f": 0.5, "b": True, "s": "x", "t": (1, 2), "g": {"i": 1, "a.b":
 
 def changed(text):
     made = json.loads(json.dumps(BASE)) | {"t": (1, 2)}
-    keys, value = cli.keys_and_value(text)
+    keys, value = shell.keys_and_value(text)
     config._change(made, keys, value)
     for key in keys:
         made = made[key]
@@ -233,8 +258,8 @@ def test_a_change_that_cannot_be_is_named(text, message):
 @given(st.lists(st.text(min_size=1).filter(lambda key: '"' not in key), min_size=1), st.text())
 def test_any_key_can_be_written_in_brackets(keys, value):
     text = "".join(f'["{key}"]' for key in keys)
-    assert cli.keys_and_value(f"{text}={value}") == (tuple(keys), value)
-    assert cli.keys_and_value(text) == (tuple(keys), None)
+    assert shell.keys_and_value(f"{text}={value}") == (tuple(keys), value)
+    assert shell.keys_and_value(text) == (tuple(keys), None)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +276,7 @@ def test_any_key_can_be_written_in_brackets(keys, value):
     ],
 )
 def test_overrides_are_spelled_out(argv, spelled):
-    assert cli._spell_out(argv) == spelled
+    assert shell._spell_out(argv) == spelled
 
 
 @pytest.mark.parametrize(
@@ -259,7 +284,7 @@ def test_overrides_are_spelled_out(argv, spelled):
 )
 def test_an_override_without_key_or_value_is_refused(argv):
     with pytest.raises(InputError, match=r"^--(no)?config\."):
-        cli._spell_out(argv)
+        shell._spell_out(argv)
 
 
 @pytest.mark.parametrize(("text", "value"), [("own", "own"), ("0.5", 0.5), ("1", 1)])

@@ -4,9 +4,9 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
+from ektf_jax.cli import prepare, shell
 from ektf_jax.data import encoded, generators, movielens
 from ektf_jax.errors import InputError
-from experiments import cli, prepare
 from tests import commands
 
 
@@ -139,16 +139,16 @@ def test_custom(tmp_path, capsys):
     ]
 
 
-# --- cli.run
+# --- shell.run
 
 
 def run(monkeypatch, main, *arguments):
     # The flags that importing `prepare` defined are not wanted here, nor is their being required.
-    monkeypatch.setattr(cli.flags, "FLAGS", flags.FlagValues())
+    monkeypatch.setattr(shell.flags, "FLAGS", flags.FlagValues())
     monkeypatch.setattr(sys, "argv", ["program", *arguments])
-    monkeypatch.setattr(cli.app, "run", lambda main, flags_parser: sys.exit(main(flags_parser(sys.argv))))
+    monkeypatch.setattr(shell.app, "run", lambda main, flags_parser: sys.exit(main(flags_parser(sys.argv))))
     with pytest.raises(SystemExit) as exit_:
-        cli.run(main)
+        shell.run(main)
     return exit_.value.code
 
 

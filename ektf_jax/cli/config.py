@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import importlib.util
 import inspect
 import re
 import sys
@@ -14,10 +15,10 @@ from typing import Any
 import ml_collections
 from absl import flags
 
+from ektf_jax.cli import shell
 from ektf_jax.config import Config, current_names, kinds
 from ektf_jax.errors import InputError, cause
 from ektf_jax.keys import plain
-from experiments import cli
 
 _ADVICE = "ektf_jax/config.py has the keys of every config"
 
@@ -38,8 +39,8 @@ def read(flag: flags.FlagHolder) -> dict[str, Any]:
     config = load(flag.value)
     changed: dict[tuple[str, ...], str] = {}
     for text in flags.FLAGS["override"].value or ():
-        keys, value = cli.keys_and_value(text)
-        assert value is not None  # or cli had refused it
+        keys, value = shell.keys_and_value(text)
+        assert value is not None  # or shell had refused it
         for earlier, before in changed.items():
             if earlier == keys and before != value:
                 raise InputError(f"--config.{_path(keys)} is given twice, as {before!r} and as {value!r}")
@@ -95,17 +96,22 @@ def load(given: str) -> dict[str, Any]:
 
 
 def _file_and_arguments(given: str) -> tuple[Path, list[str]]:
-    """The file and, if there is one, its argument: what follows a colon, unless the name has it."""
+    """The file and, if there is one, its argument: what follows a colon, unless the name has it.
+
+    A file of configs/ that is not in the current directory is the one that comes with the package.
+    """
     colons = [match.start() for match in re.finditer(":", given)]
     for end in (len(given), *reversed(colons)):
-        if Path(given[:end]).is_file():
-            return Path(given[:end]), [given[end + 1 :]] if end < len(given) else []
-    file, *arguments = given.split(":", 1)
-    return Path(file), arguments
+        file = shell.find(Path(given[:end]))
+        if file.is_file():
+            return file, [given[end + 1 :]] if end < len(given) else []
+    name, *arguments = given.split(":", 1)
+    return Path(name), arguments
 
 
 def _function(file: Path) -> Callable[..., Any]:
     """get_config of a config file, which is run; nothing is left beside it."""
+    _offer_configs()
     module = types.ModuleType("config_file")
     module.__file__ = str(file)
     sys.modules[module.__name__] = module  # where dataclasses look for their module
@@ -114,6 +120,24 @@ def _function(file: Path) -> Callable[..., Any]:
     if not callable(get_config):
         raise InputError(f"{file}: has no function get_config; see configs/base.py")
     return get_config
+
+
+def _offer_configs() -> None:
+    """Have `from configs import base` work in any config file, in whatever directory.
+
+    Modules of a folder configs/ in the current directory come before those that come with the package.
+    """
+    if "configs" in sys.modules:
+        return
+    places = [str(Path("configs").absolute()), str(shell.CONFIGS)]
+    spec = importlib.util.spec_from_file_location(
+        "configs", shell.CONFIGS / "__init__.py", submodule_search_locations=places
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["configs"] = module
+    spec.loader.exec_module(module)
 
 
 def _place(error: BaseException, file: Path) -> str:

@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 
 from configs import published
+from ektf_jax.cli import config, shell, train
 from ektf_jax.data import encoded
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.training import loop
-from experiments import cli, config, train
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = (
@@ -361,7 +361,7 @@ def main():
         output, errors = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
             try:
-                cli.run(train.main)
+                shell.run(train.main)
             except SystemExit as exit_:
                 status = exit_.code
             except Generates:

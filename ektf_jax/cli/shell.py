@@ -1,4 +1,4 @@
-"""What every command line does the same way: user errors are one line and exit status 2, signals a line."""
+"""What every command does the same way: user errors are one line and exit status 2, signals a line."""
 
 import io
 import os
@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import jax
 from absl import app, flags, logging
 
+from ektf_jax import cli
 from ektf_jax.errors import InputError
 from ektf_jax.training import stopping
 
@@ -25,6 +27,10 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise _Terminated
 
 
+_PACKAGE = Path(cli.__file__).parents[1]
+# In a wheel they are within the package, in a clone beside it.
+CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
+
 _LONGEST = 2000  # characters of a message: a value in it may be of any length
 
 _OVERRIDE = re.compile(r"--?config(?=[.\[])\.?")
@@ -33,9 +39,10 @@ _KEY = re.compile(r"""(?:^|(?<=.)\.)([^.=\[\]]+)|\[(?:"([^"]*)"|'([^']*)')\]""",
 
 
 def run(main: Callable[[list[str]], Any]) -> None:
-    """Runs main(argv) under absl; an InputError or a bad flag prints `error: ...` and exits with 2.
+    """Run main(argv) under absl; an InputError or a bad flag prints `error: ...` and exits with 2.
 
-    Ctrl-C and SIGTERM print a line and exit with 130 and 143.
+    Ctrl-C and SIGTERM print a line and exit with 130 and 143. `--help` prints the docstring of main's module
+    and its flags.
     """
     logging.set_verbosity(logging.WARNING)
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
@@ -46,7 +53,7 @@ def run(main: Callable[[list[str]], Any]) -> None:
             stopping.handling(signal.default_int_handler, signal.SIGINT),
         ):
             # absl's own parser prints a usage text and exits with 1; this one raises.
-            app.run(_guarded(main), flags_parser=_parse)
+            app.run(_guarded(main), flags_parser=partial(_parse, sys.modules[main.__module__].__doc__))
     except stopping.Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(stopped.status)
@@ -69,7 +76,7 @@ def run(main: Callable[[list[str]], Any]) -> None:
 
 
 def _fail(message: str) -> None:
-    line = " ".join(message.split())
+    line = " ".join(cli.as_started(message).split())
     print(f"error: {line if len(line) <= _LONGEST else line[:_LONGEST] + ' ...'}", file=sys.stderr)
     sys.exit(2)
 
@@ -108,7 +115,17 @@ def join(job: str) -> None:
     jax.distributed.initialize(address, count, number)
 
 
-def _parse(argv: list[str]) -> list[str]:
+def find(path: Path) -> Path:
+    """The path itself, or where nothing is there, of configs/ what comes with the package."""
+    ours = CONFIGS.parent / path
+    return ours if path.parts[:1] == ("configs",) and not path.exists() and ours.exists() else path
+
+
+def _parse(about: str | None, argv: list[str]) -> list[str]:
+    given = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
+    if {"--help", "-help", "--helpshort", "-h", "-?"} & set(given):
+        print(_help(about))
+        sys.exit(0)
     try:
         if "config" in flags.FLAGS:
             given = flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)
@@ -116,6 +133,14 @@ def _parse(argv: list[str]) -> list[str]:
         return flags.FLAGS(argv)
     except UnicodeDecodeError as error:
         raise InputError(f"--flagfile: not UTF-8 text ({error})") from None
+
+
+def _help(about: str | None) -> str:
+    """What a command is for, and its flags: those that were defined here, not absl's own."""
+    ours = [name for name in flags.FLAGS.flags_by_module_dict() if name.startswith(f"{cli.__name__}.")]
+    described = "\n".join(flags.FLAGS.module_help(name) for name in sorted(ours))
+    listed = re.sub(r"^\S+:\n", "", described, flags=re.M)  # modules are of no interest
+    return f"{cli.as_started(about or '').strip()}\n{listed}"
 
 
 def _spell_out(argv: list[str]) -> list[str]:
