@@ -50,7 +50,7 @@ def read(flag: flags.FlagHolder) -> dict[str, Any]:
                     " give it first"
                 )
         changed[keys] = value
-        _change(config, keys, value)
+        change(config, keys, value)
     return config
 
 
@@ -155,7 +155,7 @@ def _path(keys: tuple[str, ...]) -> str:
     return ".".join(keys)
 
 
-def _change(config: dict[str, Any], keys: tuple[str, ...], text: str) -> None:
+def change(config: dict[str, Any], keys: tuple[str, ...], text: str) -> None:
     """Set a key of a nested config to a value of its type."""
     # Below config.runs the keys of a run follow its name.
     runs = keys[:2] if keys[0] == "runs" else ()

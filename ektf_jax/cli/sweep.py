@@ -1,10 +1,16 @@
-"""Trains every run of a sweep: `ektf sweep --config=FILE[:ARG] --workdir=DIR [--list]`.
+r"""Trains every run of a sweep: `ektf sweep --config=FILE[:ARG] --workdir=DIR [--list]`.
 
 The config's `runs` maps a name to the config of a run, which is trained in DIR/NAME. Finished runs are
 skipped, interrupted ones go on, failures are recorded and reported at the end. The teachers of a run are
 names of others, which are trained before it; where one fails, the run is blocked. Ctrl-C and SIGTERM save the
 run that is trained and end the sweep. Started again, or started several times at once on the same DIR, the
 sweep does no run twice.
+
+--grid=KEY=VALUE,VALUE makes the runs of one config, or each run of a sweep, one for every combination of the
+values of all grids, and --seeds=N each of these N times:
+
+    ektf sweep --config=configs/quickstart.py --grid=train.learning_rate=1e-3,3e-4 \
+        --grid=ensemble.students.*.dropout=0,0.1 --seeds=3 --workdir=runs/grid --list
 """
 
 import signal
@@ -15,13 +21,19 @@ from types import FrameType
 from absl import flags
 
 from ektf_jax import cli
-from ektf_jax.cli import config, shell
+from ektf_jax.cli import config, grid, shell
 from ektf_jax.errors import InputError
 from ektf_jax.runs import sweep
 from ektf_jax.training import loop, stopping
 
 _CONFIG = config.define()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the runs are, a directory each.", required=True)
+_GRID = flags.DEFINE_multi_string(
+    "grid", [], "KEY=VALUE,VALUE: runs with each of these; * in KEY is any key."
+)
+_SEEDS = flags.DEFINE_integer(
+    "seeds", None, "Each run with its config's seed and those that follow, so many."
+)
 _LIST = flags.DEFINE_bool("list", False, "Show the plan and its estimated time; train nothing.")
 _ONLY = flags.DEFINE_string("only", None, "Train this run alone, in this process.")
 
@@ -29,7 +41,10 @@ _ONLY = flags.DEFINE_string("only", None, "Train this run alone, in this process
 def main(argv: list[str]) -> None:
     """Train what is not finished; exit with 1 if something failed."""
     del argv
-    runs, directory = sweep.read(config.read(_CONFIG).get("runs", {})), shell.path(_WORKDIR)
+    read, directory = config.read(_CONFIG), shell.path(_WORKDIR)
+    if _GRID.value or _SEEDS.value is not None:
+        read = {"runs": grid.runs(read, _GRID.value, _SEEDS.value)}
+    runs = sweep.read(read.get("runs", {}))
     if _LIST.value:
         sweep.check_data(runs, directory, whole=False)
         print(_table(sweep.plan(runs, directory)))

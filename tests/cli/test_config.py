@@ -172,7 +172,7 @@ BASE = {"i": 1, "f": 0.5, "b": True, "s": "x", "t": (1, 2), "g": {"i": 1, "a.b":
 def changed(text):
     made = json.loads(json.dumps(BASE)) | {"t": (1, 2)}
     keys, value = shell.keys_and_value(text)
-    config._change(made, keys, value)
+    config.change(made, keys, value)
     for key in keys:
         made = made[key]
     return made
@@ -290,18 +290,18 @@ def test_an_override_without_key_or_value_is_refused(argv):
 @pytest.mark.parametrize(("text", "value"), [("own", "own"), ("0.5", 0.5), ("1", 1)])
 def test_a_key_of_two_types_takes_both(text, value):
     made = config.load("configs/quickstart.py")
-    config._change(made, ("embedding", "sharing"), text)
+    config.change(made, ("embedding", "sharing"), text)
     assert made["embedding"]["sharing"] == value
     sweep = {"runs": {"a": config.load("configs/quickstart.py")}}
-    config._change(sweep, ("runs", "a", "embedding", "sharing"), text)
+    config.change(sweep, ("runs", "a", "embedding", "sharing"), text)
     assert sweep["runs"]["a"]["embedding"]["sharing"] == value
 
 
 def test_a_former_name_of_a_key_sets_it():
     made = config.load("configs/quickstart.py")
-    config._change(made, ("ensemble", "products"), "bfloat16")
+    config.change(made, ("ensemble", "products"), "bfloat16")
     sweep = {"runs": {"a": config.load("configs/quickstart.py")}}
-    config._change(sweep, ("runs", "a", "ensemble", "products"), "bfloat16")
+    config.change(sweep, ("runs", "a", "ensemble", "products"), "bfloat16")
     for changed in (made, sweep["runs"]["a"]):
         assert changed["ensemble"]["matmul_dtype"] == "bfloat16"
         assert "products" not in changed["ensemble"]
