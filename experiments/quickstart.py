@@ -5,7 +5,7 @@ import time
 from absl import flags
 
 from configs import quickstart
-from ektf_jax.report import page
+from ektf_jax.report.paper import page
 from ektf_jax.training import loop
 from experiments import cli
 

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from ektf_jax.report import page
+from ektf_jax.report.paper import page
 from experiments import cli
 
 _RESULTS = flags.DEFINE_string("results", None, "A directory with result.json files below it.", required=True)

@@ -1,40 +1,16 @@
 """The written pages."""
 
 import html
-import html.parser
 import json
 import re
 
 import pytest
 
 from ektf_jax.errors import InputError
-from ektf_jax.report import page, render
-from ektf_jax.report.tables import Cell, Table
+from ektf_jax.report.paper import page
 from tests import commands
 
-from .conftest import result
-
-
-class Checker(html.parser.HTMLParser):
-    """Collects what is not closed, ids, links, and every value of an attribute that names a resource."""
-
-    VOID = ("meta", "img")
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.ids, self.links, self.sources, self.tags = [], [], [], [], set()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        attrs = dict(attrs)
-        if tag not in self.VOID:
-            self.open.append(tag)
-        self.ids += [attrs["id"]] if "id" in attrs else []
-        self.links += [attrs["href"]] if "href" in attrs else []
-        self.sources += [attrs["src"]] if "src" in attrs else []
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+from ..conftest import Checker, result
 
 
 def write_report(directory, out):
@@ -126,22 +102,6 @@ def test_repetitions_and_variants_are_told(write, tmp_path):
         "only the tables All runs and Cost also have: EKTF of MLP [train.learning_rate = 0.1], K = 2."
         in markdown
     )
-
-
-def test_markup_is_escaped(tmp_path):
-    table = Table("T", ("a|b",), ((Cell("AFN* <b>", 1),), (Cell("1 < 2"),)), ("x < 3 & `a*b`",))
-    assert render.markdown("t", [table]).splitlines()[2:] == [
-        r"| a\|b |",
-        "| --- |",
-        r"| **AFN\* \<b>** |",
-        "| 1 < 2 |",
-        "",
-        "x < 3 & `a*b`",
-    ]
-    text = render.page("t & u", [table], tmp_path)
-    assert "<b>AFN* &lt;b&gt;</b>" in text
-    assert "x &lt; 3 &amp; <code>a*b</code>" in text
-    assert "<title>t &amp; u</title>" in text
 
 
 @pytest.mark.parametrize(
