@@ -25,7 +25,8 @@ class Report:
     """What a report has beside what is in all: what it calls things, how it is read, sections of a dataset.
 
     `section` is given the dataset's runs without variants, all of them, and its name. Its pictures are
-    named as if it were the only one. `in_overview` chooses runs for the overview where they are many.
+    named as if it were the only one. `in_overview` chooses runs for the overview where they are many,
+    `apart` those that have a panel of their own scale there.
     `indexed`: see `web.page`.
     """
 
@@ -33,6 +34,7 @@ class Report:
     guide: Sequence[str]
     section: Callable[[Sequence[Run], Sequence[Run], str], Section]
     in_overview: Callable[[Run], bool]
+    apart: Callable[[Run], bool]
     indexed: Collection[str]
 
 
@@ -104,8 +106,10 @@ def _dataset(
     main = seeds.main_runs([run for run in runs if not run.peer])
     overview = Picture(
         "students",
-        figures.overview(main, f"{name}: students and their ensemble", ceiling, report.in_overview),
-        "Test AUC of every student and of the ensemble, of each run",
+        figures.overview(
+            main, f"{name}: students and their ensemble", ceiling, report.in_overview, report.apart
+        ),
+        "Test AUC of every student and of the ensemble, of each run. Panels have scales of their own.",
     )
     section = report.section(main, runs, dataset)
     blocks: list[Block] = [Heading(name), Text(_described(runs[0]))]

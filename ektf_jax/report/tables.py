@@ -10,6 +10,7 @@ from ektf_jax.report.seeds import Group, deviation, groups, mean
 
 MISSING = "—"
 SUMMARY = "All runs"
+STAR = "★"  # after a number: better, significantly
 
 
 @dataclass(frozen=True)

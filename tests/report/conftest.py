@@ -50,7 +50,7 @@ def result(method, aucs, ensemble=None, *, kinds=None, seed=1, dataset="ml1m", l
 class Checker(html.parser.HTMLParser):
     """Collects what is not closed, ids, links, and every value of an attribute that names a resource."""
 
-    VOID = ("meta", "img")
+    VOID = ("meta", "img", "source")
 
     def __init__(self):
         super().__init__()

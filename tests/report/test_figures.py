@@ -28,6 +28,35 @@ def test_the_overview_of_many_is_of_mlps(write):
     assert len(seeds.groups(load(directory))) == 21
 
 
+def test_runs_apart_have_a_panel_of_their_own_scale(write):
+    write(result("ektf", [0.90, 0.91], 0.92))
+    directory = write(result("none", [0.5, 0.6], 0.7))
+    plain, own = figures.overview(load(directory), "title", apart=select.ektf()).axes
+    assert [tick.get_text() for tick in own.get_xticklabels()] == ["EKTF\nof MLP\nK = 2"]
+    assert plain.get_ylim()[0] < 0.5 < 0.7 < plain.get_ylim()[1]
+    assert 0.85 < own.get_ylim()[0] < own.get_ylim()[1] < 0.95
+
+
+def test_for_a_telephone_panels_stand_below_each_other_and_text_stays_as_large(write):
+    write(result("ektf", [0.90, 0.91], 0.92))
+    directory = write(result("none", [0.5, 0.6], 0.7))
+    figure = figures.overview(load(directory), "a title of many words, " * 3, apart=select.ektf())
+    sizes = [tick.get_fontsize() for axes in figure.axes for tick in axes.get_xticklabels()]
+    svg = figures.narrow(figure)
+    assert svg == figures.narrow(figure)
+    upper, lower = (axes.get_window_extent() for axes in figure.axes)
+    assert lower.y1 < upper.y0
+    assert lower.x0 == pytest.approx(upper.x0, abs=1)
+    width = figure.get_window_extent().width
+    assert figure.get_size_inches()[0] == 3.8
+    for axes in figure.axes:
+        for text in (*axes.get_xticklabels(), axes._left_title):
+            assert text.get_window_extent().x0 >= 0
+            assert text.get_window_extent().x1 <= width
+    assert [tick.get_fontsize() for axes in figure.axes for tick in axes.get_xticklabels()] == sizes
+    assert len(figure.legends) == 1
+
+
 def test_no_text_of_a_figure_is_read_as_mathematics(write, tmp_path):
     directory = write(result("ektf", [0.8, 0.9], kinds={"a": {"name": "m:$x_{$"}}))
     figure = figures.overview(load(directory), "$\\frac{$ " + "x" * 300)

@@ -165,3 +165,16 @@ def test_markup_is_escaped(tmp_path):
     assert "<b>AFN* &lt;b&gt;</b>" in text
     assert "x &lt; 3 &amp; <code>a*b</code>" in text
     assert "<title>t &amp; u</title>" in text
+
+
+def test_columns_are_laid_out_by_what_they_hold(tmp_path):
+    header = ("name", "number", "p", "said")
+    rows = (
+        (Cell("a"), Cell("-0.1000 ★"), Cell("0.018 better"), Cell("x" * 61)),
+        (Cell("b"), Cell("+0.2000"), Cell("0.5 worse"), Cell("y")),
+    )
+    text = web.page("t", [Table("T", header, rows)], tmp_path)
+    assert '<td class="number">\N{MINUS SIGN}0.1000 ★</td><td class="spread">0.018 better</td>' in text
+    assert '<td class="number unstarred">+0.2000</td>' in text  # as wide as the other
+    assert '<td class="long">y</td>' in text
+    assert '<div class="table" tabindex="0">' in text  # scrolls by keys too

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ektf_jax.report.paper import published, select
-from ektf_jax.report.paper.rows import SIGNIFICANT, STAR, Row, find, make_row, star_of
+from ektf_jax.report.paper.rows import SIGNIFICANT, Row, find, make_row, p_text, star_of
 from ektf_jax.report.results import Run
 from ektf_jax.report.seeds import deviation, mean, p_value, seeds_for
-from ektf_jax.report.tables import Cell, Table, digits_of, probability, row, signed
+from ektf_jax.report.tables import STAR, Cell, Table, digits_of, row, signed
 
 
 def claims(runs: Sequence[Run], dataset: str, peers: Sequence[Run] = ()) -> Table | None:
@@ -39,8 +39,9 @@ def claims(runs: Sequence[Run], dataset: str, peers: Sequence[Run] = ()) -> Tabl
         return None
     header = "model,K,seeds,against,its seeds,AUC difference,p,seeds for ★,logloss difference,p"
     notes = (
-        f"{STAR}: better, with p < {SIGNIFICANT:g}. Without p: fewer than two seeds on a side. Seeds for"
-        f" {STAR}: how many a side this difference in AUC would take, should means and deviations stay.",
+        f"{STAR}: better, with p < {SIGNIFICANT:g}. Beside p: whether the first is better or worse. Without"
+        f" p: fewer than two seeds on a side. Seeds for {STAR}: how many a side this difference in AUC would"
+        " take, should means and deviations stay.",
         *(["The same by another implementation: `benchmarks.accuracy`, on the same rows."] if peers else []),
         *([_AUTHORS_NOTE] if any(pair.other.title == _AUTHORS for pair in here) else []),
         *_verdicts(here),
@@ -57,7 +58,7 @@ def claims(runs: Sequence[Run], dataset: str, peers: Sequence[Run] = ()) -> Tabl
 _AUTHORS = "the authors' code, this split"
 _AUTHORS_NOTE = (
     "The authors' code, this split: their model class, trained for this project on the same split up to one"
-    " row (`ektf_jax/report/published`)."
+    " row (`ektf_jax/report/paper/published`)."
 )
 
 
@@ -91,7 +92,7 @@ class _Tested:
             metric: (
                 signed(self.gain(metric), digits_of(other.of(metric)))
                 + star_of(ours.of(metric), other.of(metric), metric),
-                probability(self.p(metric)),
+                p_text(ours.of(metric), other.of(metric), metric),
             )
             for metric in ("auc", "logloss")
         }

@@ -32,11 +32,11 @@ _STYLES = {
     "EKTF": Style(ACCENT, "o", "-"),
     "KD": Style("0.15", "s", "--"),
     "DML": Style("0.5", "^", "-."),
-    "plain mean": Style("0.6", "D", "-"),
+    "plain mean": Style("0.55", "D", "-"),
     "plain sum": Style("0.2", "v", "--"),
     "plain concat": Style("0.4", "P", ":"),
 }
-_AUTHORS = Style("0.6", "v", "-")
+_AUTHORS = Style("0.55", "v", "-")
 
 Curves = Mapping[str, tuple[Series, Style]]
 

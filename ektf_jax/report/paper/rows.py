@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from ektf_jax.report.paper import published, select
 from ektf_jax.report.results import Metrics, Run
 from ektf_jax.report.seeds import mean, p_value
-from ektf_jax.report.tables import MISSING, Cell, Table, digits_of, probability, ranked, signed, spread
+from ektf_jax.report.tables import MISSING, STAR, Cell, Table, digits_of, probability, ranked, signed, spread
 
-STAR = "★"
 SIGNIFICANT = 1e-3  # the paper's level: p below it gets a star
 
 
@@ -63,19 +62,19 @@ def assemble(
 
 
 def against_ektf(title: str, rows: list[Row], reference: int) -> Table | None:
-    """A table of ours only: metrics, their distance to the row of EKTF, and that the paper's are an image."""
+    """A table of ours only: metrics and their distance to the row of EKTF."""
     if not any(row.values for row in rows):
         return None
     columns: list[list[Cell]] = []
     for metric in ("auc", "logloss"):
         against = [replace(row, base=reference if row is not rows[reference] else None) for row in rows]
-        columns += [measured(rows, metric), gains(against, metric)[0], [Cell("image")] * len(rows)]
+        columns += [measured(rows, metric), gains(against, metric)[0]]
     table = assemble(
         title,
-        "method,K,seeds,AUC,to EKTF,paper,logloss,to EKTF,paper",
+        "method,K,seeds,AUC,to EKTF,logloss,to EKTF",
         rows,
         columns,
-        ["The paper's numbers are an image in our copy of it, so there are none to stand beside ours."],
+        ["The paper's numbers of this table are an image in our copy of it, so none stand beside ours."],
     )
     # K is the same in all rows.
     return replace(
@@ -136,7 +135,7 @@ def best_baseline(rows: Sequence[Row], metric: str) -> Row | None:
 def p_values(rows: Sequence[Row], metric: str, baseline: Row | None) -> list[Cell]:
     """p of the tested rows against the baseline, empty for the others."""
     return [
-        Cell(probability(p_value(row.of(metric), baseline.of(metric) if baseline else ())))
+        Cell(p_text(row.of(metric), baseline.of(metric) if baseline else (), metric))
         if row.tested
         else Cell("")
         for row in rows
@@ -156,8 +155,8 @@ def test_note(rows: Sequence[Row]) -> str:
         better += [f"by {name} {', '.join(above)}"] if above else []
     few = sum(row.tested and len(row.values) == 1 for row in rows)
     return (
-        f"p and {STAR} (better, with p < {SIGNIFICANT:g}) are against the best baseline with two seeds or"
-        f" more, {', '.join(against)}."
+        f"p, which way, and {STAR} (better, with p < {SIGNIFICANT:g}) are against the best baseline with two"
+        f" seeds or more, {', '.join(against)}."
         + (f" Better, but of one seed: {'; '.join(better)}." if better else "")
         + f" Rows of EKTF with one seed, too few for a test: {few}."
     )
@@ -179,6 +178,14 @@ def logged_note(dataset: str, paper: dict[str, Metrics]) -> str:
 def _completeness(total: int, missing: Sequence[str]) -> str:
     rest = f"; missing: {'; '.join(missing)}" if missing else ""
     return f"Runs for {total - len(missing)} of {total} rows are here{rest}."
+
+
+def p_text(ours: Sequence[float], theirs: Sequence[float], metric: str) -> str:
+    """p of the two, and which way they differ: "0.027 worse" where ours are."""
+    p = p_value(ours, theirs)
+    if math.isnan(p) or mean(ours) == mean(theirs):
+        return probability(p)
+    return f"{probability(p)} {'better' if is_better(ours, theirs, metric) else 'worse'}"
 
 
 def star_of(ours: Sequence[float], theirs: Sequence[float], metric: str) -> str:
