@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ektf_jax import transfer
 from ektf_jax.config import OURS, Config
 from ektf_jax.errors import InputError
 from ektf_jax.files import check_shape
 from ektf_jax.report.names import Names, beside
 from ektf_jax.result import NAME
-from ektf_jax.students import REGISTRY
-from ektf_jax.training.identity import identity
-from ektf_jax.training.record import arguments_in_full
+from ektf_jax.training.identity import arguments_in_full, identity
 
 _METRICS = {"auc": int | float, "logloss": int | float}
 # What every result has; `_read` looks at the rest.
@@ -172,7 +169,9 @@ def _read(path: Path, name: str, names: Names) -> Run:
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         check_shape(result, _SHAPE)
-        config, test = _as_trained(Config.from_dict(result["config"])), result["test"]
+        config, test = Config.from_dict(result["config"]), result["test"]
+        recorded = _method(config, result)
+        config = _as_trained(config, recorded["needs_peers"])
         ensemble = config.ensemble
         kinds = tuple(names.kind(ensemble.students[label]) for label in ensemble.labels)
         students = tuple(_metrics(student) for student in test["students"])
@@ -182,8 +181,13 @@ def _read(path: Path, name: str, names: Names) -> Run:
             raise ValueError(f"params is {result['params']}")
         if not 1 <= result["best_epoch"] <= result["epochs"] < 2**31:
             raise ValueError(f"best_epoch is {result['best_epoch']} of {result['epochs']}")
-        method, options = config.transfer.name, transfer.options_in_full(config.transfer)
-        settings = identity(config, decides=["recipe"], students=_in_full(ensemble.students, result))
+        method, options = (
+            config.transfer.name,
+            ({} if config.transfer.name == "none" else recorded["options"]),
+        )
+        settings = identity(
+            config, decides=["recipe"], students=_in_full(ensemble.students, result), options=options
+        )
         return Run(
             path=name,
             label=_label(config, kinds, options, names),
@@ -234,10 +238,21 @@ def _digest(told: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True, allow_nan=False).encode()).hexdigest()[:8]
 
 
-def _as_trained(config: Config) -> Config:
-    """At K = 1 a method that needs peers does nothing: the model is alone, as without transfer."""
+def _method(config: Config, result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Options in full of a run's method, and whether it needs peers: as recorded, else as the code is now."""
+    if "method" in result:
+        check_shape(result["method"], {"options": dict}, "method")
+        return {"options": result["method"]["options"], "needs_peers": bool(result["method"]["needs_peers"])}
+    from ektf_jax import transfer
+
     method = transfer.METHODS.get(config.transfer.name)
-    if config.ensemble.num_students > 1 or method is None or not method.needs_peers:
+    needs_peers = method is not None and method.needs_peers
+    return {"options": transfer.options_in_full(config.transfer), "needs_peers": needs_peers}
+
+
+def _as_trained(config: Config, needs_peers: bool) -> Config:
+    """At K = 1 a method that needs peers does nothing: the model is alone, as without transfer."""
+    if config.ensemble.num_students > 1 or not needs_peers:
         return config
     return dataclasses.replace(config, transfer=dataclasses.replace(config.transfer, name="none"))
 
@@ -253,7 +268,11 @@ def _label(config: Config, kinds: Sequence[str], options: Mapping[str, Any], nam
 
 def _in_full(students: Mapping[str, Any], result: Mapping[str, Any]) -> Mapping[str, Any]:
     """A run's students with all arguments: as recorded, else as the code is now."""
-    return result.get("students") or {
+    if recorded := result.get("students"):
+        return recorded
+    from ektf_jax.students import REGISTRY
+
+    return {
         label: arguments_in_full(REGISTRY[given["name"]], given) if given["name"] in REGISTRY else given
         for label, given in students.items()
     }
