@@ -3,6 +3,9 @@
 import html
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +15,33 @@ from tests import commands
 
 from ..conftest import Checker, result
 
+ROOT = Path(__file__).resolve().parents[3]
+
 
 def write_report(directory, out):
     page.write(directory, out, title="A title", ceiling=0.95)
     return (out / "report.md").read_text(), (out / "report.html").read_text()
+
+
+def test_a_report_of_recorded_runs_needs_no_jax(write, tmp_path):
+    """Methods and students are in result.json in full, so nobody's code is asked for them."""
+    for made, options in (
+        (result("none", [0.8]), {}),
+        (result("ektf", [0.8, 0.9]), {"kd": True, "dml": False}),
+        (result("ektf", [0.8], seed=2), {}),
+    ):
+        made["method"] = {"options": options, "needs_peers": made["config"]["transfer"]["name"] == "ektf"}
+        directory = write(made | {"students": {"mlp": {"name": "mlp", "hidden_units": [4]}}})
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['jax', 'flax', 'optax', 'orbax']));"
+        " import ektf_jax.result; from pathlib import Path; from ektf_jax.report.paper import page;"
+        f" print(page.write(Path({str(directory)!r}), Path({str(tmp_path / 'out')!r}), title='t'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "Left out" not in done.stdout
+    labels = [line.split(" | ")[0] for line in done.stdout.splitlines()[2:]]
+    assert labels[:2] == ["| single MLP", "| EKTF (only KD) of MLP"]
 
 
 @pytest.fixture(scope="module")
