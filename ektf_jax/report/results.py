@@ -53,6 +53,7 @@ class Run:
     `students` their metrics, () for a concat ensemble. `method` is "none" for a model alone. `settings` is
     the config's identity as a recipe, with the students' arguments in full, and the encoding and the rows
     of the dataset.
+    `more` are the ensemble's other metrics.
     `curve` has the ensemble's validation AUC after each epoch, () without a metrics.jsonl. `wall_seconds` may
     be nan.
     """
@@ -70,6 +71,7 @@ class Run:
     fusion: str
     settings: Mapping[str, Any]
     ensemble: Metrics
+    more: Mapping[str, float]
     students: tuple[Metrics, ...]
     parameters: int
     epochs: int
@@ -202,6 +204,11 @@ def _read(path: Path, name: str, names: Names) -> Run:
             fusion=ensemble.fusion,
             settings=settings | {"encoding": _encoding(result["dataset"]), "rows": _rows(result["dataset"])},
             ensemble=_metrics(test["ensemble"]),
+            more={
+                str(name): float(value)
+                for name, value in test["ensemble"].items()
+                if name not in Metrics._fields
+            },
             students=students,
             parameters=int(result["params"]),
             epochs=int(result["epochs"]),

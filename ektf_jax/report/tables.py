@@ -43,6 +43,7 @@ class Table:
 def summary(runs: Sequence[Run]) -> Table:
     """A row per model and K, whatever was run; best and worst student and lead are per run, then averaged."""
     rows = []
+    more = list(dict.fromkeys(name for run in runs for name in run.more))
     for group in groups(runs):
         auc = group.over(lambda run: run.ensemble.auc)
         logloss = group.over(lambda run: run.ensemble.logloss)
@@ -59,11 +60,16 @@ def summary(runs: Sequence[Run]) -> Table:
                 f"{group.runs[0].parameters:,}",
                 spread(auc, 4),
                 f"{mean(logloss):.{digits_of([mean(logloss)])}f}",
+                *(spread([run.more[name] for run in group.runs if name in run.more], 4) for name in more),
                 *students,
             )
         )
-    header = "model,K,seeds,parameters,ensemble AUC,logloss,best student,worst student,lead"
-    return Table(SUMMARY, tuple(header.split(",")), tuple(rows))
+    header = (
+        *("model", "K", "seeds", "parameters", "ensemble AUC", "logloss"),
+        *(name.replace("_", " ") for name in more),
+        *("best student", "worst student", "lead"),
+    )
+    return Table(SUMMARY, header, tuple(rows))
 
 
 def cost(runs: Sequence[Run]) -> Table:

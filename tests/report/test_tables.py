@@ -28,3 +28,11 @@ def test_the_cost_is_averaged(write):
     directory = write(second | {"epochs": 4, "wall_seconds": 30.0, "train_samples_per_second": 3000.0})
     (row,) = tables.cost(load(directory)).rows
     assert [cell.text for cell in row] == ["EKTF of MLP", "2", "2", "1,234", "1,505", "1.0", "3.5", "2"]
+
+
+def test_a_metric_that_results_have_is_a_column(write):
+    made = result("ektf", [0.90, 0.91], 0.92)
+    made["test"]["ensemble"]["brier_score"] = 0.25
+    table = tables.summary(load(write(made)))
+    (row,) = table.rows
+    assert row[table.header.index("brier score")].text == "0.2500"
