@@ -5,7 +5,7 @@ import time
 from absl import flags
 
 from ektf_jax.cli import config, shell
-from ektf_jax.report import page
+from ektf_jax.report.paper import page
 from ektf_jax.training import loop
 
 _CONFIG = "configs/quickstart.py"

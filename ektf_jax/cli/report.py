@@ -3,7 +3,7 @@
 from absl import flags
 
 from ektf_jax.cli import shell
-from ektf_jax.report import page
+from ektf_jax.report.paper import page
 
 _RESULTS = flags.DEFINE_string("results", None, "A directory with result.json files below it.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Where the pages and the figures go.", required=True)

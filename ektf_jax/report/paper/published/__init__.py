@@ -23,14 +23,8 @@ import csv
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import NamedTuple
 
-
-class Metrics(NamedTuple):
-    """Logloss and AUC, as a fraction."""
-
-    logloss: float
-    auc: float
+from ektf_jax.report.results import Metrics
 
 
 @dataclass(frozen=True)

@@ -55,3 +55,8 @@ def both(*conditions: Is) -> Is:
 def sizes(runs: Sequence[Run]) -> list[int]:
     """The planned numbers of students and those that are there, without the model alone."""
     return sorted((set(SIZES) | {run.num_students for run in runs}) - {1})
+
+
+def in_overview(run: Run) -> bool:
+    """The single MLP, plain mean ensembles of MLPs, EKTF_MLP."""
+    return of_mlps(run) and (run.alone or method("none")(run) or ektf()(run))

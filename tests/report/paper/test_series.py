@@ -4,17 +4,17 @@ import math
 
 import pytest
 
-from ektf_jax.report import results, select, series
-from ektf_jax.report.findings import findings
+from ektf_jax.report.paper import select, series
+from ektf_jax.report.paper.findings import findings
 
-from .conftest import LATEST, concat, result
+from ..conftest import LATEST, concat, load, result
 
 
 def test_a_point_is_averaged_over_seeds(write):
     write(result("ektf", [0.80, 0.82], 0.85, seed=1))
     write(result("ektf", [0.84, 0.81], 0.87, seed=2))
     directory = write(result("ektf", [0.9] * 3, kinds=LATEST))  # not of MLPs
-    points = series.of_mlps(results.load(directory), select.ektf())
+    points = series.of_mlps(load(directory), select.ektf())
     assert list(points) == [2]
     point = points[2]
     assert (point.auc, point.best, point.worst) == pytest.approx((0.86, 0.83, 0.805))
@@ -26,7 +26,7 @@ def test_the_single_mlp_is_k_1_of_every_method_if_it_is_the_same_network(write):
     write(result("none", [0.7]))
     write(result("kd", [0.8, 0.8]))
     directory = write(concat(2, 0.8))
-    runs = results.load(directory)
+    runs = load(directory)
     for is_it in (select.method("kd"), select.method("none", "concat")):
         points = series.of_mlps(runs, is_it)
         assert (list(points), points[1].auc) == ([1, 2], 0.7)
@@ -36,7 +36,7 @@ def test_the_single_mlp_is_k_1_of_every_method_if_it_is_the_same_network(write):
     other = result("none", [0.7], kinds={"mlp": {"name": "mlp", "hidden_units": [8]}}, seed=9)
     (directory / "000" / "result.json").unlink()
     write(other)
-    assert list(series.of_mlps(results.load(directory), select.method("kd"))) == [2]
+    assert list(series.of_mlps(load(directory), select.method("kd"))) == [2]
 
 
 def test_the_authors_runs_are_a_series_too():
@@ -47,11 +47,11 @@ def test_the_authors_runs_are_a_series_too():
 
 
 def verdicts(directory):
-    return [finding.verdict for finding in findings(results.load(directory))]
+    return [finding.verdict for finding in findings(load(directory))]
 
 
 def test_findings_that_are_seen(section_3):
-    found = findings(results.load(section_3))
+    found = findings(load(section_3))
     assert [finding.verdict for finding in found] == ["seen"] * 5 + ["not measured"]
     assert found[0].measured.startswith("mean: AUC 0.8980 (K = 2) to 0.8960 (K = 4); sum:")
     assert found[2].measured == "mean: ensemble over best student 0.1080 (K = 2) to 0.1160 (K = 4)"
@@ -88,13 +88,13 @@ def test_finding_5_says_what_the_l2_does(write, auc, said):
     for size in (2, 4):
         write(result("kd", [0.89] * size, 0.9, l2=0.01))
         directory = write(result("dml", [0.88] * size, 0.89, l2=0.01))
-    alone = findings(results.load(directory))[4]
+    alone = findings(load(directory))[4]
     assert "the L2 of the table is K times weaker" in alone.measured
     assert alone.measured.endswith("; there is no run of DML with K times the L2")
     write(result("dml", [0.5] * 2, 0.6, l2=0.03))  # not K times
     write(result("dml", [0.5] * 4, 0.6, l2=0.04, learning_rate=0.1))  # another difference too
     write(result("dml", [0.5] * 4, auc, l2=0.04))
-    runs = results.load(directory)
+    runs = load(directory)
     main = [run for run in runs if run.settings["embedding.l2"] == 0.01]
     found = findings(main, runs)[4]
     assert (found.claim, found.verdict) == (alone.claim, alone.verdict)

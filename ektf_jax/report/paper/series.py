@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ektf_jax.report import published, select
+from ektf_jax.report.paper import published, select
 from ektf_jax.report.results import Run
 from ektf_jax.report.seeds import deviation, mean
 

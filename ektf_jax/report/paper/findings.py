@@ -8,10 +8,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ektf_jax.report import select, series
+from ektf_jax.report.paper import select, series
+from ektf_jax.report.paper.series import Point, Series
 from ektf_jax.report.results import Run
 from ektf_jax.report.seeds import mean
-from ektf_jax.report.series import Point, Series
 
 COUNTS = 1e-3
 _UNKNOWN, _NOTHING = "no runs", "-"

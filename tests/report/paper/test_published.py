@@ -2,7 +2,8 @@
 
 import pytest
 
-from ektf_jax.report import names, published
+from ektf_jax.report import names
+from ektf_jax.report.paper import published
 
 
 def test_tables_2_and_4_are_complete():
