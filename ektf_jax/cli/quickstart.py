@@ -8,7 +8,7 @@ from ektf_jax.cli import config, shell
 from ektf_jax.report.paper import page
 from ektf_jax.training import loop
 
-_CONFIG = "configs/quickstart.py"
+_CONFIG = "configs/quickstart_sweep.py"
 _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "Where the three runs and the report go.")
 
 
@@ -16,13 +16,8 @@ def main(argv: list[str]) -> None:
     """Train a single MLP, a plain mean ensemble and EKTF, then print a table and save a plot."""
     del argv
     workdir, start = shell.path(_WORKDIR), time.perf_counter()
-    students = config.load(_CONFIG)["ensemble"]["num_students"]
-    plan = {"single": ("none", 1), "plain": ("none", students), "ektf": ("ektf", students)}
-    for name, (method, num_students) in plan.items():
-        run = config.load(_CONFIG)
-        run["transfer"]["name"] = method
-        run["ensemble"]["num_students"] = num_students
-        print(f"\n{name}: transfer {method}, K = {num_students}")
+    for name, run in config.load(_CONFIG)["runs"].items():
+        print(f"\n{name}: transfer {run['transfer']['name']}, K = {run['ensemble']['num_students']}")
         result = loop.train(run, workdir / name)
     ceiling = result["dataset"]["source"]["test_bayes_auc"]
     table = page.write(workdir, workdir, title="Quickstart: synthetic clicks", ceiling=ceiling)
