@@ -1,6 +1,6 @@
 """Notebooks without Jupyter: run one and keep what it showed, or read one as a page.
 
-    python -m docs.notebook examples/NAME.ipynb    runs it and writes its outputs into it
+python -m docs.notebook examples/NAME.ipynb    runs it and writes its outputs into it
 """
 
 import base64
@@ -32,7 +32,10 @@ def run(path: Path) -> tuple[list[list[Output]], dict[str, Any]]:
         if cell["cell_type"] != "code":
             continue
         printed, pictures = io.StringIO(), list[Output]()
-        with contextlib.redirect_stdout(printed), mock.patch.object(plt, "show", lambda: pictures.extend(_pictures())):
+        with (
+            contextlib.redirect_stdout(printed),
+            mock.patch.object(plt, "show", lambda: pictures.extend(_pictures())),
+        ):
             exec(compile("".join(cell["source"]), f"{path.name}, cell {number}", "exec"), names)
         text = printed.getvalue().splitlines(keepends=True)
         shown.append([{"name": "stdout", "output_type": "stream", "text": text}] * bool(text) + pictures)
