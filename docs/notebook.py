@@ -27,18 +27,21 @@ def run(path: Path) -> tuple[list[list[Output]], dict[str, Any]]:
     from matplotlib import pyplot as plt
 
     names: dict[str, Any] = {"__name__": "__main__"}
+    pictures: list[Output] = []
+
+    def show() -> None:
+        pictures.extend(_pictures())
+
     shown: list[list[Output]] = []
     for number, cell in enumerate(_cells(path)):
-        if cell["cell_type"] != "code":
-            continue
-        printed, pictures = io.StringIO(), list[Output]()
-        with (
-            contextlib.redirect_stdout(printed),
-            mock.patch.object(plt, "show", lambda: pictures.extend(_pictures())),
-        ):
-            exec(compile("".join(cell["source"]), f"{path.name}, cell {number}", "exec"), names)
-        text = printed.getvalue().splitlines(keepends=True)
-        shown.append([{"name": "stdout", "output_type": "stream", "text": text}] * bool(text) + pictures)
+        if cell["cell_type"] == "code":
+            code = compile("".join(cell["source"]), f"{path.name}, cell {number}", "exec")
+            with contextlib.redirect_stdout(io.StringIO()) as printed, mock.patch.object(plt, "show", show):
+                exec(code, names)
+            text = printed.getvalue().splitlines(keepends=True)
+            stream = {"name": "stdout", "output_type": "stream", "text": text}
+            shown.append([*([stream] if text else []), *pictures])
+            pictures.clear()
     return shown, names
 
 
