@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS := $(VENV)/.docs
 
 # What tells one interpreter from another: a virtual environment says it of the one that it was made with.
 IDENTITY := import sys; print(getattr(sys, "base_prefix", "") + " " + sys.version)
@@ -22,7 +23,7 @@ export PYTHONUTF8 := 1
 # A file of tests stays with one worker, which makes what the tests of the file share once.
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: help run test test-all test-long coverage format check clean remake
+.PHONY: help run test test-all test-long coverage format check docs clean remake
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -51,8 +52,13 @@ check: $(STAMP)  ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/python -m mypy
 
+docs: $(DOCS)  ## the documentation as a site in build/site; a link to nothing is an error
+	rm -rf build/site
+	$(BIN)/python -m docs.pages
+	$(BIN)/python -m zensical build --strict
+
 clean:  ## delete what is made
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) build .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
 $(STAMP): pyproject.toml setup.py constraints.txt $(REMAKE)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: $(PYTHON) is Python %d.%d, and ektf-jax needs 3.11 or newer: make PYTHON=python3.12" % sys.version_info[:2])'
@@ -60,4 +66,8 @@ $(STAMP): pyproject.toml setup.py constraints.txt $(REMAKE)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@

@@ -1,4 +1,4 @@
-"""The worked example of docs/students.md, run as its reader would: files, then the command line."""
+"""What the pages of docs/ show, run as their readers would: files, Python, then the command line."""
 
 import json
 import os
@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.metrics import average_precision_score
 
+from ektf_jax import metrics
 from ektf_jax.config import Config
 from ektf_jax.students import REGISTRY
 from ektf_jax.training import loop, optimizer
@@ -18,10 +20,20 @@ from tests import commands
 from tests.bundle import shop
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = (ROOT / "docs" / "students.md").read_text()
-TRAINING = (ROOT / "docs" / "training.md").read_text()
+
+
+def page(name):
+    return (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def python_of(text):
+    return re.findall(r"```python\n(.*?)```", text, re.S)
+
+
+PAGE = page("students")
+TRAINING = page("training")
 FILES, OWN_METHOD = (
-    dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", page, re.S)) for page in (PAGE, TRAINING)
+    dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", text, re.S)) for text in (PAGE, page("methods"))
 )
 
 
@@ -60,19 +72,14 @@ SMALL = {
 }
 
 
-def test_a_method_of_ones_own_trains_and_its_run_is_opened(tmp_path, monkeypatch):
+def test_a_method_of_ones_own_trains(tmp_path, monkeypatch):
     for name, text in OWN_METHOD.items():
         (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    result = loop.train(
-        SMALL | {"transfer": {"name": "focal:Focal", "Focal": {"gamma": 1.5}}}, tmp_path / "runs/focal"
-    )
+    config = SMALL | {"transfer": {"name": "focal:Focal", "Focal": {"gamma": 1.5}}}
+    result = loop.train(config, tmp_path / "runs/focal")
     assert 0.5 < result["test"]["ensemble"]["auc"] < 1
-    code = re.search(r"```python\n(from ektf_jax import load_run.*?)```", TRAINING, re.S).group(1)
-    exec(code, made := {})
-    assert made["run"].result.labels == ["mlp", "mlp"]
-    assert sum(group.size for group in made["student"].groups) == 1
+    assert result["config"]["transfer"]["name"] == "focal:Focal"
 
 
 def test_the_command_of_optimizers_is_a_config():
@@ -92,24 +99,101 @@ def test_the_command_of_optimizers_is_a_config():
     np.testing.assert_allclose(found, read.learning_rate / read.warmup_steps, rtol=1e-6)
 
 
-def test_the_bundle_of_the_page_on_serving(tmp_path, monkeypatch):
-    """Its commands, which write two files, and its Python, on the table that it speaks of."""
-    (tmp_path / "runs").mkdir()
-    shop.train(tmp_path).rename(tmp_path / "runs" / "ektf")
-    shop.rows(20, 1).write_csv(tmp_path / "new.csv")
-    shop.rows(10, 2).write_parquet(tmp_path / "more.parquet")
-    page = (ROOT / "docs" / "serving.md").read_text()
-    for line in re.findall(r"^    python -m (experiments\..*)$", page, re.M):
-        module, *options = re.sub(r"(=|,)(runs/ektf|bundle|\w+\.\w+)", rf"\1{tmp_path}/\2", line).split()
+@pytest.fixture(scope="module")
+def shops(tmp_path_factory):
+    """A directory with the run and the tables that pages speak of."""
+    directory = tmp_path_factory.mktemp("shops")
+    (directory / "runs").mkdir()
+    shop.train(directory).rename(directory / "runs" / "shop")
+    shop.rows(20, 1).write_csv(directory / "new.csv")
+    shop.rows(10, 2).write_parquet(directory / "more.parquet")
+    return directory
+
+
+def run_commands(text, directory):
+    """Run the export and the scoring of a page, in a directory; returns what the last one printed."""
+    for line in re.findall(r"^    python -m (experiments\..*)$", text, re.M):
+        line = re.sub(r"(=|,)(runs/\w+|bundle\b|\w+\.\w+)", rf"\1{directory}/\2", line)
+        module, *options = line.replace("runs/ektf", "runs/shop").split()
         done = commands.run(module, *options)
         assert done.returncode == 0, done.stderr
-    scored = pl.read_parquet(tmp_path / "scored.parquet")
+    return done.stdout
+
+
+def test_the_bundle_of_the_page_on_serving(shops, monkeypatch):
+    """Its commands, which write two files, and its Python, on the table that it speaks of."""
+    printed = run_commands(page("serving"), shops)
+    scored = pl.read_parquet(shops / "scored.parquet")
     assert scored.columns == ["session", "p_ensemble", "p_0", "p_1", "p_2"]
     assert len(scored) == 30
-    assert re.search(r"^p_ensemble: auc 0\.\d+  logloss 0\.\d+", done.stdout, re.M)
-    monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    assert re.search(r"^p_ensemble: auc 0\.\d+  logloss 0\.\d+", printed, re.M)
+    monkeypatch.chdir(shops)
+    (code,) = python_of(page("serving"))
     names = {}
     exec(code, names)
     assert 0 < names["found"]["ensemble"].item() < 1
     assert names["found"]["students"].shape == (3, 1)
+
+
+def test_what_came_out_is_used_in_five_lines_and_in_more(shops, monkeypatch):
+    text = page("tutorials/use")
+    run_commands(text, shops)
+    monkeypatch.chdir(shops)
+    short, long, bundle = python_of(text)
+    (of_readme,) = [code for code in python_of((ROOT / "README.md").read_text()) if "load_run" in code]
+    assert of_readme == short
+    assert len(short.splitlines()) <= 5
+    exec(short, first := {})
+    exec(long, second := {})
+    exec(bundle, third := {})
+    assert first["clicks"].shape == (1,)
+    assert sum(group.size for group in first["student"].groups) == 1
+    assert second["found"]["students"].shape == (3, 2)
+    assert second["vectors"].columns == ["value", "vector"]
+    np.testing.assert_allclose(third["found"]["ensemble"], first["clicks"], atol=1e-6)
+
+
+def test_the_loss_trains_networks_of_another_project():
+    alone, step = python_of(page("tutorials/loss"))
+    exec(alone, names := {})
+    np.testing.assert_allclose(sum(names["terms"][:3]), names["loss"], rtol=1e-6)
+    exec(step, names := {})
+    assert names["terms"].ctr < 0.3  # 0.69 knows nothing
+    assert float(names["terms"].scores.min()) > 0.8
+
+
+def test_the_step_of_many_students():
+    (code,) = python_of(page("tutorials/scale"))
+    exec(code, names := {})
+    assert names["metrics"].terms.scores.shape == (64,)
+    assert np.isfinite(names["metrics"].loss)
+
+
+def test_a_loop_of_ones_own_learns():
+    (code,) = python_of(page("own_loop"))
+    exec(code, names := {})
+    assert len(names["found"]) == 5
+    assert names["found"][-1]["auc"] > 0.75
+    logits = names["model"](names["ids"]).ensemble
+    np.testing.assert_allclose(logits, names["prediction"].ensemble, atol=1e-4)
+
+
+def test_a_metric_is_one_function_and_its_line(shops, monkeypatch):
+    """Nothing but ektf_jax/metrics.py knows what metrics there are."""
+    example, added = python_of(page("metrics"))
+    exec(example, names := {})
+    assert names["found"][0]["gauc"] == pytest.approx(0.5)
+    source = Path(metrics.__file__).read_text(encoding="utf-8") + added.partition("\n")[2]
+    monkeypatch.setattr(metrics, "METRICS", dict(metrics.METRICS))
+    exec(source, grown := {"__name__": "grown"})
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(0, 2, 500), rng.integers(-9, 9, 500) / 4
+    found = grown["average_precision"](labels, logits)
+    assert found == pytest.approx(average_precision_score(labels, logits), rel=1e-12)
+    with pytest.raises(ValueError, match="none of 2 rows is positive"):
+        grown["average_precision"](np.zeros(2), np.zeros(2))
+    metrics.METRICS["average_precision"] = grown["METRICS"]["average_precision"]
+    assert metrics.evaluate(labels, logits[None], ["average_precision"]) == [{"average_precision": found}]
+    run_commands(page("serving"), shops)
+    command = re.search(r"^    (python -m experiments.score.*metrics=.*)$", page("metrics"), re.M).group()
+    assert re.search(r"^p_ensemble: auc 0\.\d+  average_precision 0\.\d+", run_commands(command, shops), re.M)
