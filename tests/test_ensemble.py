@@ -486,7 +486,7 @@ ML1M = Schema(
 
 
 def ml1m_parameters(students, **options):
-    make = partial(Ensemble, ML1M, students, embedding_dim=16, key=KEY, **options)
+    make = partial(Ensemble, ML1M.fields, students, embedding_dim=16, key=KEY, **options)
     return count_parameters(nnx.eval_shape(make))
 
 

@@ -110,6 +110,14 @@ def test_the_wheel_alone_asks_for_what_the_losses_need(wheel):
     assert 'ektf-jax[train]; extra == "dev"' in requirements(wheel)
 
 
+def test_the_wheel_holds_what_the_package_reads(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        held = set(archive.namelist())
+    for folder, into in (("ektf_jax", ""), ("configs", "ektf_jax/")):
+        files = [path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+        assert not {f"{into}{path.relative_to(ROOT)}" for path in files} - held
+
+
 # Networks of one's own, in plain JAX: two linear models that learn which of two columns counts.
 LOOP = """
 import jax, jax.numpy as jnp, optax

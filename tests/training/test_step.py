@@ -50,7 +50,7 @@ def make_model(dtype, *, dropout, table_scale=1.0):
         return jnp.asarray(value, dtype)
 
     students = [(partial(MLP, hidden_units=(3,), dropout=dropout), K)]
-    make = partial(Ensemble, SCHEMA, students, embedding_dim=DIM, stack="vmap")
+    make = partial(Ensemble, SCHEMA.fields, students, embedding_dim=DIM, stack="vmap")
     graphdef, state = nnx.split(nnx.eval_shape(lambda: make(key=jax.random.key(0))))
     nnx.replace_by_pure_dict(state, jax.tree_util.tree_map_with_path(draw, nnx.to_pure_dict(state)))
     return nnx.merge(graphdef, state)
