@@ -24,6 +24,7 @@ FUSIONS = ("mean", "sum", "concat")
 STACKS = ("auto", "vmap", "scan")
 MEMBERS = ("separate", "adapters")
 PRODUCTS = ("float32", "bfloat16")
+BLENDS = ("logits", "probabilities")
 
 _MOST = 2**31  # of steps, rows and epochs
 _WIDEST = 2**16  # a dimension, or a number of students
@@ -105,12 +106,35 @@ class EnsembleConfig:
     products: str = key(
         "float32", "Of dense layers; bfloat16 rounds the factors alone, and sums in float32.", PRODUCTS
     )
+    blend: Mapping[str, Any] = key(
+        _NOTHING,
+        "Of an ensemble of finished runs, which experiments.ensemble makes: `BlendConfig`. It is not trained.",
+    )
 
     @property
     def labels(self) -> list[str]:
         """For each of the K students its label in `students`, in the order of the predictions."""
         kinds = list(self.students)
         return [kind for turn, kind in enumerate(kinds) for _ in range(turn, self.num_students, len(kinds))]
+
+
+@dataclass(frozen=True)
+class BlendConfig:
+    """Keys below `ensemble.blend`, whose `students` are those of all members in their order."""
+
+    of: str = key("logits", "What the weighted mean is of.", BLENDS)
+    weights: tuple[float, ...] = key((), "Of each student; they sum to 1.")
+    members: tuple[Mapping[str, Any], ...] = key((), "A `MemberConfig` for each run.")
+
+
+@dataclass(frozen=True)
+class MemberConfig:
+    """Keys of one run in `ensemble.blend.members`."""
+
+    run: str = key("", "Its working directory when it became a member, relative to the ensemble's.")
+    students: tuple[int, ...] = key((), "The numbers of its students that are here, rising.")
+    embedding: Mapping[str, Any] = key(_NOTHING, "As the run has it.")
+    ensemble: Mapping[str, Any] = key(_NOTHING, "As the run has it.")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ektf_jax import adapters, losses
-from ektf_jax.config import FUSIONS, MEMBERS, STACKS
+from ektf_jax.config import BLENDS, FUSIONS, MEMBERS, STACKS
 from ektf_jax.data.schema import Schema
 from ektf_jax.embedding import Embedding
 from ektf_jax.students.layers import linear
@@ -64,12 +64,13 @@ class StudentGroup(nnx.Module):
         self.wide_dim: int = getattr(self.students, "wide_dim", 0)
         self.takes_labels = "labels" in inspect.signature(type(self.students).__call__).parameters
 
-    def take(self, index: int) -> None:
-        """Keep one copy, and drop the others."""
+    def take(self, indices: Sequence[int]) -> None:
+        """Keep these copies, and drop the others."""
         graphdef, shared, *rest = nnx.split(self.students, adapters.SharedKernel, ...)
         (state,) = rest
-        self.students = nnx.merge(graphdef, shared, jax.tree.map(lambda x: x[index : index + 1], state))
-        self.size = 1
+        kept = jnp.array(indices, int)
+        self.students = nnx.merge(graphdef, shared, jax.tree.map(lambda x: x[kept], state))
+        self.size = len(indices)
 
     def __call__(
         self,
@@ -258,29 +259,48 @@ class Ensemble(nnx.Module):
 
         Raises IndexError unless 0 <= k < K.
         """
-        columns = self.read_columns()
-        if not 0 <= k < len(columns):
-            raise IndexError(f"there is no student {k}: the ensemble has {len(columns)}")
-        alone = nnx.merge(*nnx.split(self), copy=True)
-        index, wide = k, self.shared_dim + self.own_dim
-        for group in alone.groups:
-            if index < group.size:
-                break
-            index -= group.size
-            wide += group.size * group.wide_dim
-        wide += index * group.wide_dim
-        read = [*columns[k], *range(wide, wide + group.wide_dim)]
-        table = self.embedding.table[...][:, jnp.array(read, int)]
-        alone.embedding.table = nnx.Param(table)
-        alone.embedding.own, alone.embedding.wide = group.own_dim + group.wide_dim, group.wide_dim
-        alone.embedding.students = 1
+        alone = self.subset([k])
+        (group,) = alone.groups
+        # All that it reads is shared by all students then.
         alone.shared_dim, alone.own_dim = alone.embedding_dim, group.own_dim
-        group.take(index)
-        alone.groups = nnx.List([group])
-        if alone.fusion == "concat":
-            del alone.head
-        alone.fusion = "mean"
+        alone.embedding.own = group.own_dim + group.wide_dim
         return alone
+
+    def subset(self, ks: Sequence[int]) -> "Ensemble":
+        """Cut students out: the ensemble, by "mean", of them alone, with the columns that any of them reads.
+
+        `ks` rise. Raises IndexError unless 0 <= k < K for each of them, ValueError without one or in another
+        order.
+        """
+        columns = self.read_columns()
+        for k in ks:
+            if not 0 <= k < len(columns):
+                raise IndexError(f"there is no student {k}: the ensemble has {len(columns)}")
+        if not ks or list(ks) != sorted(set(ks)):
+            raise ValueError(f"students {list(ks)}: expected one at least, and each once, in their order")
+        cut = nnx.merge(*nnx.split(self), copy=True)
+        own = [column for k in ks for column in columns[k][self.shared_dim :]]
+        wide: list[int] = []
+        groups = []
+        first, start = 0, self.shared_dim + self.own_dim
+        for group in cut.groups:
+            kept = [k - first for k in ks if first <= k < first + group.size]
+            for index in kept:
+                wide += range(start + index * group.wide_dim, start + (index + 1) * group.wide_dim)
+            first, start = first + group.size, start + group.size * group.wide_dim
+            if kept:
+                group.take(kept)
+                groups.append(group)
+        cut.groups = nnx.List(groups)
+        cut.own_dim = len(own)
+        read = jnp.array([*range(self.shared_dim), *own, *wide], int)
+        cut.embedding.table = nnx.Param(self.embedding.table[...][:, read])
+        cut.embedding.own, cut.embedding.wide = len(own) + len(wide), len(wide)
+        cut.embedding.students = len(ks)
+        if cut.fusion == "concat":
+            del cut.head
+        cut.fusion = "mean"
+        return cut
 
     def read_columns(self) -> list[list[int]]:
         """Name the table's columns that each student reads as embeddings: the shared, then its own."""
@@ -308,6 +328,76 @@ class Ensemble(nnx.Module):
             owns.append(jnp.concatenate(per_copy, axis=-1) if per_copy else None)
             own_start, wide_start = own_stop, wide_stop
         return columns[..., : self.shared_dim], owns
+
+
+class Blend(nnx.Module):
+    """A weighted mean of students of several ensembles: ids [B, S] -> `Prediction`. It predicts only.
+
+    Args:
+      members: the ensembles, each with a table of its own; what each makes of its students does not count.
+      weights: of the K students of all members in their order, not negative, of sum 1.
+      of: "logits", or "probabilities": the ensemble's logit is that of their weighted mean then.
+    """
+
+    def __init__(
+        self,
+        members: "Sequence[Ensemble | Blend]",
+        weights: Sequence[float],
+        *,
+        of: Literal["logits", "probabilities"] = "logits",
+    ):
+        if of not in BLENDS:
+            raise ValueError(f"a blend of {of!r} is unknown: use one of {', '.join(BLENDS)}")
+        self.members = nnx.List(members)
+        self.weights = tuple(map(float, weights))
+        self.of = of
+        if len(self.weights) != (size := sum(group.size for group in self.groups)):
+            raise ValueError(f"{len(self.weights)} weights of {size} students")
+
+    @property
+    def groups(self) -> list[StudentGroup]:
+        """The groups of all members, in the order of the predictions."""
+        return [group for member in self.members for group in member.groups]
+
+    def __call__(self, ids: jax.Array) -> Prediction:
+        logits = jnp.concatenate([member(ids).students for member in self.members])
+        weights = jnp.array(self.weights, logits.dtype)[:, None]
+        if self.of == "logits":
+            return Prediction(logits, jnp.sum(weights * logits, axis=0))
+        # log p and log(1 - p), each by itself, so that neither p next to 1 nor next to 0 is rounded away.
+        yes, no = (jax.nn.logsumexp(jax.nn.log_sigmoid(z), axis=0, b=weights) for z in (logits, -logits))
+        return Prediction(logits, yes - no)
+
+    def hidden(self, ids: jax.Array) -> tuple[jax.Array, ...]:
+        """The students' last hidden states, [size, B, H] of each group."""
+        return tuple(hidden for member in self.members for hidden in member.hidden(ids))
+
+    def student(self, k: int) -> Ensemble:
+        """Cut student `k` out, as `Ensemble.student` does."""
+        index = k
+        for member in self.members:
+            size = sum(group.size for group in member.groups)
+            if 0 <= index < size:
+                return member.student(index)
+            index -= size
+        raise IndexError(f"there is no student {k}: the ensemble has {len(self.weights)}")
+
+    def subset(self, ks: Sequence[int]) -> "Blend":
+        """Cut students out, as `Ensemble.subset` does: the blend of them, their weights scaled to sum 1."""
+        if wrong := [k for k in ks if not 0 <= k < len(self.weights)]:
+            raise IndexError(f"there is no student {wrong[0]}: the ensemble has {len(self.weights)}")
+        members, first = [], 0
+        for member in self.members:
+            size = sum(group.size for group in member.groups)
+            if kept := [k - first for k in ks if first <= k < first + size]:
+                members.append(member.subset(kept))
+            first += size
+        total = sum(self.weights[k] for k in ks)
+        return Blend(members, [self.weights[k] / total for k in ks], of=self.of)
+
+
+# What a finished run predicts with.
+Predictor = Ensemble | Blend
 
 
 def count_parameters(model: nnx.Module) -> int:

@@ -45,7 +45,8 @@ class Run:
     """One finished run: what was trained, and its metrics on the test split.
 
     `kinds` are the models of the K students in the order of their predictions, as `names.MODELS` has them;
-    `students` their metrics, () for a concat ensemble. `method` is "none" for a model alone. `settings` is
+    `students` their metrics, () for a concat ensemble. `method` is "none" for a model alone, "blend" for an
+    ensemble of runs. `settings` is
     the config's identity as a recipe, with the students' arguments in full, and the encoding and the rows
     of the dataset.
     `curve` has the ensemble's validation AUC after each epoch, () without a metrics.jsonl. `wall_seconds` may
@@ -180,7 +181,7 @@ def _read(path: Path, name: str) -> Run:
             raise ValueError(f"metrics of {len(students)} students, not {len(kinds)}")
         if not 0 <= result["params"] < 2**63:
             raise ValueError(f"params is {result['params']}")
-        if not 1 <= result["best_epoch"] <= result["epochs"] < 2**31:
+        if not (0 if ensemble.blend else 1) <= result["best_epoch"] <= result["epochs"] < 2**31:
             raise ValueError(f"best_epoch is {result['best_epoch']} of {result['epochs']}")
         run = Run(
             path=name,
@@ -190,9 +191,9 @@ def _read(path: Path, name: str) -> Run:
             seed=int(result["seed"]),
             num_students=ensemble.num_students,
             kinds=kinds,
-            method=config.transfer.name,
+            method="blend" if ensemble.blend else config.transfer.name,
             options=transfer.options_in_full(config.transfer),
-            fusion=ensemble.fusion,
+            fusion=str(ensemble.blend.get("of", ensemble.fusion)),
             settings=identity(config, decides=["recipe"], students=_in_full(ensemble.students, result))
             | {"encoding": _encoding(result["dataset"]), "rows": _rows(result["dataset"])},
             ensemble=_metrics(test["ensemble"]),

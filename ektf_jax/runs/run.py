@@ -15,7 +15,7 @@ from ektf_jax.config import Config
 from ektf_jax.data import encoded, encoder
 from ektf_jax.data.encoder import Encoder
 from ektf_jax.data.schema import Schema
-from ektf_jax.ensemble import Ensemble
+from ektf_jax.ensemble import Ensemble, Predictor
 from ektf_jax.errors import InputError, unknown
 from ektf_jax.result import Result
 from ektf_jax.training import compiler, rundata, teachers
@@ -66,7 +66,7 @@ class Run:
         self.schema  # noqa: B018  # that it is the run's
         return encoder.of_dataset(self.data)
 
-    def model(self) -> Ensemble:
+    def model(self) -> Predictor:
         """Return the ensemble with the weights of the best epoch.
 
         Raises InputError where they are gone, damaged, or not those of the model that the config makes now.
@@ -107,16 +107,18 @@ class Run:
         names = [one.name for one in self.schema.fields]
         if field not in names:
             raise unknown("field", field, names)
-        read = self._model.read_columns()
-        if not 0 <= student < len(read):
-            raise InputError(f"{self.workdir}: there is no student {student}: the ensemble has {len(read)}")
+        try:
+            alone = self._model.student(student)
+        except IndexError as error:
+            raise InputError(f"{self.workdir}: {error}") from None
+        (read,) = alone.read_columns()
         words = self.encoder.known[names.index(field)]
-        table = np.asarray(self._model.embedding.table[...])
-        vectors = table[words["id"].to_numpy()][:, read[student]]
+        table = np.asarray(alone.embedding.table[...])
+        vectors = table[words["id"].to_numpy()][:, read]
         return pl.DataFrame([words["value"], pl.Series("vector", vectors.tolist(), pl.List(pl.Float32))])
 
     @cached_property
-    def _model(self) -> Ensemble:
+    def _model(self) -> Predictor:
         return self.model()
 
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ektf_jax import result as result_file
 from ektf_jax.config import Config
 from ektf_jax.data import encoded, synthetic
+from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
 from ektf_jax.result import Result
 from ektf_jax.training import build, checkpoint, compiler, finite, rundata, stopping, teachers
@@ -170,13 +171,7 @@ def _result(run: Training, found: dict[str, str]) -> dict[str, Any]:
         "compile_seconds": progress.compiling,
         "wall_seconds": run.wall_seconds(),
         "seed": config.seed,
-        "dataset": {
-            "name": schema.dataset,
-            "features": schema.num_features,
-            "rows": schema.splits,
-            "source": schema.source,
-            "arrays": schema.arrays,
-        },
+        "dataset": about_dataset(schema),
         "device": jax.devices()[0].device_kind,
         "mesh": dict(run.mesh.shape),
         "versions": found,
@@ -205,6 +200,17 @@ def evaluate(workdir: Path, split: str, data: Path | None = None) -> dict[str, A
         raise InputError(
             f"{workdir}: evaluation of {split}: {error}; train again in another --workdir"
         ) from None
+
+
+def about_dataset(schema: Schema) -> dict[str, Any]:
+    """What a result says of its dataset."""
+    return {
+        "name": schema.dataset,
+        "features": schema.num_features,
+        "rows": schema.splits,
+        "source": schema.source,
+        "arrays": schema.arrays,
+    }
 
 
 def versions() -> dict[str, str]:

@@ -21,7 +21,7 @@ from ektf_jax.config import Config
 from ektf_jax.data.encoded import Split
 from ektf_jax.data.loader import evaluation_batches
 from ektf_jax.data.schema import Schema
-from ektf_jax.ensemble import Ensemble
+from ektf_jax.ensemble import Predictor
 from ektf_jax.errors import InputError
 from ektf_jax.result import Result
 from ektf_jax.training import build, checkpoint
@@ -87,7 +87,7 @@ def load(workdir: Path, schema: Schema) -> nnx.Module:
     return nnx.merge(graphdef, parameters, statistics)
 
 
-def predictor(workdir: Path, schema: Schema) -> tuple[Ensemble, Config]:
+def predictor(workdir: Path, schema: Schema) -> tuple[Predictor, Config]:
     """`load` without what only learning from teachers needs, and the run's config."""
     config = Result.read(workdir).config
     return transfer.read(config.transfer).ensemble(load(workdir, schema)), config
@@ -96,13 +96,13 @@ def predictor(workdir: Path, schema: Schema) -> tuple[Ensemble, Config]:
 def untrained(config: Config, workdir: Path, schema: Schema, key: jax.Array) -> nnx.Module:
     """A run's model as its method makes it and it is saved, before it is trained."""
     shapes = [partial(_shapes, directory, schema) for directory in directories(config, workdir)]
-    model = build.make_model(config, schema, key)
+    model: Any = build.make_predictor(config, schema, key)
     return transfer.read(config.transfer).make_model(model, shapes, key)
 
 
-def _shapes(directory: Path, schema: Schema) -> Ensemble:
+def _shapes(directory: Path, schema: Schema) -> Predictor:
     config = Result.read(directory).config
-    return nnx.eval_shape(lambda: build.make_model(config, schema, jax.random.key(0)))
+    return nnx.eval_shape(lambda: build.make_predictor(config, schema, jax.random.key(0)))
 
 
 def make_model(
@@ -142,7 +142,7 @@ def monitored(
     return total / len(split.labels)
 
 
-def _make_teach(teachers: Sequence[Ensemble], hidden: Sequence[bool], mesh: Mesh) -> Teach:
+def _make_teach(teachers: Sequence[Predictor], hidden: Sequence[bool], mesh: Mesh) -> Teach:
     """Jitted: ids [B, S] -> `Lesson` of the teachers, with the hidden states that are wanted."""
     graphdefs, states = zip(*map(nnx.split, teachers), strict=True)
     states = jax.device_put(states, sharding.replicated(mesh))

@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 
 from ektf_jax.embedding import Embedding
-from ektf_jax.ensemble import Ensemble
+from ektf_jax.ensemble import Ensemble, Predictor
 from ektf_jax.errors import InputError
 from ektf_jax.keys import ABOVE_0, key
 from ektf_jax.students.layers import linear
@@ -128,7 +128,7 @@ class ECKD(Method):
             raise ValueError(f"temperature = {self.temperature} must be above 0")
 
     def make_model(
-        self, ensemble: Ensemble, teachers: Sequence[Callable[[], Ensemble]], key: jax.Array
+        self, ensemble: Ensemble, teachers: Sequence[Callable[[], Predictor]], key: jax.Array
     ) -> Pupil:
         hints = self.hint_weight > 0 and _hidden_size(ensemble) > 0
         sizes = [_hidden_size(teacher()) if hints else 0 for teacher in teachers]
@@ -151,6 +151,6 @@ class ECKD(Method):
         return distillation(prediction, lesson, temperature=self.temperature)
 
 
-def _hidden_size(model: Ensemble) -> int:
+def _hidden_size(model: Predictor) -> int:
     """Units of the last hidden layer of a model that is a single student with one, else 0."""
     return model.groups[0].hidden_size if sum(group.size for group in model.groups) == 1 else 0
