@@ -31,6 +31,9 @@ _WIDEST = 2**16  # a dimension, or a number of students
 
 
 _NOTHING: Mapping[str, Any] = types.MappingProxyType({})
+_DIRECTORIES = Rule(
+    lambda names: all(isinstance(name, str) and name for name in names), "names of directories"
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class EnsembleConfig:
     )
     blend: Mapping[str, Any] = key(
         _NOTHING,
-        "Of an ensemble of finished runs, which experiments.ensemble makes: `BlendConfig`. It is not trained.",
+        "Of an ensemble of finished runs, which experiments.ensemble makes, and none trains: `BlendConfig`.",
     )
 
     @property
@@ -148,7 +151,7 @@ class TransferConfig:
         (),
         "Working directories of finished runs that a method learns from, relative to this run's; in a sweep"
         " their names.",
-        Rule(lambda names: all(isinstance(name, str) and name for name in names), "names of directories"),
+        _DIRECTORIES,
     )
     self: int = key(
         1,
@@ -161,6 +164,13 @@ class TransferConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
+    init_from: tuple[str, ...] = key(
+        (),
+        "Working directories of finished runs whose weights it starts from, relative to this run's; in a"
+        " sweep their names. One run of its shape, or several whose students fill the K in order"
+        " (docs/ensembles.md); empty: random.",
+        _DIRECTORIES,
+    )
     max_epochs: int = key(100, "Epochs at most.", at_least(1, " and below 2^31", _MOST))
     optimizer: Mapping[str, Any] = key(
         types.MappingProxyType({"name": "adam"}),
@@ -231,6 +241,11 @@ class Config:
     transfer: TransferConfig = TransferConfig()
     train: TrainConfig = TrainConfig()
     mesh: MeshConfig = MeshConfig()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The finished runs that it learns from, by name: its teachers, and those whose weights it has."""
+        return tuple(dict.fromkeys((*self.transfer.teachers, *self.train.init_from)))
 
     @classmethod
     def from_dict(cls, values: Any) -> "Config":

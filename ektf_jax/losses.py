@@ -245,6 +245,7 @@ def ektf_loss(
     examination: bool = True,
     per_sample: bool = False,
     axis_name: str | tuple[str, ...] | None = None,
+    teacher_logits: ArrayLike | None = None,
 ) -> tuple[jax.Array, Terms]:
     """The EKTF loss (Eq. 6). [K, B], [B] -> scalar, Terms.
 
@@ -265,6 +266,8 @@ def ektf_loss(
       axis_name: the mapped axis, or axes, over which `jax.shard_map`, `jax.pmap` or `jax.vmap` split the
         batch: the examination scores are then means over all of it. All else is of the device's own rows:
         average it (`jax.lax.pmean`). Arrays that are sharded, not mapped, need no name.
+      teacher_logits: logits [B] of a teacher that is not the students' mean, a finished model say. Its
+        prediction is p_teacher then, always as a constant, and `teacher` does not count.
 
     Under `jax.jit` all arguments but the arrays are static.
 
@@ -274,6 +277,9 @@ def ektf_loss(
     """
     logits, labels = _check(logits, labels)
     _check_teacher(teacher)
+    given = (
+        None if teacher_logits is None else _prepare(logits, _floating(teacher_logits, "teacher_logits"))[1]
+    )
     num_students = logits.shape[0]
     per_sample = per_sample and examination
     scores = exam_scores(logits, labels, per_sample=per_sample, axis_name=axis_name)
@@ -285,7 +291,7 @@ def ektf_loss(
     lam = jnp.zeros((num_students,), logits.dtype)
     if kd:
         lam = teaching_weights(graded)
-        squares = _teacher_gap(logits, teacher, stop_gradient) ** 2
+        squares = _teacher_gap(logits, teacher, stop_gradient, given) ** 2
         if per_sample:
             kd_term = jnp.mean(jnp.sum(lam * squares, axis=0))
             lam = jnp.mean(lam, axis=1)
@@ -376,9 +382,13 @@ def _teacher_ctr_loss(logits: jax.Array, labels: jax.Array, teacher: Teacher) ->
     return -jnp.mean(log_mean)
 
 
-def _teacher_gap(logits: jax.Array, teacher: Teacher, stop_gradient: bool) -> jax.Array:
-    """p_k - p_teacher, [K, B]."""
+def _teacher_gap(
+    logits: jax.Array, teacher: Teacher, stop_gradient: bool, given: jax.Array | None = None
+) -> jax.Array:
+    """p_k - p_teacher, [K, B]; the teacher's logits [B] may be `given`."""
     students = jax.nn.sigmoid(logits)
+    if given is not None:
+        return students - jax.lax.stop_gradient(jax.nn.sigmoid(given))
     target = jax.nn.sigmoid(fuse(logits, "mean")) if teacher == "mean_logit" else jnp.mean(students, axis=0)
     return students - (jax.lax.stop_gradient(target) if stop_gradient else target)
 

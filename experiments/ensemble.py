@@ -1,4 +1,4 @@
-"""Makes a run of finished ones: python -m experiments.ensemble --workdirs=A,B,... --out=DIR [--select=HOW]."""
+"""A run of finished runs: python -m experiments.ensemble --workdirs=A,B,... --out=DIR (docs/ensembles.md)."""
 
 from pathlib import Path
 

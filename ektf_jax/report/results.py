@@ -81,17 +81,30 @@ class Run:
         students = names.models(self.kinds)
         if self.alone:
             return f"single {students}"
-        keys = ("embedding.sharing", "transfer.self", "ensemble.members", "train.ema")
-        more = names.beside(*(self.settings[key] for key in keys))
+        keys = ("embedding.sharing", "transfer.self", "ensemble.members", "train.ema", "train.init_from")
+        more = names.beside(*(self.settings[key] for key in keys), taught=self._taught)
         return f"{names.method(self.method, self.options, self.fusion)} of {students}{more}"
 
     @property
     def shares(self) -> bool:
-        """Whether its students read one table, are whole and do not teach themselves, as the paper's do."""
-        as_there = {"transfer.self": 1, "ensemble.members": "separate", "train.ema": 0}
-        return self.settings["embedding.sharing"] in ("shared", 0) and all(
-            self.settings[key] == value for key, value in as_there.items()
+        """Whether its students read one table, are whole, start at random and are taught as the paper's."""
+        as_there = {
+            "transfer.self": 1,
+            "ensemble.members": "separate",
+            "train.ema": 0,
+            "train.init_from": [],
+        }
+        return (
+            self.settings["embedding.sharing"] in ("shared", 0)
+            and not self._taught
+            and all(self.settings[key] == value for key, value in as_there.items())
         )
+
+    @property
+    def _taught(self) -> bool:
+        """Whether a finished run teaches, though the method needs none."""
+        method = transfer.METHODS.get(self.method)
+        return bool(self.settings["transfer.teachers"]) and method is not None and not method.least_teachers
 
     @property
     def peer(self) -> str | None:
@@ -238,7 +251,8 @@ def _digest(told: Mapping[str, Any]) -> str:
 def _as_trained(config: Config) -> Config:
     """At K = 1 a method that needs peers does nothing: the model is alone, as without transfer."""
     method = transfer.METHODS.get(config.transfer.name)
-    if config.ensemble.num_students > 1 or method is None or not method.needs_peers:
+    taught = config.transfer.teachers
+    if config.ensemble.num_students > 1 or method is None or not method.needs_peers or taught:
         return config
     return dataclasses.replace(config, transfer=dataclasses.replace(config.transfer, name="none"))
 

@@ -156,7 +156,9 @@ def make(
             checkpoint.save(best, 0, (parameters, statistics), {"epoch": 0})
         record.claim(new, config, {})
         record.claim_data(new, schema, found)
-        rundata.keep(new, found)
+        if rundata.has_words(found):
+            rundata.kept(new).mkdir()
+            rundata.copy_description(found, rundata.kept(new))
         predict = make_predict(graphdef, compiler_options=compiler.options(config.ensemble.products))
 
         def evaluate(name: str) -> Metrics:
@@ -173,7 +175,7 @@ def make(
             for run, of_run in zip(runs, weights, strict=True)
             for k, weight in enumerate(of_run)
         ]
-        seconds = [run.result.document.get("wall_seconds") for run in runs]
+        seconds: list[Any] = [run.result.document.get("wall_seconds") for run in runs]
         document = {
             "format": result_file.FORMAT,
             "config": config.to_dict(),

@@ -17,7 +17,7 @@ from ektf_jax.data import encoded, synthetic
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
 from ektf_jax.result import Result
-from ektf_jax.training import build, checkpoint, compiler, finite, rundata, stopping, teachers
+from ektf_jax.training import build, checkpoint, compiler, finite, rundata, start, stopping, teachers
 from ektf_jax.training.evaluate import evaluate_split
 from ektf_jax.training.identity import identity
 from ektf_jax.training.listeners import Listener, MetricsFile, TensorBoard, Terminal
@@ -62,6 +62,8 @@ def train(
             check_generated(data, encoded.open_schema(data).source, config)
     mesh = build.make_mesh(config)
     teachers.check(config, workdir, opened[0] if opened else None)
+    if not result_file.exists(workdir):
+        start.check(config, workdir)
     # Of several processes the first one writes, and the others wait for it where they read that.
     with exclusive(workdir) if _writes() else contextlib.nullcontext():
         if _writes():

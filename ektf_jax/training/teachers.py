@@ -46,12 +46,13 @@ def check(config: Config, workdir: Path, schema: Schema | None = None) -> None:
 
 
 def digests(config: Config, workdir: Path) -> dict[str, str]:
-    """For each teacher that is finished, by its name in the config, a digest of the model that it is.
+    """For each finished run that this one learns from, by its name in the config, a digest of its model.
 
-    A teacher that is trained again to the same bits keeps it: times are no part of it, metrics are.
+    One that is trained again to the same bits keeps it: times are no part of it, metrics are.
     """
     found = {}
-    for name, directory in zip(config.transfer.teachers, directories(config, workdir), strict=True):
+    for name in config.sources:
+        directory = Path(os.path.normpath(workdir / name))
         if result_file.exists(directory):
             document = Result.read(directory).document
             told = {key: document.get(key) for key in ("params", "best_epoch", "epochs", "valid", "test")}

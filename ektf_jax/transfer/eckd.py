@@ -78,28 +78,32 @@ def gate(prediction: Guided, lesson: Lesson) -> jax.Array:
     return jax.nn.softmax(scores, axis=0)
 
 
-def distillation(prediction: Guided, lesson: Lesson, *, temperature: float) -> jax.Array:
-    """Gated cross-entropy with the teachers' soft labels, of every sample: no label is needed. -> [B].
+def distillation(prediction: Guided, lesson: Lesson, *, temperature: float) -> list[jax.Array]:
+    """Gated cross-entropy of each student with the teachers' soft labels, of every sample. -> K of [B].
 
-    sum_i gate_i CE(sigmoid(z_i / T), sigmoid(z / T)). On validation data it is ECKD's criterion of early
-    stopping.
+    sum_i gate_i CE(sigmoid(z_i / T), sigmoid(z / T)). It needs no label: its mean over students, on
+    validation data, is ECKD's criterion of early stopping.
     """
     teachers = jax.lax.stop_gradient(lesson.logits) / temperature
-    student = prediction.students[0] / temperature
-    soft = optax.sigmoid_binary_cross_entropy(
-        jnp.broadcast_to(student, teachers.shape), nnx.sigmoid(teachers)
-    )
-    return jnp.sum(gate(prediction, lesson) * soft, axis=0)
+
+    def of(student: jax.Array) -> jax.Array:
+        soft = optax.sigmoid_binary_cross_entropy(
+            jnp.broadcast_to(student / temperature, teachers.shape), nnx.sigmoid(teachers)
+        )
+        return jnp.sum(gate(prediction, lesson) * soft, axis=0)
+
+    return [of(student) for student in prediction.students]
 
 
 @dataclass(frozen=True)
 class ECKD(Method):
     """L = L_CTR(p) + mean_b sum_i gate_i (soft_weight * CE_i + hint_weight * |v_i - W_i v|^2 / H_i).
 
-    One student learns from labels, and from the soft labels (see `distillation`) and hidden states v_i of
+    A student learns from labels, and from the soft labels (see `distillation`) and hidden states v_i of
     M teachers, weighed per sample by a gate that is learned with it. The paper's hint is the squared
     distance; divided by its H_i dimensions here, its weight does not depend on the teacher's width. A
-    teacher without a hidden state gives no hint.
+    teacher without a hidden state gives no hint. Of several students the loss is the mean, over one gate and
+    without hints.
     """
 
     least_teachers, most_teachers = 1, sys.maxsize
@@ -114,7 +118,11 @@ class ECKD(Method):
     def __call__(self, prediction: Guided, labels: jax.Array, lesson: Lesson) -> Loss:
         self.check(prediction.students.shape[0])
         lesson = jax.lax.stop_gradient(lesson)
-        distilled = self.soft_weight * self.monitored(prediction, lesson)
+        soft = distillation(prediction, lesson, temperature=self.temperature)
+        if len(soft) > 1:
+            gaps = jnp.stack([jnp.mean(self.soft_weight * each) for each in soft])
+            return student_losses(prediction.students, labels, gaps)
+        distilled = self.soft_weight * soft[0]
         weights = gate(prediction, lesson)
         for weight, hint, hidden in zip(weights, prediction.hints, lesson.hidden, strict=True):
             if hint is not None and hidden is not None:
@@ -122,8 +130,10 @@ class ECKD(Method):
         return student_losses(prediction.students, labels, jnp.mean(distilled)[None])
 
     def check(self, num_students: int) -> None:
-        if num_students != 1:
-            raise ValueError(f"it is for one student, not {num_students}")
+        if num_students > 1 and self.hint_weight:
+            raise ValueError(
+                f"hint_weight = {self.hint_weight} is for one student, not {num_students}; set it to 0"
+            )
         if not self.temperature > 0:
             raise ValueError(f"temperature = {self.temperature} must be above 0")
 
@@ -148,7 +158,8 @@ class ECKD(Method):
         return [size > 0 for size in model.hint_sizes]
 
     def monitored(self, prediction: Guided, lesson: Lesson) -> jax.Array:
-        return distillation(prediction, lesson, temperature=self.temperature)
+        soft = distillation(prediction, lesson, temperature=self.temperature)
+        return soft[0] if len(soft) == 1 else jnp.mean(jnp.stack(soft), axis=0)
 
 
 def _hidden_size(model: Predictor) -> int:

@@ -3,18 +3,20 @@
 import itertools
 import json
 
+import jax
 import numpy as np
 import polars as pl
 import pytest
 
 import ektf_jax
-from ektf_jax import metrics
+from ektf_jax import metrics, sharding
+from ektf_jax.config import Config
 from ektf_jax.data import encoded
 from ektf_jax.errors import InputError
 from ektf_jax.report import results
 from ektf_jax.result import Result
 from ektf_jax.runs import ensembles
-from ektf_jax.training import loop
+from ektf_jax.training import loop, teachers
 from tests import commands
 from tests.bundle import shop
 
@@ -226,3 +228,33 @@ def test_a_failure_at_the_end_leaves_nothing(runs, tmp_path, monkeypatch):
 def test_it_is_not_trained(runs, blended, tmp_path):
     with pytest.raises(InputError, match=r"config\.ensemble\.blend is of an ensemble of finished runs"):
         loop.train(Result.read(blended).config, tmp_path / "out")
+
+
+def test_it_teaches_all_students_of_ektf_or_of_eckd(runs, blended):
+    """The lesson is the ensemble's logit, and the KD term of EKTF pulls towards it."""
+    rows = encoded.open_split(runs / "data", "valid")
+    for method, options in (("ektf", {}), ("eckd", {"hint_weight": 0.0})):
+        config = shop.config(runs / "data")
+        config["train"]["max_epochs"] = 1
+        config["transfer"] |= {"name": method, "teachers": ("../blend",)}
+        config["transfer"][method] |= options
+        _, teach = teachers.make_model(
+            Config.from_dict(config),
+            runs / f"taught_by_{method}",
+            encoded.open_schema(runs / "data"),
+            jax.random.key(0),
+            sharding.make_mesh(),
+        )
+        np.testing.assert_allclose(teach(rows.ids).logits[0], predicted(blended)[1], atol=1e-5)
+    loop.train(config | {"transfer": config["transfer"] | {"name": "ektf"}}, runs / "taught")
+    (row,) = results.load(runs / "taught")
+    assert row.label.endswith(", taught by a finished run")
+    assert not row.shares
+
+
+def test_a_teacher_without_the_kd_term_is_refused(runs, blended):
+    config = shop.config(runs / "data")
+    config["transfer"] |= {"teachers": ("../blend",)}
+    config["transfer"]["ektf"]["kd"] = False
+    with pytest.raises(InputError, match=r"blend: teaches nothing, as config\.transfer\.ektf\.kd = False"):
+        loop.train(config, runs / "untaught")
