@@ -36,12 +36,16 @@ FUSIONS = ("mean", "sum", "concat")
 STACKS = ("auto", "vmap", "scan")
 MEMBERS = ("separate", "adapters")
 MATMUL_DTYPES = ("float32", "bfloat16")
+BLENDS = ("logits", "probabilities")
 
 _MOST = 2**31  # of steps, rows and epochs
 _WIDEST = 2**16  # a dimension, or a number of students
 
 
 _NOTHING: Mapping[str, Any] = types.MappingProxyType({})
+_DIRECTORIES = Rule(
+    lambda names: all(isinstance(name, str) and name for name in names), "names of directories"
+)
 
 
 @dataclass(frozen=True)
@@ -120,12 +124,35 @@ class EnsembleConfig:
         MATMUL_DTYPES,
         formerly="products",
     )
+    blend: Mapping[str, Any] = key(
+        _NOTHING,
+        "Of an ensemble of finished runs, which experiments.ensemble makes, and none trains: `BlendConfig`.",
+    )
 
     @property
     def labels(self) -> list[str]:
         """For each of the K students its label in `students`, in the order of the predictions."""
         kinds = list(self.students)
         return [kind for turn, kind in enumerate(kinds) for _ in range(turn, self.num_students, len(kinds))]
+
+
+@dataclass(frozen=True)
+class BlendConfig:
+    """Keys below `ensemble.blend`, whose `students` are those of all members in their order."""
+
+    of: str = key("logits", "What the weighted mean is of.", BLENDS)
+    weights: tuple[float, ...] = key((), "Of each student; they sum to 1.")
+    members: tuple[Mapping[str, Any], ...] = key((), "A `MemberConfig` for each run.")
+
+
+@dataclass(frozen=True)
+class MemberConfig:
+    """Keys of one run in `ensemble.blend.members`."""
+
+    run: str = key("", "Its working directory when it became a member, relative to the ensemble's.")
+    students: tuple[int, ...] = key((), "The numbers of its students that are here, rising.")
+    embedding: Mapping[str, Any] = key(_NOTHING, "As the run has it.")
+    ensemble: Mapping[str, Any] = key(_NOTHING, "As the run has it.")
 
 
 @dataclass(frozen=True)
@@ -139,7 +166,7 @@ class TransferConfig:
         (),
         "Working directories of finished runs that a method learns from, relative to this run's; in a sweep"
         " their names.",
-        Rule(lambda names: all(isinstance(name, str) and name for name in names), "names of directories"),
+        _DIRECTORIES,
     )
     self: int = key(
         1,
@@ -152,6 +179,13 @@ class TransferConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
+    init_from: tuple[str, ...] = key(
+        (),
+        "Working directories of finished runs whose weights it starts from, relative to this run's; in a"
+        " sweep their names. One run of its shape, or several whose students fill the K in order"
+        " (docs/ensembles.md); empty: random.",
+        _DIRECTORIES,
+    )
     max_epochs: int = key(100, "Epochs at most.", at_least(1, " and below 2^31", _MOST))
     optimizer: Mapping[str, Any] = key(
         types.MappingProxyType({"name": "adam"}),
@@ -222,6 +256,11 @@ class Config:
     transfer: TransferConfig = TransferConfig()
     train: TrainConfig = TrainConfig()
     mesh: MeshConfig = MeshConfig()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The finished runs that it learns from, by name: its teachers, and those whose weights it has."""
+        return tuple(dict.fromkeys((*self.transfer.teachers, *self.train.init_from)))
 
     @classmethod
     def from_dict(cls, values: Any) -> "Config":

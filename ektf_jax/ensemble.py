@@ -66,12 +66,13 @@ class StudentGroup(nnx.Module):
         self.wide_dim: int = getattr(self.students, "wide_dim", 0)
         self.takes_labels = "labels" in inspect.signature(type(self.students).__call__).parameters
 
-    def take(self, index: int) -> None:
-        """Keep one copy, and drop the others."""
+    def take(self, indices: Sequence[int]) -> None:
+        """Keep these copies, and drop the others."""
         graphdef, shared, *rest = nnx.split(self.students, adapters.SharedKernel, ...)
         (state,) = rest
-        self.students = nnx.merge(graphdef, shared, jax.tree.map(lambda x: x[index : index + 1], state))
-        self.size = 1
+        kept = jnp.array(indices, int)
+        self.students = nnx.merge(graphdef, shared, jax.tree.map(lambda x: x[kept], state))
+        self.size = len(indices)
 
     def __call__(
         self,
@@ -260,29 +261,48 @@ class Ensemble(nnx.Module):
 
         Raises IndexError unless 0 <= k < K.
         """
-        columns = self.read_columns()
-        if not 0 <= k < len(columns):
-            raise IndexError(f"there is no student {k}: the ensemble has {len(columns)}")
-        alone = nnx.merge(*nnx.split(self), copy=True)
-        index, wide = k, self.shared_dim + self.own_dim
-        for group in alone.groups:
-            if index < group.size:
-                break
-            index -= group.size
-            wide += group.size * group.wide_dim
-        wide += index * group.wide_dim
-        read = [*columns[k], *range(wide, wide + group.wide_dim)]
-        table = self.embedding.table[...][:, jnp.array(read, int)]
-        alone.embedding.table = nnx.Param(table)
-        alone.embedding.own, alone.embedding.wide = group.own_dim + group.wide_dim, group.wide_dim
-        alone.embedding.students = 1
+        alone = self.subset([k])
+        (group,) = alone.groups
+        # All that it reads is shared by all students then.
         alone.shared_dim, alone.own_dim = alone.embedding_dim, group.own_dim
-        group.take(index)
-        alone.groups = nnx.List([group])
-        if alone.fusion == "concat":
-            del alone.head
-        alone.fusion = "mean"
+        alone.embedding.own = group.own_dim + group.wide_dim
         return alone
+
+    def subset(self, ks: Sequence[int]) -> "Ensemble":
+        """Cut students out: the ensemble, by "mean", of them alone, with the columns that any of them reads.
+
+        `ks` rise. Raises IndexError unless 0 <= k < K for each of them, ValueError without one or in another
+        order.
+        """
+        columns = self.read_columns()
+        for k in ks:
+            if not 0 <= k < len(columns):
+                raise IndexError(f"there is no student {k}: the ensemble has {len(columns)}")
+        if not ks or list(ks) != sorted(set(ks)):
+            raise ValueError(f"students {list(ks)}: expected one at least, and each once, in their order")
+        cut = nnx.merge(*nnx.split(self), copy=True)
+        own = [column for k in ks for column in columns[k][self.shared_dim :]]
+        wide: list[int] = []
+        groups = []
+        first, start = 0, self.shared_dim + self.own_dim
+        for group in cut.groups:
+            kept = [k - first for k in ks if first <= k < first + group.size]
+            for index in kept:
+                wide += range(start + index * group.wide_dim, start + (index + 1) * group.wide_dim)
+            first, start = first + group.size, start + group.size * group.wide_dim
+            if kept:
+                group.take(kept)
+                groups.append(group)
+        cut.groups = nnx.List(groups)
+        cut.own_dim = len(own)
+        read = jnp.array([*range(self.shared_dim), *own, *wide], int)
+        cut.embedding.table = nnx.Param(self.embedding.table[...][:, read])
+        cut.embedding.own, cut.embedding.wide = len(own) + len(wide), len(wide)
+        cut.embedding.students = len(ks)
+        if cut.fusion == "concat":
+            del cut.head
+        cut.fusion = "mean"
+        return cut
 
     def read_columns(self) -> list[list[int]]:
         """Name the table's columns that each student reads as embeddings: the shared, then its own."""

@@ -2,7 +2,8 @@
 
 Pure functions of arrays, JAX's or numpy's: student logits [K, B] (floating-point, student axis first) and
 labels [B] in {0, 1} (of any real or boolean type). K is the number of students, B the batch size,
-p = sigmoid(logits) the predictions of the students. Values are not checked, so that everything can be traced.
+p = sigmoid(logits) the predictions of the students. Other shapes, and B = 0, raise ValueError, other types
+TypeError; values are not checked, so that everything can be traced.
 
 Where the paper and its authors' code differ, the default is what the code does, since the paper's tables
 came from it, and an argument selects the paper's wording. This module imports jax and optax only.
@@ -25,8 +26,7 @@ are static but `weights`:
 Many devices. Logits may be sharded by students, by rows or by both, with axes of any type (auto or explicit);
 values are those of one device, and labels follow the rows of the logits. Inside `jax.shard_map` and
 `jax.pmap` a device sees only its block of the rows. The mean over devices is what one device computes for the
-whole batch, in value and in gradient, once the examination scores, which are batch means, are taken over the
-whole batch too: name the mapped axis, as for a BatchNorm.
+whole batch, in value and gradient, once the examination scores are means over all of it too: name the axis.
 
     >>> from jax.sharding import NamedSharding, PartitionSpec as P
     >>> mesh, specs = jax.make_mesh((jax.device_count(),), ("data",)), (P(None, "data"), P("data"))
@@ -83,10 +83,7 @@ def fuse(logits: ArrayLike, method: Fusion) -> jax.Array:
 
 
 def ctr_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
-    """Binary cross-entropy from logits (L_CTR in Eq. 2), mean over the batch. [..., B], [B] -> [...].
-
-    Raises ValueError for other shapes and for B = 0, TypeError for types that are not logits' or labels'.
-    """
+    """Binary cross-entropy from logits (L_CTR in Eq. 2), mean over the batch. [..., B], [B] -> [...]."""
     logits, labels = _prepare(logits, labels)
     return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, labels), axis=-1)
 
@@ -125,8 +122,6 @@ def exam_scores(
 
     The score is the batch mean, one per student, as in the authors' code; `per_sample=True` keeps one per
     sample, as Eq. 4 is written: [K, B]. `axis_name` is as in `ektf_loss`.
-
-    Raises ValueError for other shapes and for B = 0, TypeError for types that are not logits' or labels'.
     """
     logits, labels = _prepare(logits, labels)
     if logits.ndim != 2:
@@ -142,8 +137,7 @@ def exam_scores(
 def teaching_weights(scores: ArrayLike) -> jax.Array:
     """lambda = softmin(scores) (Eq. 5): the teacher attends most to the weakest student. [K] -> [K].
 
-    Of scores per sample, [K, B], weights per sample. Raises ValueError for other shapes, TypeError for scores
-    that are not floating-point.
+    Of scores per sample, [K, B], weights per sample.
     """
     scores = _floating(scores, "scores")
     if scores.ndim not in (1, 2) or not scores.shape[0]:
@@ -154,8 +148,7 @@ def teaching_weights(scores: ArrayLike) -> jax.Array:
 def peer_weights(scores: ArrayLike) -> jax.Array:
     """mu (Eq. 5): mu[k, l] is the softmax of S_l - S_k over the peers l != k. [K] -> [K, K].
 
-    Every row sums to 1 and the diagonal is 0; a student without peers (K = 1) has the row [0]. Raises
-    ValueError for other shapes, TypeError for scores that are not floating-point.
+    Every row sums to 1 and the diagonal is 0; a student without peers (K = 1) has the row [0].
     """
     scores = _floating(scores, "scores")
     if scores.ndim != 1 or not scores.shape[0]:
@@ -231,6 +224,7 @@ def ektf_loss(
     examination: bool = True,
     per_sample: bool = False,
     axis_name: str | tuple[str, ...] | None = None,
+    teacher_logits: ArrayLike | None = None,
 ) -> tuple[jax.Array, Terms]:
     """The EKTF loss (Eq. 6). [K, B], [B] -> scalar, Terms. Under `jax.jit` all but the arrays is static.
 
@@ -248,9 +242,10 @@ def ektf_loss(
       examination: whether scores set the weights (off: "w/o EM", lambda = 1/K and mu = 1/(K-1)).
       per_sample: one examination score, and so one lambda and mu, per sample (Eq. 4 and 5 as written)
         rather than per batch (authors' code).
-      axis_name: the mapped axis, or axes, over which `jax.shard_map`, `jax.pmap` or `jax.vmap` split the
-        batch: the examination scores are then means over all of it. All else is of the device's own rows:
-        average it (`jax.lax.pmean`). Arrays that are sharded, not mapped, need no name.
+      axis_name: the mapped axes over which `jax.shard_map`, `jax.pmap` or `jax.vmap` split the batch: scores
+        are then means over all of it, all else is of the device's own rows. Sharded arrays need no name.
+      teacher_logits: logits [B] of another teacher, a finished model say, instead of the students' mean. Its
+        prediction is a constant, and `teacher` does not count.
 
     Raises:
       ValueError: other shapes, K or B = 0, an unknown teacher.
@@ -258,6 +253,9 @@ def ektf_loss(
     """
     logits, labels = _check(logits, labels)
     _check_teacher(teacher)
+    given = teacher_logits
+    if given is not None:
+        given = _prepare(logits, _floating(given, "teacher_logits"))[1]
     num_students = logits.shape[0]
     per_sample = per_sample and examination
     scores = exam_scores(logits, labels, per_sample=per_sample, axis_name=axis_name)
@@ -267,7 +265,7 @@ def ektf_loss(
     lam, mu = jnp.zeros((num_students,), logits.dtype), jnp.zeros((num_students,) * 2, logits.dtype)
     if kd:
         lam = teaching_weights(graded)
-        squares = _teacher_gap(logits, teacher, stop_gradient) ** 2
+        squares = _teacher_gap(logits, teacher, stop_gradient, given) ** 2
         if per_sample:
             kd_term = jnp.mean(jnp.sum(lam * squares, axis=0))
             lam = jnp.mean(lam, axis=1)
@@ -353,9 +351,13 @@ def _teacher_ctr_loss(logits: jax.Array, labels: jax.Array, teacher: Teacher) ->
     return -jnp.mean(log_mean)
 
 
-def _teacher_gap(logits: jax.Array, teacher: Teacher, stop_gradient: bool) -> jax.Array:
-    """p_k - p_teacher, [K, B]."""
+def _teacher_gap(
+    logits: jax.Array, teacher: Teacher, stop_gradient: bool, given: ArrayLike | None = None
+) -> jax.Array:
+    """p_k - p_teacher, [K, B]; the teacher's logits [B] may be `given`."""
     students = jax.nn.sigmoid(logits)
+    if given is not None:
+        return students - jax.lax.stop_gradient(jax.nn.sigmoid(given))
     target = jax.nn.sigmoid(fuse(logits, "mean")) if teacher == "mean_logit" else jnp.mean(students, axis=0)
     return students - (jax.lax.stop_gradient(target) if stop_gradient else target)
 

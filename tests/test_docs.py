@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from sklearn.metrics import average_precision_score
 
 from ektf_jax import metrics
 from ektf_jax.config import Config
+from ektf_jax.result import Result
 from ektf_jax.students import REGISTRY
 from ektf_jax.training import loop, optimizer
 from tests import commands
@@ -197,3 +199,24 @@ def test_a_metric_is_one_function_and_its_line(shops, monkeypatch):
     run_commands(page("serving"), shops)
     command = re.search(r"^    (python -m experiments.score.*metrics=.*)$", page("metrics"), re.M).group()
     assert re.search(r"^p_ensemble: auc 0\.\d+  average_precision 0\.\d+", run_commands(command, shops), re.M)
+
+
+def test_the_commands_of_the_page_on_finished_runs(tmp_path):
+    """All of them, in their order, on the table of a shop."""
+    shop.prepare(tmp_path / "data" / "today")
+    config = shop.config(tmp_path / "data" / "today")
+    config["ensemble"] |= {"students": {"mlp": config["ensemble"]["students"]["mlp"]}, "num_students": 1}
+    config["train"]["max_epochs"] = 1
+    for seed, name in enumerate(("one", "two", "yesterday")):
+        loop.train(config | {"seed": seed}, tmp_path / "runs" / name)
+    (tmp_path / "daily.py").write_text(f"def get_config():\n    return {config!r}\n")
+    text = page("ensembles").replace(" \\\n       ", "")
+    here = re.compile(r"(=|,)(runs/|data/|bundle)")
+    for line in re.findall(r"^    python -m (experiments\..*)$", text, re.M):
+        line = here.sub(rf"\1{tmp_path}/\2", line.replace("configs/daily.py", f"{tmp_path}/daily.py"))
+        done = commands.run(*shlex.split(line))
+        assert done.returncode == 0, done.stderr
+        if "/today " in line:
+            assert re.search(r"yesterday: (\d+) of \1 values keep their rows, 0 are new", done.stdout)
+    for name in ("both", "today", "after", "taught", "labelled"):
+        assert Result.read(tmp_path / "runs" / name).test["ensemble"]["auc"] > 0

@@ -160,6 +160,36 @@ def test_ektf_gradient_equals_differences_of_the_transcription(num_students, sto
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("num_students", [1, 3])
+@pytest.mark.parametrize("options", [{}, {"examination": False}, {"stop_gradient": False}])
+def test_another_teacher_takes_the_place_of_the_students_mean_and_gets_no_gradient(num_students, options):
+    logits, labels = sample(num_students, batch=9)
+    given = np.linspace(-3, 2, 9)
+
+    def value(z, teacher):
+        return losses.ektf_loss(z, jnp.array(labels), dml=False, teacher_logits=teacher, **options)[0]
+
+    p, scores = sigmoid(logits), 1 - np.abs(labels - sigmoid(logits)).mean(axis=1)
+    weights = (
+        np.exp(-scores) / np.exp(-scores).sum() if options.get("examination", True) else 1 / num_students
+    )
+    kd = np.sum(weights * np.mean((p - sigmoid(given)) ** 2, axis=1))
+    expected = np.mean([bce(one, labels) for one in p]) + kd
+    found, gradient = in_float64(
+        lambda: jax.value_and_grad(value, argnums=1)(jnp.array(logits), jnp.array(given))
+    )
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    assert not gradient.any()
+
+
+def test_a_teacher_of_other_rows_is_refused():
+    logits, labels = sample(2)
+    with pytest.raises(ValueError, match="expected logits"):
+        losses.ektf_loss(logits, labels, teacher_logits=np.zeros(len(labels) + 1))
+    with pytest.raises(TypeError, match="floating-point teacher_logits"):
+        losses.ektf_loss(logits, labels, teacher_logits=np.zeros(len(labels), int))
+
+
 @pytest.mark.parametrize("num_students", [2, 3, 5, 10])
 def test_per_sample_examination(num_students):
     logits, labels = sample(num_students, batch=13)

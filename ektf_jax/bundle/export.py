@@ -13,10 +13,11 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from ektf_jax import directories, files, metrics
+from ektf_jax.blend import Predictor
 from ektf_jax.bundle import card, onnx, reader
 from ektf_jax.bundle.reader import ENSEMBLE
 from ektf_jax.data import encoded, encoder
-from ektf_jax.ensemble import Ensemble, count_parameters
+from ektf_jax.ensemble import count_parameters
 from ektf_jax.errors import InputError
 from ektf_jax.result import Result
 from ektf_jax.sharding import path_name
@@ -89,7 +90,7 @@ def export(
 
 
 def as_program(
-    model: Ensemble, with_students: bool
+    model: Predictor, with_students: bool
 ) -> tuple[Callable[[Weights, jax.Array], jax.Array], Weights]:
     """A model as a pure function of weights by name and ids int32 [B, S], and its weights.
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import jax
 from flax import nnx
 
-from ektf_jax.ensemble import Ensemble
+from ektf_jax.blend import Predictor
 from ektf_jax.errors import InputError
 
 
-def write(model: Ensemble, with_students: bool, slots: int, path: Path) -> None:
+def write(model: Predictor, with_students: bool, slots: int, path: Path) -> None:
     """Write ids int32 [B, S] -> logits [P, B], with the weights in it. Raises InputError without jax2onnx.
 
     Copies of a student are written out one by one: ONNX has no scan over them.

@@ -39,7 +39,7 @@ class _Part(NamedTuple):
     read: int
 
 
-class Predictor(Protocol):
+class Scorer(Protocol):
     """What scores: a bundle, or a run (`load_run`). `students` is K; 0 of a single predictor."""
 
     @property
@@ -51,7 +51,7 @@ class Predictor(Protocol):
 
 
 def score(
-    predictor: Predictor,
+    predictor: Scorer,
     paths: Sequence[Path],
     out: Path,
     *,
@@ -75,7 +75,7 @@ def score(
 
 
 def score_raw(
-    predictor: Predictor,
+    predictor: Scorer,
     raw: Path,
     out: Path,
     *,
@@ -101,7 +101,7 @@ def score_raw(
 
 
 def _score(
-    predictor: Predictor,
+    predictor: Scorer,
     tasks: Iterator[Callable[[], _Part]],
     total: int,
     where: Path,
@@ -142,7 +142,7 @@ def _score(
     return Scored(rows, unseen, judged)
 
 
-def columns_of(predictor: Predictor) -> list[str]:
+def columns_of(predictor: Scorer) -> list[str]:
     """The columns of a scored file that hold probabilities, in their order."""
     return ["p_ensemble", *(f"p_{k}" for k in range(predictor.students))] if predictor.students else ["p"]
 
@@ -158,7 +158,7 @@ def _judged(scratch: Path, predictors: int, names: Sequence[str]) -> list[dict[s
 
 
 def _of_tables(
-    predictor: Predictor, paths: Sequence[Path], keep: Sequence[str]
+    predictor: Scorer, paths: Sequence[Path], keep: Sequence[str]
 ) -> Iterator[Callable[[], _Part]]:
     """What is left to do with each chunk of rows once it is read."""
     spec = predictor.encoder.spec

@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "train one config",
     "sweep": "train every run of a sweep",
     "evaluate": "evaluate a finished run",
+    "ensemble": "make a run of the best students of finished runs",
     "report": "make tables and figures of finished runs",
     "export": "make a bundle of a finished run, which predicts raw rows",
     "score": "predict the rows of files with a bundle",

@@ -13,7 +13,7 @@ from absl import flags
 
 from ektf_jax import metrics
 from ektf_jax.bundle import load
-from ektf_jax.bundle.score import Predictor, Scored, columns_of, score, score_raw
+from ektf_jax.bundle.score import Scored, Scorer, columns_of, score, score_raw
 from ektf_jax.cli import shell
 from ektf_jax.data.schema import SPLITS
 from ektf_jax.errors import InputError, unknown
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
         print(f"{name}: {'  '.join(f'{metric} {value:.6f}' for metric, value in values.items())}")
 
 
-def _predictor() -> Predictor:
+def _predictor() -> Scorer:
     if (_BUNDLE.value is None) == (_WORKDIR.value is None):
         raise InputError("give either --bundle or --workdir, what to score with")
     if _BUNDLE.value is not None:
@@ -64,7 +64,7 @@ def _predictor() -> Predictor:
     return load_run(shell.path(_WORKDIR), None if _DATA.value is None else shell.path(_DATA))
 
 
-def _scoring(predictor: Predictor) -> Callable[..., Scored]:
+def _scoring(predictor: Scorer) -> Callable[..., Scored]:
     """What is left to say is where the result goes, and what it holds."""
     if _RAW.value is not None and _INPUT.value:
         raise InputError("--input and --raw are both given; give one")

@@ -112,7 +112,7 @@ def of_dataset(directory: Path) -> Encoder:
             f"{directory}: has no {path.name}: its rows were made as ids, so that there is no raw row to"
             " encode"
         )
-    return Encoder(_spec(spec, directory / encoded.SCHEMA), schema.fields, _read_words(path))
+    return Encoder(_spec(spec, directory / encoded.SCHEMA), schema.fields, read_words(path))
 
 
 def write(encoder: Encoder, directory: Path) -> None:
@@ -134,7 +134,7 @@ def read(directory: Path) -> Encoder:
         fields = tuple(Field(**field) for field in described["fields"])
     except TypeError as error:
         raise InputError(f"{path}: fields are none ({error}); get the directory again") from None
-    return Encoder(_spec(described["spec"], path), fields, _read_words(directory / WORDS))
+    return Encoder(_spec(described["spec"], path), fields, read_words(directory / WORDS))
 
 
 def _spec(document: Mapping[str, Any], path: Path) -> TableSpec:
@@ -144,7 +144,8 @@ def _spec(document: Mapping[str, Any], path: Path) -> TableSpec:
         raise InputError(f"{path}: spec is none ({cause(error)}); prepare the dataset again") from None
 
 
-def _read_words(path: Path) -> pl.DataFrame:
+def read_words(path: Path) -> pl.DataFrame:
+    """The known values of a vocabulary.parquet: field, value, id. InputError, naming it, where it is none."""
     try:
         with path.open("rb") as file:  # polars would read a path with brackets as a pattern
             words = pl.read_parquet(file)

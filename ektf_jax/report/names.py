@@ -61,13 +61,23 @@ class Names:
         return self.methods.index(name) if name in self.methods else len(self.methods)
 
 
-def beside(sharing: str | float, passes: int, members: str, average: float) -> str:
+def beside(
+    sharing: str | float,
+    passes: int,
+    members: str,
+    average: float,
+    init_from: Sequence[str] = (),
+    *,
+    taught: bool = False,
+) -> str:
     """What an ensemble has that those of one table and whole students have not: ", a table each"."""
     own = {"shared": 0.0, "own": 1.0}[sharing] if isinstance(sharing, str) else sharing
     notes = ["a table each" if own == 1 else f"{own:.0%} own columns"] if own else []
     notes += ["self-transfer"] if passes > 1 else []
     notes += [members] if members != "separate" else []
     notes += [f"average of weights {average:g}"] if average else []
+    notes += ["from finished runs"] if init_from else []
+    notes += ["taught by a finished run"] if taught else []
     return "".join(f", {note}" for note in notes)
 
 

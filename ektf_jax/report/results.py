@@ -49,8 +49,9 @@ class Run:
     """One finished run: what was trained, and its metrics on the test split.
 
     `label` is what it is, without K: "single MLP", "plain mean of MLP". `kinds` are the models of the K
-    students in the order of their predictions, as `Names.models` has them;
-    `students` their metrics, () for a concat ensemble. `method` is "none" for a model alone. `settings` is
+    students in the order of their predictions, as `Names.models` has them; `students` their metrics, () for a
+    concat ensemble. `method` is "none" for a model alone, "blend" for an ensemble of runs. `taught`: whether
+    a finished run teaches, though the method needs none. `settings` is
     the config's identity as a recipe, with the students' arguments in full, and the encoding and the rows
     of the dataset.
     `more` are the ensemble's other metrics.
@@ -68,6 +69,7 @@ class Run:
     kinds: tuple[str, ...]
     method: str
     options: Mapping[str, Any]
+    taught: bool
     fusion: str
     settings: Mapping[str, Any]
     ensemble: Metrics
@@ -84,10 +86,17 @@ class Run:
 
     @property
     def shares(self) -> bool:
-        """Whether its students read one table, are whole and do not teach themselves, as the paper's do."""
-        as_there = {"transfer.self": 1, "ensemble.members": "separate", "train.ema": 0}
-        return self.settings["embedding.sharing"] in ("shared", 0) and all(
-            self.settings[key] == value for key, value in as_there.items()
+        """Whether its students read one table, are whole, start at random and are taught as the paper's."""
+        as_there = {
+            "transfer.self": 1,
+            "ensemble.members": "separate",
+            "train.ema": 0,
+            "train.init_from": [],
+        }
+        return (
+            self.settings["embedding.sharing"] in ("shared", 0)
+            and not self.taught
+            and all(self.settings[key] == value for key, value in as_there.items())
         )
 
     @property
@@ -181,27 +190,26 @@ def _read(path: Path, name: str, names: Names) -> Run:
             raise ValueError(f"metrics of {len(students)} students, not {len(kinds)}")
         if not 0 <= result["params"] < 2**63:
             raise ValueError(f"params is {result['params']}")
-        if not 1 <= result["best_epoch"] <= result["epochs"] < 2**31:
+        if not (0 if ensemble.blend else 1) <= result["best_epoch"] <= result["epochs"] < 2**31:
             raise ValueError(f"best_epoch is {result['best_epoch']} of {result['epochs']}")
-        method, options = (
-            config.transfer.name,
-            ({} if config.transfer.name == "none" else recorded["options"]),
-        )
+        options = {} if config.transfer.name == "none" else recorded["options"]
+        taught = bool(config.transfer.teachers) and not recorded["needs_teachers"]
         settings = identity(
             config, decides=["recipe"], students=_in_full(ensemble.students, result), options=options
         )
         return Run(
             path=name,
-            label=_label(config, kinds, options, names),
+            label=_label(config, kinds, options, names, taught),
             dataset=_dataset(result["dataset"]),
             rows={str(split): int(rows) for split, rows in result["dataset"].get("rows", {}).items()},
             features=None if (features := result["dataset"].get("features")) is None else int(features),
             seed=int(result["seed"]),
             num_students=ensemble.num_students,
             kinds=kinds,
-            method=method,
+            method="blend" if ensemble.blend else config.transfer.name,
             options=options,
-            fusion=ensemble.fusion,
+            taught=taught,
+            fusion=str(ensemble.blend.get("of", ensemble.fusion)),
             settings=settings | {"encoding": _encoding(result["dataset"]), "rows": _rows(result["dataset"])},
             ensemble=_metrics(test["ensemble"]),
             more={
@@ -246,30 +254,41 @@ def _digest(told: Mapping[str, Any]) -> str:
 
 
 def _method(config: Config, result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Options in full of a run's method, and whether it needs peers: as recorded, else as the code is now."""
+    """Options in full of a run's method, and what it needs: as recorded, else as the code is now."""
     if "method" in result:
         check_shape(result["method"], {"options": dict}, "method")
-        return {"options": result["method"]["options"], "needs_peers": bool(result["method"]["needs_peers"])}
+        needs = {key: bool(result["method"][key]) for key in ("needs_peers", "needs_teachers")}
+        return {"options": result["method"]["options"], **needs}
     from ektf_jax import transfer
 
     method = transfer.METHODS.get(config.transfer.name)
-    needs_peers = method is not None and method.needs_peers
-    return {"options": transfer.options_in_full(config.transfer), "needs_peers": needs_peers}
+    return {
+        "options": transfer.options_in_full(config.transfer),
+        "needs_peers": method is not None and method.needs_peers,
+        "needs_teachers": method is not None and method.least_teachers > 0,
+    }
 
 
 def _as_trained(config: Config, needs_peers: bool) -> Config:
-    """At K = 1 a method that needs peers does nothing: the model is alone, as without transfer."""
-    if config.ensemble.num_students > 1 or not needs_peers:
+    """At K = 1 a method that needs peers does nothing but for a teacher: the model is alone, as without
+    transfer."""
+    if config.ensemble.num_students > 1 or not needs_peers or config.transfer.teachers:
         return config
     return dataclasses.replace(config, transfer=dataclasses.replace(config.transfer, name="none"))
 
 
-def _label(config: Config, kinds: Sequence[str], options: Mapping[str, Any], names: Names) -> str:
+def _label(
+    config: Config, kinds: Sequence[str], options: Mapping[str, Any], names: Names, taught: bool
+) -> str:
     ensemble, transferred = config.ensemble, config.transfer
     students = names.all_of(kinds)
     if ensemble.num_students == 1 and transferred.name == "none":
         return f"single {students}"
-    more = beside(config.embedding.sharing, transferred.self, ensemble.members, config.train.ema)
+    train = config.train
+    sharing, passes = config.embedding.sharing, transferred.self
+    more = beside(sharing, passes, ensemble.members, train.ema, train.init_from, taught=taught)
+    if ensemble.blend:
+        return f"{names.method('blend', options, str(ensemble.blend['of']))} of {students}{more}"
     return f"{names.method(transferred.name, options, ensemble.fusion)} of {students}{more}"
 
 

@@ -11,6 +11,7 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from ektf_jax import metrics
+from ektf_jax.blend import Predictor
 from ektf_jax.config import Config
 from ektf_jax.data import encoded, encoder
 from ektf_jax.data.encoder import Encoder
@@ -66,7 +67,7 @@ class Run:
         self.schema  # noqa: B018  # that it is the run's
         return encoder.of_dataset(self.data)
 
-    def model(self) -> Ensemble:
+    def model(self) -> Predictor:
         """Return the ensemble with the weights of the best epoch.
 
         Raises InputError where they are gone, damaged, or not those of the model that the config makes now.
@@ -113,12 +114,14 @@ class Run:
         names = [one.name for one in self.schema.fields]
         if field not in names:
             raise unknown("field", field, names)
-        read = self._model.read_columns()
-        if not 0 <= student < len(read):
-            raise InputError(f"{self.workdir}: there is no student {student}: the ensemble has {len(read)}")
+        try:
+            alone = self._model.student(student)
+        except IndexError as error:
+            raise InputError(f"{self.workdir}: {error}") from None
+        (read,) = alone.read_columns()
         words = self.encoder.known[names.index(field)]
-        table = np.asarray(self._model.embedding.table[...])
-        vectors = table[words["id"].to_numpy()][:, read[student]]
+        table = np.asarray(alone.embedding.table[...])
+        vectors = table[words["id"].to_numpy()][:, read]
         return pl.DataFrame([words["value"], pl.Series("vector", vectors.tolist(), pl.List(pl.Float32))])
 
     @cached_property
@@ -128,7 +131,7 @@ class Run:
         return make_predict(graphdef, compiler_options=options), (parameters, rest[0])
 
     @cached_property
-    def _model(self) -> Ensemble:
+    def _model(self) -> Predictor:
         return self.model()
 
 

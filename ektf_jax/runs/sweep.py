@@ -65,9 +65,7 @@ def work(
                 left.remove(name)
                 continue
             missing = [
-                teacher
-                for teacher in runs[name].transfer.teachers
-                if not result_file.exists(directory / teacher)
+                teacher for teacher in runs[name].sources if not result_file.exists(directory / teacher)
             ]
             if blocking := [teacher for teacher in missing if teacher not in left]:
                 left.remove(name)
@@ -103,7 +101,7 @@ def plan(runs: Runs, directory: Path) -> list[Planned]:
     check_finished(runs, directory)
     states = {name: _state(directory / name) for name in runs}
     for name in _teachers_first(runs):
-        blocked = any(states[teacher] in ("failed", "blocked") for teacher in runs[name].transfer.teachers)
+        blocked = any(states[teacher] in ("failed", "blocked") for teacher in runs[name].sources)
         if blocked and states[name] != "done":
             states[name] = "blocked"
     taken = {
@@ -124,10 +122,17 @@ def plan(runs: Runs, directory: Path) -> list[Planned]:
 
 
 def located(runs: Runs, name: str) -> Config:
-    """The config of a run with its teachers' working directories, relative to its own, for their names."""
-    transfer = runs[name].transfer
-    paths = tuple(os.path.relpath(teacher, name) for teacher in transfer.teachers)
-    return dataclasses.replace(runs[name], transfer=dataclasses.replace(transfer, teachers=paths))
+    """The config of a run with the working directories, relative to its own, of those that it learns from."""
+    config = runs[name]
+    teachers, starts = (
+        tuple(os.path.relpath(other, name) for other in others)
+        for others in (config.transfer.teachers, config.train.init_from)
+    )
+    return dataclasses.replace(
+        config,
+        transfer=dataclasses.replace(config.transfer, teachers=teachers),
+        train=dataclasses.replace(config.train, init_from=starts),
+    )
 
 
 @contextlib.contextmanager
@@ -184,9 +189,13 @@ def read(runs: Any) -> Runs:
         except InputError as error:
             raise InputError(f"run {name}: {error}") from None
     for name, config in made.items():
-        for teacher in config.transfer.teachers:
-            if teacher not in made:
-                raise unknown(f"run {name}: config.transfer.teachers", teacher, made)
+        for key, others in (
+            ("transfer.teachers", config.transfer.teachers),
+            ("train.init_from", config.train.init_from),
+        ):
+            for other in others:
+                if other not in made:
+                    raise unknown(f"run {name}: config.{key}", other, made)
     _teachers_first(made)
     return made
 
@@ -248,9 +257,11 @@ def check_data(runs: Runs, directory: Path, *, whole: bool = True) -> None:
 
 def _teachers_first(runs: Runs) -> list[str]:
     """The names of the runs, each after those of its teachers."""
-    taught_by = {name: run.transfer.teachers for name, run in runs.items()}
+    taught_by = {name: run.sources for name, run in runs.items()}
     try:
         return list(graphlib.TopologicalSorter(taught_by).static_order())
     except graphlib.CycleError as error:
         circle = " <- ".join(error.args[1])
-        raise InputError(f"config.transfer.teachers: these runs teach each other: {circle}") from None
+        raise InputError(
+            f"config.transfer.teachers, config.train.init_from: these runs learn from each other: {circle}"
+        ) from None

@@ -14,13 +14,14 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from ektf_jax import sharding, transfer
-from ektf_jax.config import Config
+from ektf_jax.blend import Blend, Predictor
+from ektf_jax.config import BlendConfig, Config, MemberConfig
 from ektf_jax.data import encoded, synthetic
 from ektf_jax.data.schema import Schema
 from ektf_jax.data.synthetic import SyntheticSpec
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.errors import InputError, cause, unknown
-from ektf_jax.keys import named
+from ektf_jax.keys import named, read
 from ektf_jax.layers.matmul import use_bfloat16
 from ektf_jax.students import REGISTRY
 from ektf_jax.training import optimizer
@@ -33,6 +34,11 @@ def check(config: Config) -> None:
     """Raise InputError for keys that do not go together, and students or a method that cannot be made."""
     ensemble, mesh, name = config.ensemble, config.mesh, config.transfer.name
     method = transfer.read(config.transfer)
+    if ensemble.blend:
+        raise InputError(
+            "config.ensemble.blend is of an ensemble of finished runs, which is not trained; make one with"
+            " `python -m experiments.ensemble`"
+        )
     if ensemble.fusion == "concat" and config.transfer.self > 1:
         raise InputError(
             f"config.transfer.self = {config.transfer.self!r} teaches students by the mean of their"
@@ -240,6 +246,29 @@ def make_model(config: Config, schema: Schema, key: jax.Array, *, mesh: Mesh | N
     if ensemble.matmul_dtype == "bfloat16":
         use_bfloat16(model)
     return model
+
+
+def make_predictor(config: Config, schema: Schema, key: jax.Array) -> Predictor:
+    """The model of a run's config, initialised from `key`: an ensemble, or of an ensemble of runs its blend.
+
+    Raises InputError as `make_model` does, and for a blend that cannot be.
+    """
+    if not config.ensemble.blend:
+        return make_model(config, schema, key)
+    path = "config.ensemble.blend"
+    blend = read(BlendConfig, config.ensemble.blend, path)
+    members = []
+    for index, told in enumerate(blend.members):
+        member = read(MemberConfig, told, f"{path}.members[{index}]")
+        its = Config.from_dict({"embedding": member.embedding, "ensemble": member.ensemble})
+        try:
+            members.append(make_predictor(its, schema, key).subset(member.students))
+        except (ValueError, IndexError, TypeError) as error:
+            raise InputError(f"{path}.members[{index}]: {error}") from None
+    try:
+        return Blend(members, blend.weights, of=blend.of)  # type: ignore[arg-type]  # one of BLENDS
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def make_mesh(config: Config) -> Mesh:

@@ -14,9 +14,10 @@ from tqdm import tqdm
 from ektf_jax import result as result_file
 from ektf_jax.config import Config
 from ektf_jax.data import encoded, synthetic
+from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
 from ektf_jax.result import Result
-from ektf_jax.training import build, checkpoint, compiler, finite, rundata, stopping, teachers
+from ektf_jax.training import build, checkpoint, compiler, finite, rundata, start, stopping, teachers
 from ektf_jax.training.evaluate import evaluate_split
 from ektf_jax.training.identity import identity
 from ektf_jax.training.listeners import Listener, MetricsFile, TensorBoard, Terminal
@@ -62,6 +63,8 @@ def train(
             check_generated(data, encoded.open_schema(data).source, config)
     mesh = build.make_mesh(config)
     teachers.check(config, workdir, opened[0] if opened else None)
+    if not result_file.exists(workdir):
+        start.check(config, workdir)
     # Of several processes the first one writes, and the others wait for it where they read that.
     with exclusive(workdir) if _writes() else contextlib.nullcontext():
         if _writes():
@@ -172,13 +175,7 @@ def _result(run: Training, found: dict[str, str]) -> dict[str, Any]:
         "compile_seconds": progress.compiling,
         "wall_seconds": run.wall_seconds(),
         "seed": config.seed,
-        "dataset": {
-            "name": schema.dataset,
-            "features": schema.num_features,
-            "rows": schema.splits,
-            "source": schema.source,
-            "arrays": schema.arrays,
-        },
+        "dataset": about_dataset(schema),
         "device": jax.devices()[0].device_kind,
         "mesh": dict(run.mesh.shape),
         "versions": found,
@@ -207,6 +204,17 @@ def evaluate(workdir: Path, split: str, data: Path | None = None) -> dict[str, A
         raise InputError(
             f"{workdir}: evaluation of {split}: {error}; train again in another --workdir"
         ) from None
+
+
+def about_dataset(schema: Schema) -> dict[str, Any]:
+    """What a result says of its dataset."""
+    return {
+        "name": schema.dataset,
+        "features": schema.num_features,
+        "rows": schema.splits,
+        "source": schema.source,
+        "arrays": schema.arrays,
+    }
 
 
 def versions() -> dict[str, str]:

@@ -67,7 +67,7 @@ def _probe(directory: Path) -> None:
 def claim(workdir: Path, config: Config, taught: Mapping[str, str]) -> None:
     """Record the run that a working directory is for, or raise InputError if it is for another one.
 
-    `taught` has a digest of every teacher, by its name in the config.
+    `taught` has a digest of every run that it learns from, by its name in the config.
     """
     check_run(workdir, config, taught, longer=True)
     resolved = workdir / "resolved.json"
@@ -121,7 +121,8 @@ def check_run(
     for teacher, digest in (taught or {}).items():
         if resolved.get("teachers", {}).get(teacher, digest) != digest:
             raise InputError(
-                f"{workdir}: its teacher {teacher} was trained again since, to another model; {_OTHER}"
+                f"{workdir}: {teacher}, which it learned from, was trained again since, to another model;"
+                f" {_OTHER}"
             )
 
 
@@ -197,7 +198,11 @@ def drop_lines_after(path: Path, epoch: int) -> None:
 def method_in_full(config: Config) -> dict[str, Any]:
     """What a config's method is: its options, those that it leaves out too, and whether it needs peers."""
     method = named("config.transfer.name", config.transfer.name, transfer.METHODS)
-    return {"options": dict(transfer.options_in_full(config.transfer)), "needs_peers": method.needs_peers}
+    return {
+        "options": dict(transfer.options_in_full(config.transfer)),
+        "needs_peers": method.needs_peers,
+        "needs_teachers": method.least_teachers > 0,
+    }
 
 
 def students_in_full(config: Config) -> dict[str, dict[str, Any]]:

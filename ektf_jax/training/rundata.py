@@ -31,14 +31,24 @@ def kept(workdir: Path) -> Path:
 
 def keep(workdir: Path, data: Path) -> None:
     """Keep a dataset's description in a run, so that it can predict raw rows when the dataset is gone."""
-    if kept(workdir).exists() or not (data / encoder.WORDS).is_file():
+    if kept(workdir).exists() or not has_words(data):
         return
     with directories.replacing(kept(workdir), "encoder", lambda _: True, flag="--workdir") as new:
-        shutil.copyfile(data / encoded.SCHEMA, new / encoded.SCHEMA)
-        try:
-            (new / encoder.WORDS).hardlink_to(data / encoder.WORDS)  # a sweep's runs share it
-        except OSError:  # on another file system, or one that has no links
-            shutil.copyfile(data / encoder.WORDS, new / encoder.WORDS)
+        copy_description(data, new)
+
+
+def has_words(data: Path) -> bool:
+    """Whether a dataset says which values its ids are of."""
+    return (data / encoder.WORDS).is_file()
+
+
+def copy_description(data: Path, new: Path) -> None:
+    """Write what a dataset says of itself into a directory that nobody reads yet."""
+    shutil.copyfile(data / encoded.SCHEMA, new / encoded.SCHEMA)
+    try:
+        (new / encoder.WORDS).hardlink_to(data / encoder.WORDS)  # a sweep's runs share it
+    except OSError:  # on another file system, or one that has no links
+        shutil.copyfile(data / encoder.WORDS, new / encoder.WORDS)
 
 
 def opened(config: Config, data: Path) -> tuple[Schema, dict[str, encoded.Split]]:

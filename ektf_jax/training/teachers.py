@@ -16,11 +16,11 @@ from jax.sharding import Mesh
 
 from ektf_jax import result as result_file
 from ektf_jax import sharding, transfer
+from ektf_jax.blend import Predictor
 from ektf_jax.config import Config
 from ektf_jax.data.encoded import Split
 from ektf_jax.data.loader import Batch, evaluation_batches
 from ektf_jax.data.schema import Schema
-from ektf_jax.ensemble import Ensemble
 from ektf_jax.errors import InputError
 from ektf_jax.result import Result
 from ektf_jax.training import build, checkpoint
@@ -45,12 +45,13 @@ def check(config: Config, workdir: Path, schema: Schema | None = None) -> None:
 
 
 def digests(config: Config, workdir: Path) -> dict[str, str]:
-    """For each teacher that is finished, by its name in the config, a digest of the model that it is.
+    """For each finished run that this one learns from, by its name in the config, a digest of its model.
 
-    A teacher that is trained again to the same bits keeps it: times are no part of it, metrics are.
+    One that is trained again to the same bits keeps it: times are no part of it, metrics are.
     """
     found = {}
-    for name, directory in zip(config.transfer.teachers, directories(config, workdir), strict=True):
+    for name in config.sources:
+        directory = Path(os.path.normpath(workdir / name))
         if result_file.exists(directory):
             document = Result.read(directory).document
             told = {key: document.get(key) for key in ("params", "best_epoch", "epochs", "valid", "test")}
@@ -86,7 +87,7 @@ def load(workdir: Path, schema: Schema) -> nnx.Module:
     return nnx.merge(graphdef, parameters, statistics)
 
 
-def predictor(workdir: Path, schema: Schema) -> tuple[Ensemble, Config]:
+def predictor(workdir: Path, schema: Schema) -> tuple[Predictor, Config]:
     """`load` without what only learning from teachers needs, and the run's config."""
     config = Result.read(workdir).config
     return transfer.read(config.transfer).ensemble(load(workdir, schema)), config
@@ -95,13 +96,13 @@ def predictor(workdir: Path, schema: Schema) -> tuple[Ensemble, Config]:
 def untrained(config: Config, workdir: Path, schema: Schema, key: jax.Array) -> nnx.Module:
     """A run's model as its method makes it and it is saved, before it is trained."""
     shapes = [partial(_shapes, directory, schema) for directory in directories(config, workdir)]
-    model = build.make_model(config, schema, key)
+    model: Any = build.make_predictor(config, schema, key)
     return transfer.read(config.transfer).make_model(model, shapes, key)
 
 
-def _shapes(directory: Path, schema: Schema) -> Ensemble:
+def _shapes(directory: Path, schema: Schema) -> Predictor:
     config = Result.read(directory).config
-    return nnx.eval_shape(lambda: build.make_model(config, schema, jax.random.key(0)))
+    return nnx.eval_shape(lambda: build.make_predictor(config, schema, jax.random.key(0)))
 
 
 def make_model(
@@ -141,7 +142,7 @@ def monitored(
     return total / len(split.labels)
 
 
-def _make_teach(teachers: Sequence[Ensemble], hidden: Sequence[bool], mesh: Mesh) -> Teach:
+def _make_teach(teachers: Sequence[Predictor], hidden: Sequence[bool], mesh: Mesh) -> Teach:
     """Jitted: batch -> `TeacherOutputs` of the teachers, with the hidden states that are wanted."""
     graphdefs, states = zip(*map(nnx.split, teachers), strict=True)
     states = jax.device_put(states, sharding.replicated(mesh))

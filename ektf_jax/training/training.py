@@ -19,7 +19,7 @@ from ektf_jax.data import encoded, loader
 from ektf_jax.data.schema import Schema
 from ektf_jax.ensemble import count_parameters
 from ektf_jax.errors import InputError
-from ektf_jax.training import build, checkpoint, compiler, finite, optimizer, schedule, teachers
+from ektf_jax.training import build, checkpoint, compiler, finite, optimizer, schedule, start, teachers
 from ektf_jax.training.evaluate import embedding_use, evaluate_split
 from ektf_jax.training.progress import Progress
 from ektf_jax.training.step import (
@@ -30,6 +30,7 @@ from ektf_jax.training.step import (
     make_predict,
     make_train_step,
     saved_form,
+    transformation,
 )
 
 Weights = tuple[nnx.State, nnx.State]
@@ -50,7 +51,7 @@ class Training:
         model_key, dropout_key = jax.random.split(jax.random.key(config.seed))
         make_model = partial(build.make_model, config, schema, model_key)
         self.parameters = count_parameters(nnx.eval_shape(make_model))
-        made = optimizer.read(config.train)
+        self._optimizer = made = optimizer.read(config.train)
         self.teach: teachers.Teach | None = None
         if config.transfer.teachers:
             model, self.teach = teachers.make_model(config, workdir, schema, model_key, mesh)
@@ -206,9 +207,13 @@ class Training:
             checkpoint.save(best, self.progress.step, self.weights, {"epoch": self.epoch})
 
     def restore(self, latest: ocp.CheckpointManager, best: ocp.CheckpointManager) -> None:
-        """Go on from the newest checkpoint, if there is one; InputError where the best weights are gone."""
+        """Go on from the newest checkpoint, if there is one, or start from what the config names.
+
+        Raises InputError where the best weights are gone, or for runs that it cannot start from.
+        """
         found = checkpoint.restore(latest, self._tree(), delete_damaged=True)
         if found is None:
+            self._start()
             return
         saved, progress = found
         if self.average is not None:
@@ -225,6 +230,26 @@ class Training:
                 f"{best.directory}: no checkpoint {kept}, the best so far; restore it, or train again in"
                 " another --workdir"
             )
+
+    def _start(self) -> None:
+        """Take the weights of the runs that it starts from, if there are any; the optimizer begins anew."""
+        if not self.config.train.init_from:
+            return
+        weights = self.state.parameters, self.state.statistics
+        model = nnx.merge(self._graphdef, *weights, copy=True)
+        ensemble = self.method.ensemble(model)
+        for line in start.take(ensemble, self.config, self.workdir, self.schema):
+            tqdm.write(f"{self.workdir}: {line}")
+        _, parameters, *rest = nnx.split(model, nnx.Param, ...)
+        optimizer_state = jax.jit(
+            transformation(self._optimizer, None).init,
+            out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.state.optimizer),
+        )(parameters)
+        state = self.state._replace(parameters=parameters, statistics=rest[0], optimizer=optimizer_state)
+        # Steps donate their state: no buffer in it may be there twice.
+        self.state = jax.tree.map(jnp.copy, state)
+        if self.average is not None:
+            self.average = jax.tree.map(jnp.copy, (self.state.parameters, self.state.statistics))
 
     def restore_best(self, best: ocp.CheckpointManager) -> None:
         """Take the best weights back, to be evaluated."""

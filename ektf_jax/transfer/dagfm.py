@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from ektf_jax.blend import Predictor
 from ektf_jax.ensemble import Ensemble, Prediction
 from ektf_jax.errors import InputError
 from ektf_jax.keys import differences, key, leaves
@@ -61,7 +62,7 @@ class DAGFM(Method):
         """Any number of students will do."""
 
     def make_model(
-        self, ensemble: Ensemble, teachers: Sequence[Callable[[], Ensemble]], key: jax.Array
+        self, ensemble: Ensemble, teachers: Sequence[Callable[[], Predictor]], key: jax.Array
     ) -> Ensemble:
         if self.stage == "distillation":
             ensemble.embedding.table = Fixed(ensemble.embedding.table[...])
@@ -69,13 +70,18 @@ class DAGFM(Method):
 
     def start(self, model: Ensemble, students: Mapping[str, Any], teachers: Sequence[Teacher]) -> None:
         (teacher,) = teachers
+        if not isinstance(theirs := teacher.model, Ensemble):
+            raise InputError(
+                f"{teacher.where}: an ensemble of runs has no table of its own, which config.transfer.name ="
+                " 'dagfm' starts from; name one of its runs"
+            )
         if self.stage == "distillation":
-            _take_embeddings(model, teacher)
+            _take_embeddings(model, theirs, teacher.where)
             return
-        _start_from(model, teacher)
-        (ours,), theirs = students.values(), next(iter(teacher.students.values()))
+        _start_from(model, theirs, teacher.where)
+        (ours,), taught = students.values(), next(iter(teacher.students.values()))
         # Weights of one shape can mean another thing: DAGFM's interactions, say.
-        if changed := differences(dict(leaves(theirs)), dict(leaves(ours))):
+        if changed := differences(dict(leaves(taught)), dict(leaves(ours))):
             raise InputError(
                 f"{teacher.where}: its student is not that of config.ensemble.students ({'; '.join(changed)})"
                 ", so its weights are no start for it; give it the same arguments"
@@ -85,9 +91,8 @@ class DAGFM(Method):
         return [False] if self.stage == "distillation" else None
 
 
-def _start_from(model: Ensemble, teacher: Teacher) -> None:
+def _start_from(model: Ensemble, trained: Ensemble, where: str) -> None:
     """Give an untrained model the weights of a trained one of the same shape."""
-    trained = teacher.model
     trained.embedding.table = nnx.Param(trained.embedding.table[...])  # fixed where it was distilled
     theirs = nnx.state(trained)
     ours, given = (
@@ -96,19 +101,19 @@ def _start_from(model: Ensemble, teacher: Teacher) -> None:
     )
     if ours != given:
         raise InputError(
-            f"{teacher.where}: not a model of this run's shape, as config.transfer.dagfm.stage = 'finetuning'"
+            f"{where}: not a model of this run's shape, as config.transfer.dagfm.stage = 'finetuning'"
             " goes on from; give it the same config.ensemble and config.embedding.dim"
         )
     nnx.update(model, theirs)
 
 
-def _take_embeddings(model: Ensemble, teacher: Teacher) -> None:
+def _take_embeddings(model: Ensemble, teacher: Ensemble, where: str) -> None:
     """Give the student the teacher's shared embeddings."""
     columns, dim = model.embedding.table.shape[1], model.shared_dim
-    if columns != dim or dim != teacher.model.shared_dim:
+    if columns != dim or dim != teacher.shared_dim:
         raise InputError(
             f"config.embedding: {dim} shared columns of the table and {columns - dim} of the students' own"
-            f" must be {teacher.model.shared_dim} and none: a DAGFM is distilled over the shared embeddings"
-            f" of its teacher, {teacher.where}"
+            f" must be {teacher.shared_dim} and none: a DAGFM is distilled over the shared embeddings"
+            f" of its teacher, {where}"
         )
-    model.embedding.table[...] = teacher.model.embedding.table[:, :dim]
+    model.embedding.table[...] = teacher.embedding.table[:, :dim]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from ektf_jax.blend import Predictor
 from ektf_jax.embedding import Embedding
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.errors import InputError
@@ -78,28 +79,32 @@ def gate(prediction: Guided, outputs: TeacherOutputs) -> jax.Array:
     return jax.nn.softmax(scores, axis=0)
 
 
-def distillation(prediction: Guided, outputs: TeacherOutputs, *, temperature: float) -> jax.Array:
-    """Gated cross-entropy with the teachers' soft labels, of every sample: no label is needed. -> [B].
+def distillation(prediction: Guided, outputs: TeacherOutputs, *, temperature: float) -> list[jax.Array]:
+    """Gated cross-entropy of each student with the teachers' soft labels, of every sample. -> K of [B].
 
-    sum_i gate_i CE(sigmoid(z_i / T), sigmoid(z / T)). On validation data it is ECKD's criterion of early
-    stopping.
+    sum_i gate_i CE(sigmoid(z_i / T), sigmoid(z / T)). It needs no label: its mean over students, on
+    validation data, is ECKD's criterion of early stopping.
     """
     teachers = jax.lax.stop_gradient(outputs.logits) / temperature
-    student = prediction.students[0] / temperature
-    soft = optax.sigmoid_binary_cross_entropy(
-        jnp.broadcast_to(student, teachers.shape), nnx.sigmoid(teachers)
-    )
-    return jnp.sum(gate(prediction, outputs) * soft, axis=0)
+
+    def of(student: jax.Array) -> jax.Array:
+        soft = optax.sigmoid_binary_cross_entropy(
+            jnp.broadcast_to(student / temperature, teachers.shape), nnx.sigmoid(teachers)
+        )
+        return jnp.sum(gate(prediction, outputs) * soft, axis=0)
+
+    return [of(student) for student in prediction.students]
 
 
 @dataclass(frozen=True)
 class ECKD(Method):
     """L = L_CTR(p) + mean_b sum_i gate_i (soft_weight * CE_i + hint_weight * |v_i - W_i v|^2 / H_i).
 
-    One student learns from labels, and from the soft labels (see `distillation`) and hidden states v_i of
+    A student learns from labels, and from the soft labels (see `distillation`) and hidden states v_i of
     M teachers, weighed per sample by a gate that is learned with it. The paper's hint is the squared
     distance; divided by its H_i dimensions here, its weight does not depend on the teacher's width. A
-    teacher without a hidden state gives no hint.
+    teacher without a hidden state gives no hint. Of several students the loss is the mean, over one gate and
+    without hints.
     """
 
     least_teachers, most_teachers = 1, sys.maxsize
@@ -114,7 +119,11 @@ class ECKD(Method):
     def __call__(self, prediction: Guided, labels: jax.Array, outputs: TeacherOutputs) -> Loss:
         self.check(prediction.students.shape[0])
         outputs = jax.lax.stop_gradient(outputs)
-        distilled = self.soft_weight * self.monitored(prediction, outputs)
+        soft = distillation(prediction, outputs, temperature=self.temperature)
+        if len(soft) > 1:
+            gaps = jnp.stack([jnp.mean(self.soft_weight * each) for each in soft])
+            return student_losses(prediction.students, labels, gaps)
+        distilled = self.soft_weight * soft[0]
         weights = gate(prediction, outputs)
         for weight, hint, hidden in zip(weights, prediction.hints, outputs.hidden, strict=True):
             if hint is not None and hidden is not None:
@@ -122,13 +131,15 @@ class ECKD(Method):
         return student_losses(prediction.students, labels, jnp.mean(distilled)[None])
 
     def check(self, num_students: int) -> None:
-        if num_students != 1:
-            raise ValueError(f"it is for one student, not {num_students}")
+        if num_students > 1 and self.hint_weight:
+            raise ValueError(
+                f"hint_weight = {self.hint_weight} is for one student, not {num_students}; set it to 0"
+            )
         if not self.temperature > 0:
             raise ValueError(f"temperature = {self.temperature} must be above 0")
 
     def make_model(
-        self, ensemble: Ensemble, teachers: Sequence[Callable[[], Ensemble]], key: jax.Array
+        self, ensemble: Ensemble, teachers: Sequence[Callable[[], Predictor]], key: jax.Array
     ) -> Pupil:
         hints = self.hint_weight > 0 and _hidden_size(ensemble) > 0
         sizes = [_hidden_size(teacher()) if hints else 0 for teacher in teachers]
@@ -148,9 +159,10 @@ class ECKD(Method):
         return [size > 0 for size in model.hint_sizes]
 
     def monitored(self, prediction: Guided, outputs: TeacherOutputs) -> jax.Array:
-        return distillation(prediction, outputs, temperature=self.temperature)
+        soft = distillation(prediction, outputs, temperature=self.temperature)
+        return soft[0] if len(soft) == 1 else jnp.mean(jnp.stack(soft), axis=0)
 
 
-def _hidden_size(model: Ensemble) -> int:
+def _hidden_size(model: Predictor) -> int:
     """Units of the last hidden layer of a model that is a single student with one, else 0."""
     return model.groups[0].hidden_size if sum(group.size for group in model.groups) == 1 else 0

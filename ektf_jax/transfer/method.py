@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 
 from ektf_jax import losses
+from ektf_jax.blend import Predictor
 from ektf_jax.ensemble import Ensemble, Prediction
 
 Loss = tuple[jax.Array, losses.Terms]
@@ -25,7 +26,7 @@ class Teacher(NamedTuple):
     """A finished run that a method learns from: its directory, its model, its students' arguments in full."""
 
     where: str
-    model: Ensemble
+    model: Predictor
     students: Mapping[str, Any]
 
 
@@ -57,7 +58,7 @@ class Method:
         jax.eval_shape(self, Prediction(logits, rows), rows)
 
     def make_model(
-        self, ensemble: Ensemble, teachers: Sequence[Callable[[], Ensemble]], key: jax.Array
+        self, ensemble: Ensemble, teachers: Sequence[Callable[[], Predictor]], key: jax.Array
     ) -> Any:
         """Make what is trained and saved of an untrained ensemble. Each of `teachers` makes one's shapes."""
         return ensemble

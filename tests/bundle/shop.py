@@ -1,6 +1,7 @@
 """A small table of raw rows, and a run on it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -42,10 +43,21 @@ def rows(count: int, seed: int) -> pl.DataFrame:
 
 def train(directory: Path) -> Path:
     """A finished run of three students over that table, its dataset beside it in data/."""
-    frames = {"train": rows(900, 0), "valid": rows(300, 0), "test": rows(300, 1)}
-    tables.encode(SPEC, frames, directory / "data", {"spec": spec_to_json(SPEC)})
+    prepare(directory / "data")
+    loop.train(config(directory / "data"), directory / "run")
+    return directory / "run"
+
+
+def prepare(data: Path, train: pl.DataFrame | None = None) -> None:
+    """Encode that table, or one with other rows to train on."""
+    frames = {"train": rows(900, 0) if train is None else train, "valid": rows(300, 0), "test": rows(300, 1)}
+    tables.encode(SPEC, frames, data, {"spec": spec_to_json(SPEC)})
+
+
+def config(data: Path) -> dict[str, Any]:
+    """Three students over it."""
     config = quickstart.get_config().to_dict()
-    config["data"] |= {"path": str(directory / "data"), "batch_size": 64}
+    config["data"] |= {"path": str(data), "batch_size": 64}
     config["embedding"]["dim"] = 4
     config["ensemble"]["num_students"] = 3
     config["ensemble"]["students"] = {
@@ -53,5 +65,4 @@ def train(directory: Path) -> Path:
         "qnn": {"name": "qnn", "num_layers": 1},
     }
     config["train"] |= {"max_epochs": 2, "patience": 100}
-    loop.train(config, directory / "run")
-    return directory / "run"
+    return config

