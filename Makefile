@@ -60,7 +60,7 @@ docs: $(DOCS)  ## the documentation as a site in build/site; a link to nothing i
 clean:  ## delete what is made
 	rm -rf $(VENV) build .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
-$(STAMP): pyproject.toml constraints.txt $(REMAKE)
+$(STAMP): pyproject.toml setup.py constraints.txt $(REMAKE)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: $(PYTHON) is Python %d.%d, and ektf-jax needs 3.11 or newer: make PYTHON=python3.12" % sys.version_info[:2])'
 	@test "$$($(PYTHON) -c '$(IDENTITY)')" = "$$($(BIN)/python -c '$(IDENTITY)' 2>&1)" || rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)

@@ -18,6 +18,8 @@ from absl import flags
 
 from benchmarks import common
 from ektf_jax import transfer
+from ektf_jax.cli import config as configs
+from ektf_jax.cli import shell
 from ektf_jax.config import Config
 from ektf_jax.data import encoded
 from ektf_jax.data.schema import Schema
@@ -25,8 +27,6 @@ from ektf_jax.errors import InputError
 from ektf_jax.files import write_json, write_text
 from ektf_jax.result import NAME
 from ektf_jax.training import record
-from experiments import cli
-from experiments import config as configs
 
 _CONFIG = configs.define()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the result goes.", required=True)
@@ -109,4 +109,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    shell.run(main)

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from configs import ektf_latest, ektf_mlp, published, table2
+from ektf_jax.cli.start import KEEP_FREED_MEMORY
 from ektf_jax.data import encoded
 from ektf_jax.data.loader import Batch
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.files import write_json
 from ektf_jax.training.versions import versions as versions
-from experiments import KEEP_FREED_MEMORY
 
 RESULTS = Path("results/benchmarks")
 LOAD_BEFORE = os.getloadavg()[0]  # of what else was running when a benchmark started

@@ -2,7 +2,7 @@
 
     python -m experiments.train --config=configs/quickstart.py --workdir=runs/quickstart_ektf
 
-`make run` trains this, a single MLP and a plain mean ensemble, and compares them (experiments/quickstart.py).
+`make run` trains this, a single MLP and a plain mean ensemble, and compares them (quickstart_sweep.py).
 Data and settings were chosen so that two minutes show the effect; seeds were not chosen.
 """
 

@@ -48,7 +48,7 @@ _NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 class DataConfig:
     path: str = key(
         "",
-        "An encoded dataset, which experiments.prepare wrote; empty where the run generates its own.",
+        "An encoded dataset, which `ektf prepare` wrote; empty where the run generates its own.",
         decides="nothing",  # dataset.json says which data a run is of, wherever they lie
     )
     synthetic: Mapping[str, Any] = key(
@@ -211,7 +211,7 @@ class Config:
 
     seed: int = key(
         2024,
-        "Of initialisation, dropout and data order; the split has one of its own (experiments.prepare).",
+        "Of initialisation, dropout and data order; the split has one of its own (`ektf prepare`).",
         Rule(lambda value: 0 <= value < 2**32, "in [0, 2^32)"),
         decides="run",
     )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ektf_jax.data.schema import Schema
+from ektf_jax.data.schema import Field
 
 
 class Embedding(nnx.Module):
@@ -22,7 +22,7 @@ class Embedding(nnx.Module):
 
     def __init__(
         self,
-        schema: Schema,
+        fields: Sequence[Field],
         dim: int,
         *,
         own: int = 0,
@@ -31,14 +31,15 @@ class Embedding(nnx.Module):
         shards: int = 1,
         rngs: nnx.Rngs,
     ):
-        table = 1e-4 * jax.random.normal(rngs.params(), (schema.num_features, dim))
-        padding = jnp.array([field.offset for field in schema.fields])
-        table = jnp.pad(table.at[padding].set(0), ((0, -schema.num_features % shards), (0, 0)))
+        num_features = sum(field.vocab_size for field in fields)
+        table = 1e-4 * jax.random.normal(rngs.params(), (num_features, dim))
+        padding = jnp.array([field.offset for field in fields])
+        table = jnp.pad(table.at[padding].set(0), ((0, -num_features % shards), (0, 0)))
         self.table: nnx.Variable[jax.Array] = nnx.Param(table)
         self.own = own
         self.wide = wide
         self.students = students
-        self.runs = _runs([field.max_len for field in schema.fields])
+        self.runs = _runs([field.max_len for field in fields])
 
     def squares(self) -> jax.Array:
         """Mean over students of the sum of squares of all that a student reads: what L2 weighs.

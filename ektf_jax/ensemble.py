@@ -11,7 +11,7 @@ from flax import nnx
 
 from ektf_jax import losses
 from ektf_jax.config import FUSIONS, MEMBERS, STACKS
-from ektf_jax.data.schema import Schema
+from ektf_jax.data.schema import Field
 from ektf_jax.embedding import Embedding
 from ektf_jax.layers import adapters
 from ektf_jax.layers.blocks import linear
@@ -137,7 +137,7 @@ class Ensemble(nnx.Module):
     """Embedding, students, fusion: ids [B, S] -> `Prediction`. The whole model of Section 3.5.
 
     Args:
-      schema: fields, vocabulary and slots of the dataset.
+      fields: the dataset's, in order (`data.schema.make_fields`, `Schema.fields`): vocabularies and slots.
       students: per group, how to make a student from (num_fields, embedding_dim, rngs) and how many.
       embedding_dim: D.
       own_columns: how many of the D columns each student has to itself, at most D; the others are shared.
@@ -154,7 +154,7 @@ class Ensemble(nnx.Module):
 
     def __init__(
         self,
-        schema: Schema,
+        fields: Sequence[Field],
         students: Sequence[tuple[Callable[..., nnx.Module], int]],
         *,
         embedding_dim: int,
@@ -176,7 +176,7 @@ class Ensemble(nnx.Module):
             students = [(partial(adapters.make_member, make), size) for make, size in students]
         embedding_key, head_key, *group_keys = jax.random.split(key, 2 + len(students))
         self.groups = nnx.List(
-            StudentGroup(partial(make, schema.num_fields, embedding_dim), size, stack=stack, key=group_key)
+            StudentGroup(partial(make, len(fields), embedding_dim), size, stack=stack, key=group_key)
             for (make, size), group_key in zip(students, group_keys, strict=True)
         )
         # One table for all: the shared embeddings, the students' own, the weights of linear models.
@@ -186,7 +186,7 @@ class Ensemble(nnx.Module):
         self.own_dim = sum((own_columns + group.own_dim) * group.size for group in self.groups)
         wide = sum(group.wide_dim * group.size for group in self.groups)
         self.embedding = Embedding(
-            schema,
+            fields,
             self.shared_dim + self.own_dim + wide,
             own=self.own_dim + wide,
             wide=wide,

@@ -20,6 +20,16 @@ def cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
+def missing(what: str, error: ModuleNotFoundError, extra: str) -> ImportError:
+    """The error for a name or command that needs an extra's package; raises `error` if a module is ours."""
+    if error.name is None or error.name.partition(".")[0] == "ektf_jax":
+        raise error
+    package = error.name.partition(".")[0]
+    return ImportError(
+        f"{what} needs {package}, which is not installed: pip install 'ektf-jax[{extra}]'", name=error.name
+    )
+
+
 def unknown(kind: str, name: str, valid: Iterable[str]) -> InputError:
     """The error for a name that is not among the valid ones, with the nearest of them."""
     valid = sorted(valid)

@@ -108,32 +108,35 @@ class Metric(NamedTuple):
     """A row of `METRICS`: function of labels and logits, which way is better, what else it needs.
 
     `better` is "higher", "lower", or "one" for a ratio that should be 1. `needs` names further arguments: of
-    the metrics here "groups".
+    the metrics here "groups". `trained`: each evaluation of a run has it, and so have result.json, the
+    terminal and reports; the others are for scored files.
     """
 
     function: Callable[..., float]
     better: Literal["higher", "lower", "one"]
     needs: tuple[str, ...] = ()
+    trained: bool = True
 
 
 METRICS: dict[str, Metric] = {
     "auc": Metric(auc, "higher"),
     "logloss": Metric(logloss, "lower"),
-    "gauc": Metric(gauc, "higher", needs=("groups",)),
-    "calibration": Metric(calibration, "one"),
-    "calibration_error": Metric(calibration_error, "lower"),
+    "gauc": Metric(gauc, "higher", needs=("groups",), trained=False),
+    "calibration": Metric(calibration, "one", trained=False),
+    "calibration_error": Metric(calibration_error, "lower", trained=False),
 }
 
 
 def evaluate(
-    labels: ArrayLike, logits: ArrayLike, names: Sequence[str] = ("auc", "logloss"), **needs: Any
+    labels: ArrayLike, logits: ArrayLike, names: Sequence[str] | None = None, **needs: Any
 ) -> list[dict[str, float]]:
     """Metrics by name of P predictors over the same rows, as many at a time as there are cores.
 
-    labels [N] in {0, 1}; logits [P, N], say the K students and their ensemble; `needs` holds what the metrics
-    need beside them, such as `groups` [N]. Returns one {name: value} per predictor, in their order. Raises
-    ValueError as the metrics do.
+    labels [N] in {0, 1}; logits [P, N], say the K students and their ensemble; `names` by default those that
+    are `trained`; `needs` holds what the metrics need beside them, such as `groups` [N]. Returns one
+    {name: value} per predictor, in their order. Raises ValueError as the metrics do.
     """
+    names = [name for name, metric in METRICS.items() if metric.trained] if names is None else names
     predictors = np.asarray(logits)
     if predictors.ndim != 2:
         raise ValueError(f"logits: expected shape [P, N], got {list(predictors.shape)}")

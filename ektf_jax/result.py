@@ -42,9 +42,7 @@ class Result:
         """Read the result of a finished run; InputError where there is none, or it is something else."""
         path = workdir / NAME
         if not path.exists():
-            raise InputError(
-                f"{path}: missing; train with `python -m experiments.train --workdir={workdir}` first"
-            )
+            raise InputError(f"{path}: missing; train with `ektf train --workdir={workdir}` first")
         document = read_json(path, _SHAPE)
         if not isinstance(written := document.get("format", 1), int) or written > FORMAT:
             raise InputError(

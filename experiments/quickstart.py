@@ -1,35 +1,6 @@
-"""Findings 1 to 3 and EKTF's answer on synthetic clicks: python -m experiments.quickstart --workdir=DIR."""
+"""`ektf quickstart` in a clone: python -m experiments.quickstart --help."""
 
-import time
-
-from absl import flags
-
-from configs import quickstart
-from ektf_jax.report import page
-from ektf_jax.training import loop
-from experiments import cli
-
-_WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "Where the three runs and the report go.")
-
-
-def main(argv: list[str]) -> None:
-    """Train a single MLP, a plain mean ensemble and EKTF, then print a table and save a plot."""
-    del argv
-    workdir, start = cli.path(_WORKDIR), time.perf_counter()
-    students = quickstart.get_config().ensemble.num_students
-    plan = {"single": ("none", 1), "plain": ("none", students), "ektf": ("ektf", students)}
-    for name, (method, num_students) in plan.items():
-        config = quickstart.get_config()
-        config.transfer.name = method
-        config.ensemble.num_students = num_students
-        print(f"\n{name}: transfer {method}, K = {num_students}")
-        result = loop.train(config.to_dict(), workdir / name)
-    ceiling = result["dataset"]["source"]["test_bayes_auc"]
-    table = page.write(workdir, workdir, title="Quickstart: synthetic clicks", ceiling=ceiling)
-    print(f"\n{table}")
-    print(f"Best possible test AUC, known from how the data was made: {ceiling:.4f}")
-    print(f"Plot: {workdir / 'students.png'}   ({time.perf_counter() - start:.0f} s)")
-
+from ektf_jax import cli
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.call("quickstart")

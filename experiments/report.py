@@ -1,20 +1,6 @@
-"""Tables and figures of finished runs: python -m experiments.report --results=DIR --out=DIR."""
+"""`ektf report` in a clone: python -m experiments.report --help."""
 
-from absl import flags
-
-from ektf_jax.report import page
-from experiments import cli
-
-_RESULTS = flags.DEFINE_string("results", None, "A directory with result.json files below it.", required=True)
-_OUT = flags.DEFINE_string("out", None, "Where the pages and the figures go.", required=True)
-_TITLE = flags.DEFINE_string("title", "Ensemble knowledge transfer: results", "The page's title.")
-
-
-def main(argv: list[str]) -> None:
-    """Write report.md, report.html and the figures; print the table of all runs."""
-    del argv
-    print(page.write(cli.path(_RESULTS), cli.path(_OUT), title=_TITLE.value))
-
+from ektf_jax import cli
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.call("report")

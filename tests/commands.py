@@ -11,9 +11,13 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from experiments import cli
+from ektf_jax import cli
+from ektf_jax.cli import shell
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+_COMMANDS = [f"{cli.__name__}.{name}" for name in cli.COMMANDS]
 
 
 class Done(NamedTuple):
@@ -25,14 +29,15 @@ class Done(NamedTuple):
 
 
 def run(module: str, *arguments: Any) -> Done:
-    """`python -m MODULE ARGUMENT ...` in the project's root, with the flags that the module defines alone.
+    """`python -m MODULE ARGUMENT ...` in the project's root, with the flags that the command defines alone.
 
     What a process has of its own is another matter: signals, encodings, what it imports. Children test those.
     """
     out, err = io.StringIO(), io.StringIO()
-    argv, app_run = sys.argv, cli.app.run
-    sys.argv = [module, *map(str, arguments)]
-    cli.app.run = lambda main, flags_parser: sys.exit(main(flags_parser(sys.argv)))  # no logging set up again
+    argv, app_run = sys.argv, shell.app.run
+    sys.argv = [str(ROOT / f"{module.replace('.', '/')}.py"), *map(str, arguments)]
+    # No logging set up again.
+    shell.app.run = lambda main, flags_parser: sys.exit(main(flags_parser(sys.argv)))
     try:
         with (
             _flags_of_one_module(),
@@ -49,13 +54,14 @@ def run(module: str, *arguments: Any) -> Done:
             except SystemExit as error:
                 status = error.code or 0
     finally:
-        sys.argv, cli.app.run = argv, app_run
+        sys.argv, shell.app.run = argv, app_run
     return Done(status, out.getvalue(), err.getvalue())
 
 
 @contextlib.contextmanager
 def _flags_of_one_module() -> Iterator[None]:
-    """Without the flags of whatever commands this process has imported; it has them again afterwards."""
+    """Without the commands, and their flags, that this process has imported; it has them again afterwards."""
+    modules = {name: sys.modules.pop(name) for name in _COMMANDS if name in sys.modules}
     ours = {name: flags.FLAGS[name] for name in flags.FLAGS if not _is_of_a_library(name)}
     parsed = flags.FLAGS.is_parsed()
     for name in ours:
@@ -63,6 +69,11 @@ def _flags_of_one_module() -> Iterator[None]:
     try:
         yield
     finally:
+        for name in _COMMANDS:
+            sys.modules.pop(name, None)
+        sys.modules |= modules
+        for name, module in modules.items():
+            setattr(cli, name.rpartition(".")[2], module)
         for name in [name for name in flags.FLAGS if not _is_of_a_library(name)]:
             delattr(flags.FLAGS, name)
         for name, flag in ours.items():

@@ -17,6 +17,7 @@ import numpy as np
 
 from configs import quickstart
 from ektf_jax import sharding, transfer
+from ektf_jax.cli import shell
 from ektf_jax.data import loader
 from ektf_jax.data.encoded import Split
 from ektf_jax.data.schema import Schema, make_fields
@@ -25,7 +26,6 @@ from ektf_jax.students import MLP, PNN
 from ektf_jax.training import compiler, loop, step
 from ektf_jax.training.listeners import Listener
 from ektf_jax.training.optimizer import make_optimizer
-from experiments import cli
 
 STEPS, BATCH = 50, 64
 # 71 features: no axis divides them.
@@ -46,7 +46,7 @@ def losses(shape: list[int]) -> dict[str, Any]:
     mesh, split = sharding.make_mesh(*shape), make_split()
     make_model = partial(
         Ensemble,
-        SCHEMA,
+        SCHEMA.fields,
         [(partial(MLP, hidden_units=(8,)), 4), (partial(PNN, hidden_units=(8,)), 1)],
         embedding_dim=4,
         stack="vmap" if shape[1] > 1 else "auto",
@@ -106,7 +106,7 @@ if __name__ == "__main__":
     command, *arguments = sys.argv[1:]
     if command == "losses":
         if arguments[1:]:
-            cli.join(arguments[1])
+            shell.join(arguments[1])
         print(json.dumps([losses(shape) for shape in json.loads(arguments[0])]))
     else:
         stop = int(arguments[2]) if arguments[2:] else None

@@ -17,7 +17,7 @@ def make_schema(*fields):
 
 
 def make_embedding(schema, dim=DIM, seed=0):
-    return Embedding(schema, dim, rngs=nnx.Rngs(seed))
+    return Embedding(schema.fields, dim, rngs=nnx.Rngs(seed))
 
 
 def random_ids(schema, rng, padding):

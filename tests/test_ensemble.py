@@ -33,7 +33,7 @@ def make_group(stack, student=deep):
 
 
 def make_ensemble(students=((wide, 3), (narrow, 2)), **options):
-    return Ensemble(SCHEMA, students, embedding_dim=DIM, key=INIT_KEY, **options)
+    return Ensemble(SCHEMA.fields, students, embedding_dim=DIM, key=INIT_KEY, **options)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -248,7 +248,7 @@ def test_copies_are_initialised_as_separate_students_from_their_own_keys():
 
 def test_the_key_decides_the_initialisation_of_every_part_and_no_two_groups_start_alike():
     students = [(narrow, COPIES), (narrow, COPIES)]
-    make = partial(Ensemble, SCHEMA, students, embedding_dim=DIM, fusion="concat")
+    make = partial(Ensemble, SCHEMA.fields, students, embedding_dim=DIM, fusion="concat")
     models = [make(key=key) for key in (INIT_KEY, INIT_KEY, KEY)]
     drawn = 0
     for value, same, changed in zip(*(jax.tree.leaves(arrays(nnx.state(m))) for m in models), strict=True):

@@ -24,7 +24,7 @@ esac
 
 @pytest.fixture
 def project(tmp_path):
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+    for name in ("Makefile", "pyproject.toml", "setup.py", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     for name, version in (
         ("old", (3, 10, 13)),

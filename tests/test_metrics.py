@@ -233,3 +233,11 @@ def test_gauc_and_calibration_refuse():
         metrics.gauc([0, 1], [0.1, 0.2], ["a"])
     with pytest.raises(ValueError, match="none of 2 rows is positive"):
         metrics.calibration([0, 0], [0.1, 0.2])
+
+
+def test_a_metric_touches_the_table_alone(monkeypatch):
+    """What evaluations of a run compute by default is read from the table."""
+    assert list(metrics.evaluate([0, 1], [[0.0, 1.0]])[0]) == ["auc", "logloss"]
+    brier = metrics.Metric(lambda labels, logits: 0.25, "lower")
+    monkeypatch.setitem(metrics.METRICS, "brier_score", brier)
+    assert metrics.evaluate([0, 1], [[0.0, 1.0]])[0]["brier_score"] == 0.25

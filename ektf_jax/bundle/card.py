@@ -45,7 +45,7 @@ def text(about: Mapping[str, Any]) -> str:
             "    from ektf_jax.bundle import load",
             "    load('.').predict(rows)",
             "",
-            "or `python -m experiments.score --bundle=. --input=FILE --out=FILE`. It holds no code but an",
+            "or `ektf score --bundle=. --input=FILE --out=FILE`. It holds no code but an",
             "operator graph, and is read without pickle.",
             "",
         ]

@@ -97,7 +97,7 @@ def describe(directory: Path) -> dict[str, Any]:
     """What bundle.json says. Raises InputError where it is none that this program reads."""
     path = directory / DESCRIPTION
     if not path.is_file():
-        raise InputError(f"{directory}: is no bundle (it has no {DESCRIPTION}); make one with `export`")
+        raise InputError(f"{directory}: is no bundle (it has no {DESCRIPTION}); make one with `ektf export`")
     about = files.read_json(path, {"format": str, "version": int})
     if about["format"] != FORMAT:
         raise InputError(f"{path}: format is {about['format']!r}, not {FORMAT!r}; {_REMEDY}")
@@ -145,13 +145,14 @@ def _onnx(path: Path) -> Program:
 
 def _jax(directory: Path) -> Program:
     try:
+        import flatbuffers  # noqa: F401  # which jax.export needs to read a program
         import jax
         import jax.export
         from safetensors.numpy import load_file
     except ImportError as error:
         raise InputError(
-            f"{directory / PROGRAM}: needs {error.name}; install it, or export with --onnx and install"
-            " onnxruntime"
+            f"{directory / PROGRAM}: needs {error.name}; `pip install 'ektf-jax[bundle]'`, or export with"
+            " --onnx and install onnxruntime"
         ) from None
     exported = jax.export.deserialize(bytearray((directory / PROGRAM).read_bytes()))
     weights = jax.device_put(load_file(directory / WEIGHTS))

@@ -5,15 +5,14 @@ import csv
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from ektf_jax import directories, metrics
-from ektf_jax.bundle.reader import Bundle
-from ektf_jax.data import parts, rawfiles, work
+from ektf_jax.data import parts, rawfiles, rawrows, work
 from ektf_jax.data.chunk import Chunk
 from ektf_jax.data.encoder import Encoder
 from ektf_jax.data.rawfiles import Layout
@@ -21,6 +20,7 @@ from ektf_jax.data.spec import TableSpec
 from ektf_jax.errors import InputError
 
 FORMATS = (".csv", ".tsv", ".parquet")
+METRICS = ("auc", "logloss", "calibration", "calibration_error")
 
 
 class Scored(NamedTuple):
@@ -39,42 +39,92 @@ class _Part(NamedTuple):
     read: int
 
 
+class Predictor(Protocol):
+    """What scores: a bundle, or a run (`load_run`). `students` is K; 0 of a single predictor."""
+
+    @property
+    def encoder(self) -> Encoder: ...
+    @property
+    def students(self) -> int: ...
+    def logits(self, ids: NDArray[np.int32], /) -> NDArray[np.float32]:
+        """Logits [K + 1, N] of encoded rows [N, S], the ensemble's last; or [1, N]."""
+
+
 def score(
-    bundle: Bundle,
+    predictor: Predictor,
     paths: Sequence[Path],
     out: Path,
     *,
     keep: Sequence[str] = (),
-    names: Sequence[str] = ("auc", "logloss", "calibration", "calibration_error"),
+    names: Sequence[str] = METRICS,
 ) -> Scored:
     """Write the probabilities of the rows of `paths` to `out`, a row for each in their order.
 
     Files are CSV, TSV (gzipped or not) or Parquet with the fields' columns in any order; text without a
     header is read as the dataset's own raw files are, with or without the label. `out` ends in .csv, .tsv or
-    .parquet. It has the columns `keep`, then p_ensemble and p_0 .. p_{K-1}, or p alone of a bundle of one
+    .parquet. It has the columns `keep`, then p_ensemble and p_0 .. p_{K-1}, or p alone of a single
     predictor. Where all files have the label, `names` are the metrics computed at the end, of the ensemble
     and then of the students. `out` is written whole or not at all. Raises InputError that names file, line,
     column and value.
     """
-    if out.suffix not in FORMATS:
-        raise InputError(f"--out={out}: must end in one of {', '.join(FORMATS)}")
     if not paths:
         raise InputError("--input names no file; name at least one")
     rawfiles.once(paths)
-    predicted = ["p"] if not bundle.students else ["p_ensemble", *(f"p_{k}" for k in range(bundle.students))]
+    total = sum(path.stat().st_size for path in paths)
+    return _score(predictor, _of_tables(predictor, paths, keep), total, paths[0], out, keep, names)
+
+
+def score_raw(
+    predictor: Predictor,
+    raw: Path,
+    out: Path,
+    *,
+    split: str | None = None,
+    split_seed: int = 2024,
+    keep: Sequence[str] = (),
+    names: Sequence[str] = METRICS,
+) -> Scored:
+    """`score` for the raw files of the predictor's dataset in `raw`, which may have to be joined.
+
+    `split` is one of those that `prepare` makes of them with `split_seed`; None: all rows. `keep` are among
+    the label's and the fields' columns.
+    """
+    found = rawrows.read(predictor.encoder.spec, raw, split=split, split_seed=split_seed)
+    columns = predictor.encoder.spec.columns
+    if lacking := [name for name in keep if name not in columns]:
+        raise InputError(f"--keep={lacking[0]}: of raw files only {', '.join(columns)} can be kept")
+    tasks = (
+        partial(_part, predictor.encoder, found.spec, chunk, keep, {}, True, wanted)
+        for chunk, wanted in found.chunks
+    )
+    return _score(predictor, tasks, found.bytes, raw, out, keep, names)
+
+
+def _score(
+    predictor: Predictor,
+    tasks: Iterator[Callable[[], _Part]],
+    total: int,
+    where: Path,
+    out: Path,
+    keep: Sequence[str],
+    names: Sequence[str],
+) -> Scored:
+    if out.suffix not in FORMATS:
+        raise InputError(f"--out={out}: must end in one of {', '.join(FORMATS)}")
+    predicted = columns_of(predictor)
     if taken := sorted(set(keep) & set(predicted)):
         raise InputError(f"--keep={taken[0]}: is a column of the predictions; rename it in the input")
-    unseen = {field.name: 0 for field in bundle.encoder.fields}
+    unseen = {field.name: 0 for field in predictor.encoder.fields}
     rows, labelled = 0, True
     with (
         directories.replacing_file(out) as (new, scratch),
         _writer(new, scratch) as append,
         (scratch / "logits").open("wb") as logits_file,
         (scratch / "labels").open("wb") as labels_file,
-        work.bar("scoring", sum(path.stat().st_size for path in paths), "B") as bar,
+        work.bar("scoring", total, "B") as bar,
     ):
-        for part in work.in_order(_tasks(bundle, paths, keep)):
-            logits = np.roll(bundle.logits(part.ids), 1, axis=0)  # the ensemble comes first in a file
+        for part in work.in_order(tasks):
+            logits = np.roll(predictor.logits(part.ids), 1, axis=0)  # the ensemble comes first in a file
             found = metrics.probabilities(logits)
             append(pl.DataFrame([*part.kept, *map(pl.Series, predicted, found)]))
             unseen = {name: count + part.unseen[name] for name, count in unseen.items()}
@@ -85,11 +135,16 @@ def score(
                 labels_file.write(part.labels.data)
             bar.update(part.read - bar.n)
         if not rows:
-            raise rawfiles.empty(paths[0])
+            raise rawfiles.empty(where)
         logits_file.flush()
         labels_file.flush()
         judged = _judged(scratch, len(predicted), names) if labelled and names else None
     return Scored(rows, unseen, judged)
+
+
+def columns_of(predictor: Predictor) -> list[str]:
+    """The columns of a scored file that hold probabilities, in their order."""
+    return ["p_ensemble", *(f"p_{k}" for k in range(predictor.students))] if predictor.students else ["p"]
 
 
 def _judged(scratch: Path, predictors: int, names: Sequence[str]) -> list[dict[str, float]]:
@@ -102,9 +157,11 @@ def _judged(scratch: Path, predictors: int, names: Sequence[str]) -> list[dict[s
         raise InputError(f"the labels judge no predictions ({error}); give --metrics= for none") from None
 
 
-def _tasks(bundle: Bundle, paths: Sequence[Path], keep: Sequence[str]) -> Iterator[Callable[[], _Part]]:
+def _of_tables(
+    predictor: Predictor, paths: Sequence[Path], keep: Sequence[str]
+) -> Iterator[Callable[[], _Part]]:
     """What is left to do with each chunk of rows once it is read."""
-    spec = bundle.encoder.spec
+    spec = predictor.encoder.spec
     names = [field.name for field in spec.fields]
     layouts = [_layout(path, spec, names) for path in paths]
     settled = rawfiles.settle(paths, list(dict.fromkeys([*names, spec.label, *keep])), spec.lists)
@@ -118,7 +175,7 @@ def _tasks(bundle: Bundle, paths: Sequence[Path], keep: Sequence[str]) -> Iterat
         wanted = list(dict.fromkeys([*names, *keep, *([spec.label] if has_label else [])]))
         for chunk in rawfiles.chunks(path, layout, wanted, settled=settled, may_be_empty=True):
             chunk = chunk._replace(read=done + chunk.read)
-            yield partial(_part, bundle.encoder, spec, chunk, keep, casts, has_label)
+            yield partial(_part, predictor.encoder, spec, chunk, keep, casts, has_label)
         done += path.stat().st_size
 
 
@@ -129,13 +186,16 @@ def _part(
     keep: Sequence[str],
     casts: dict[str, pl.DataType],
     has_label: bool,
+    wanted: NDArray[np.bool_] | None = None,
 ) -> _Part:
-    found = encoder.chunk(chunk, spec)
+    found = encoder.chunk(chunk, spec, wanted)
     labels = None
     if has_label:
         rows = np.arange(len(chunk.frame))
         labels = parts.labels_of(spec, chunk.frame[spec.label], rows, chunk.where)
     kept = pl.DataFrame([_as_before(chunk.frame[name], casts.get(name)) for name in keep])
+    if wanted is not None:
+        kept, labels = kept.filter(wanted), None if labels is None else labels[wanted]
     return _Part(found.ids, found.unseen, kept, labels, chunk.read)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ektf_jax.data import rawfiles, tables
 from ektf_jax.data.rawfiles import Layout
 from ektf_jax.data.schema import Schema
-from ektf_jax.data.spec import FieldSpec, TableSpec
+from ektf_jax.data.spec import FieldSpec, Table, TableSpec
 
 NUMERIC = tuple(f"I{number}" for number in range(1, 14))
 CATEGORICAL = tuple(f"C{number}" for number in range(1, 27))
@@ -21,6 +21,12 @@ def prepare(raw: Path, out: Path, *, split_seed: int = 2024, paper_buckets: bool
 
     paper_buckets: numbers up to 2 are bucket 1, as the paper writes, and so are missing ones.
     """
+    spec, files, _ = table(raw, paper_buckets=paper_buckets)
+    return tables.prepare(spec, files, out, split_seed=split_seed)
+
+
+def table(raw: Path, *, paper_buckets: bool = False) -> Table:
+    """What the files in `raw` are; InputError where they are not there."""
     fill, missing = ("1", ("",)) if paper_buckets else (None, ("", "0"))
     fields = (
         *(FieldSpec(name, "numeric", 10, missing, fill, paper_buckets=paper_buckets) for name in NUMERIC),
@@ -29,6 +35,5 @@ def prepare(raw: Path, out: Path, *, split_seed: int = 2024, paper_buckets: bool
     ready, kaggle = rawfiles.find(raw, ("train.csv", "valid.csv", "test.csv"), ("train.txt",))
     if ready:
         files = dict(zip(("train", "valid", "test"), ([path] for path in ready), strict=True))
-        return tables.prepare(TableSpec("criteo", "Label", fields), files, out)
-    layout = Layout("\t", COLUMNS, quoting=False)
-    return tables.prepare(TableSpec("criteo", "Label", fields, layout), kaggle, out, split_seed=split_seed)
+        return Table(TableSpec("criteo", "Label", fields), files)
+    return Table(TableSpec("criteo", "Label", fields, Layout("\t", COLUMNS, quoting=False)), kaggle)

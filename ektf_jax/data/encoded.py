@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 SCHEMA = "schema.json"
-_REMEDY = "run `python -m experiments.prepare --dataset=NAME --raw=DIR --out=DIR`"
+_REMEDY = "run `ektf prepare --dataset=NAME --raw=DIR --out=DIR`"
 _CHUNK_BYTES = 1 << 20  # a chunk of the scan stays in the cache
 
 

@@ -73,14 +73,21 @@ class Encoder:
         texts = pl.DataFrame([columns.text(name, rows[name], settled).alias(name) for name in names])
         return self.chunk(Chunk(texts, Rows(where, 0), 0), self.spec.as_values(settled.value))
 
-    def chunk(self, chunk: Chunk, spec: TableSpec | None = None) -> Encoded:
-        """Encode a chunk, whose columns are text or lists of text. `spec` is the spec for its types."""
-        ids = np.empty((len(chunk.frame), sum(field.max_len for field in self.fields)), np.int32)
+    def chunk(
+        self, chunk: Chunk, spec: TableSpec | None = None, wanted: NDArray[np.bool_] | None = None
+    ) -> Encoded:
+        """Encode a chunk, whose columns are text or lists of text, or the rows of it that are `wanted`.
+
+        `spec` is the spec for its types.
+        """
+        count = len(chunk.frame) if wanted is None else int(wanted.sum())
+        ids = np.empty((count, sum(field.max_len for field in self.fields)), np.int32)
         unseen, start = {}, 0
         specs = (spec or self.spec).fields
         found = parts.distinct(chunk.frame, [field.name for field in self.fields])
         for field, one, known, (cells, rows, code) in zip(self.fields, specs, self.known, found, strict=True):
             values, _ = parts.values_of(one, cells, rows, chunk.where)
+            code = code if wanted is None else code[wanted]
             missing = False if isinstance(values.dtype, pl.List) else values.is_null().to_numpy()
             oov = np.zeros(len(values), bool)
             for slot in vocabulary.slot_ids(values, field, known):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ektf_jax.data import rawfiles, tables
 from ektf_jax.data.schema import Schema
-from ektf_jax.data.spec import FieldSpec, TableSpec
+from ektf_jax.data.spec import FieldSpec, Table, TableSpec
 
 FIELDS = (
     "weekday",
@@ -31,6 +31,12 @@ FIELDS = (
 
 def prepare(raw: Path, out: Path) -> Schema:
     """Encodes train.csv and test.csv in `raw` into `out`; see tables.prepare."""
+    spec, files, _ = table(raw)
+    return tables.prepare(spec, files, out)
+
+
+def table(raw: Path) -> Table:
+    """What the files in `raw` are; InputError where they are not there."""
     ((train, test),) = rawfiles.find(raw, ("train.csv", "test.csv"))
     fields = tuple(FieldSpec(name, min_count=2) for name in FIELDS)
-    return tables.prepare(TableSpec("ipinyou", "click", fields), {"train": [train], "test": [test]}, out)
+    return Table(TableSpec("ipinyou", "click", fields), {"train": [train], "test": [test]})

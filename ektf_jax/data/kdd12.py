@@ -14,7 +14,7 @@ from ektf_jax.data import rawfiles, tables
 from ektf_jax.data.chunk import SHOWN, Chunk
 from ektf_jax.data.rawfiles import Layout
 from ektf_jax.data.schema import Schema
-from ektf_jax.data.spec import Derivation, FieldSpec, TableSpec
+from ektf_jax.data.spec import Derivation, FieldSpec, Table, TableSpec
 from ektf_jax.errors import InputError
 
 NUMERIC = ("Depth", "Position", "Impression")
@@ -44,6 +44,12 @@ def prepare(raw: Path, out: Path, *, split_seed: int = 2024, paper_buckets: bool
     Every line is an instance: 149,639,105 in the official file, of which the paper has 141,371,038 and does
     not say which.
     """
+    spec, files, derivation = table(raw, paper_buckets=paper_buckets)
+    return tables.prepare(spec, files, out, split_seed=split_seed, derivation=derivation)
+
+
+def table(raw: Path, *, paper_buckets: bool = False) -> Table:
+    """What the files in `raw` are; InputError where they are not there."""
     ((training, profile),) = rawfiles.find(raw, ("training.txt", "userid_profile.txt"))
     fields = (
         *(
@@ -53,8 +59,7 @@ def prepare(raw: Path, out: Path, *, split_seed: int = 2024, paper_buckets: bool
         *(FieldSpec(name, min_count=10, fill="0") for name in (*IDS, "Gender", "Age")),
     )
     spec = TableSpec("kdd12", "Click", fields, Layout("\t", COLUMNS, quoting=False), above=0, least=0)
-    derivation = Derivation(_Join(profile), COLUMNS, (profile,))
-    return tables.prepare(spec, [training], out, split_seed=split_seed, derivation=derivation)
+    return Table(spec, [training], Derivation(_Join(profile), COLUMNS, (profile,)))
 
 
 class _Join:

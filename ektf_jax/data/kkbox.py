@@ -13,7 +13,7 @@ from ektf_jax.data import rawfiles, tables
 from ektf_jax.data.chunk import SHOWN, Chunk
 from ektf_jax.data.rawfiles import Layout
 from ektf_jax.data.schema import Schema
-from ektf_jax.data.spec import Derivation, FieldSpec, TableSpec
+from ektf_jax.data.spec import Derivation, FieldSpec, Table, TableSpec
 from ektf_jax.errors import InputError
 
 _SOURCES = ("source_system_tab", "source_screen_name", "source_type")
@@ -40,6 +40,12 @@ def prepare(raw: Path, out: Path, *, split_seed: int = 2024) -> Schema:
 
     Those are train.csv, songs.csv, members.csv and song_extra_info.csv; see tables.prepare.
     """
+    spec, files, derivation = table(raw)
+    return tables.prepare(spec, files, out, split_seed=split_seed, derivation=derivation)
+
+
+def table(raw: Path) -> Table:
+    """What the files in `raw` are; InputError where they are not there."""
     ready, cup = rawfiles.find(
         raw,
         ("train.csv", "valid.csv", "test.csv"),
@@ -55,12 +61,10 @@ def prepare(raw: Path, out: Path, *, split_seed: int = 2024) -> Schema:
     )
     if ready:
         files = dict(zip(("train", "valid", "test"), ([path] for path in ready), strict=True))
-        derivation = Derivation(_released, ("label", *FIELDS))
-        return tables.prepare(TableSpec("kkbox", "label", fields), files, out, derivation=derivation)
+        return Table(TableSpec("kkbox", "label", fields), files, Derivation(_released, ("label", *FIELDS)))
     train, *others = cup
-    spec = TableSpec("kkbox", "target", fields, _RAW)
     derivation = Derivation(_Join(*others), _TRAIN, tuple(others))
-    return tables.prepare(spec, [train], out, split_seed=split_seed, derivation=derivation)
+    return Table(TableSpec("kkbox", "target", fields, _RAW), [train], derivation)
 
 
 def _released(chunk: Chunk) -> pl.DataFrame:

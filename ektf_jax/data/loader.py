@@ -75,11 +75,11 @@ def training_batches(
 
 
 def evaluation_batches(split: Split, batch_size: int) -> Iterator[tuple[Batch, int]]:
-    """All rows in order, as (batch of B rows, number of rows that count).
+    """All rows in order, as (batch of B rows, number of rows that count); one batch of none without rows.
 
     The last batch is filled up with zeros, padding ids, so that every batch has one shape and compiles once.
     """
-    for start in range(0, len(split.labels), batch_size):
+    for start in range(0, max(1, len(split.labels)), batch_size):
         columns = [np.asarray(column[start : start + batch_size]) for column in split]
         rows = len(columns[0])
         if missing := batch_size - rows:

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import urllib.request
 import zipfile
+from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -49,15 +50,9 @@ def prepare(raw: Path, out: Path, *, split_seed: int = 2024) -> Schema:
     10% valid and the rest test. Each file may be gzipped. Raises InputError naming file, line, field and
     value.
     """
-    if split_seed < 0:
-        raise InputError(f"split_seed is {split_seed}; it must not be negative")
-    files = {name: _path(raw, name) for name in _COLUMNS}
+    files = _files(raw)
     contents = {name: _read(path) for name, path in files.items()}
-    lines = {name: _table(files[name], _COLUMNS[name], text) for name, (_, text) in contents.items()}
-    users = _users(files["users.dat"], lines["users.dat"])
-    movies = _movies(files["movies.dat"], lines["movies.dat"])
-    ratings = _ratings(files["ratings.dat"], lines["ratings.dat"], users, movies)
-    parts = {name: _rows(part, users, movies) for name, part in _split(ratings, split_seed).items()}
+    parts = _parts(files, contents, split_seed)
     source: dict[str, Any] = {
         "files": {
             files[name].name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -71,6 +66,15 @@ def prepare(raw: Path, out: Path, *, split_seed: int = 2024) -> Schema:
     if existing is not None:
         return existing
     return tables.encode(SPEC, parts, out, source)
+
+
+def frames(raw: Path, *, split_seed: int = 2024) -> dict[str, pl.DataFrame]:
+    """The rows that `prepare` encodes, by split: frames with the label's and the fields' columns.
+
+    Raises InputError as that does.
+    """
+    files = _files(raw)
+    return _parts(files, {name: _read(path) for name, path in files.items()}, split_seed)
 
 
 def download(raw: Path) -> None:
@@ -103,10 +107,23 @@ def download(raw: Path) -> None:
         raise InputError(f"{URL}: cannot be downloaded into {raw} ({error}); {by_hand}") from error
 
 
-def _path(raw: Path, name: str) -> Path:
-    forms = rawfiles.forms(raw, name)
-    rawfiles.once(forms)
-    return forms[0] if forms else raw / name
+def _files(raw: Path) -> dict[str, Path]:
+    found = {name: rawfiles.forms(raw, name) for name in _COLUMNS}
+    for forms in found.values():
+        rawfiles.once(forms)
+    return {name: forms[0] if forms else raw / name for name, forms in found.items()}
+
+
+def _parts(
+    files: Mapping[str, Path], contents: Mapping[str, tuple[bytes, bytes]], split_seed: int
+) -> dict[str, pl.DataFrame]:
+    if split_seed < 0:
+        raise InputError(f"split_seed is {split_seed}; it must not be negative")
+    lines = {name: _table(files[name], _COLUMNS[name], text) for name, (_, text) in contents.items()}
+    users = _users(files["users.dat"], lines["users.dat"])
+    movies = _movies(files["movies.dat"], lines["movies.dat"])
+    ratings = _ratings(files["ratings.dat"], lines["ratings.dat"], users, movies)
+    return {name: _rows(part, users, movies) for name, part in _split(ratings, split_seed).items()}
 
 
 def _read(path: Path) -> tuple[bytes, bytes]:

@@ -4,11 +4,11 @@ import dataclasses
 import json
 import reprlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -150,6 +150,14 @@ class Derivation:
     make: Callable[[Chunk], pl.DataFrame]
     needs: tuple[str, ...]
     files: tuple[Path, ...] = ()
+
+
+class Table(NamedTuple):
+    """What a dataset's raw files are: the table, its files as `tables.prepare` takes them, what they lack."""
+
+    spec: TableSpec
+    files: Sequence[Path] | Mapping[str, Sequence[Path]]
+    derivation: Derivation | None = None
 
 
 def numbers(texts: pl.Series) -> pl.Series:

@@ -55,7 +55,7 @@ def prepare(
     """
     if split_seed < 0:
         raise InputError(f"split_seed is {split_seed}; it must not be negative")
-    listed = _listed(files)
+    listed = by_split(files)
     source = _source(spec, listed, derivation, None if isinstance(files, Mapping) else split_seed)
     existing = _existing(out, source, listed, derivation)
     if existing is not None:
@@ -67,7 +67,7 @@ def prepare(
     with encoded.replacing(out) as new:
         digests: list[str] = []
         total = sum(path.stat().st_size for path, _ in listed)
-        found = _read(spec, listed, settled, derivation, chunk_bytes, digests)
+        found = read(spec, listed, settled, derivation, chunk_bytes, digests)
         where = str(listed[0][0]) if len(listed) == 1 else f"{listed[0][0]} and the other files"
         chunks, filled = _parse(spec, found, _scratch(new), total)
         _check_rows(listed, chunks)
@@ -100,7 +100,7 @@ def encode(
     settled = columns.settle([(split, frames[split].schema) for split in SPLITS], spec.columns, spec.lists)
     spec = spec.as_values(settled.value)
     with encoded.replacing(out) as new:
-        found = _slices(spec, frames, settled)
+        found = slices(spec, frames, settled)
         chunks, _ = _parse(spec, found, _scratch(new), 0)
         return _finish(new, spec, chunks, None, dict(source))
 
@@ -125,7 +125,7 @@ def draw_splits(rows: int, split_seed: int, where: str = "the files") -> NDArray
 # --- what the result is made from
 
 
-def _listed(files: Sequence[Path] | Mapping[str, Sequence[Path]]) -> list[tuple[Path, tuple[str, ...]]]:
+def by_split(files: Sequence[Path] | Mapping[str, Sequence[Path]]) -> list[tuple[Path, tuple[str, ...]]]:
     """Each file with the splits that its rows are in."""
     if not isinstance(files, Mapping):
         listed: list[tuple[Path, tuple[str, ...]]] = [(path, ()) for path in files]
@@ -211,7 +211,7 @@ def _hash_all(paths: Sequence[Path]) -> list[str]:
 # --- from text to codes
 
 
-def _read(
+def read(
     spec: TableSpec,
     listed: list[tuple[Path, tuple[str, ...]]],
     settled: Settled,
@@ -236,7 +236,7 @@ def _read(
         done += path.stat().st_size
 
 
-def _slices(
+def slices(
     spec: TableSpec, frames: Mapping[str, pl.DataFrame], settled: Settled
 ) -> Iterator[tuple[Chunk, tuple[str, ...]]]:
     for split in SPLITS:

@@ -5,7 +5,7 @@ from pathlib import Path
 from ektf_jax.data.describe import Description, FieldDescription
 from ektf_jax.data.schema import SPLITS
 from ektf_jax.files import write_text
-from ektf_jax.report import names, render
+from ektf_jax.report import names, render, web
 from ektf_jax.report.render import Block, Heading, Text
 from ektf_jax.report.tables import Bar, Cell, Table
 
@@ -24,7 +24,7 @@ def write(description: Description, out: Path) -> str:
     """Writes description.md and description.html to `out`; returns the tables of splits and fields."""
     schema = description.schema
     of_what = " (synthetic raw files)" if schema.source.get("synthetic") else ""
-    title = f"{names.DATASETS.get(schema.dataset, schema.dataset)}: the encoded dataset{of_what}"
+    title = f"{names.dataset(schema.dataset)}: the encoded dataset{of_what}"
     splits, fields = _splits(description), _fields(description)
     blocks: list[Block] = [Heading(splits.title), splits, Heading(fields.title), *map(Text, _GUIDE), fields]
     blocks += [
@@ -40,7 +40,7 @@ def write(description: Description, out: Path) -> str:
         blocks += [Heading(_shown(field.name), 3), _values(field, description, scale)]
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "description.md", render.markdown(title, blocks))
-    write_text(out / "description.html", render.page(title, blocks, out))
+    write_text(out / "description.html", web.page(title, blocks, out))
     return f"{title}\n\n{render.markdown_table(splits)}\n\n{render.markdown_table(fields)}"
 
 

@@ -1,12 +1,11 @@
-"""The paper's figures from runs. Markers, line styles and greys tell series apart without colour.
-
-Each takes the runs of one dataset without variants (`seeds.main_runs`) and is None where too few are there.
+"""Figures in general: their style, the overview of all runs, files. Markers, lines and greys, not colour,
+tell series apart.
 """
 
 import io
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ektf_jax.files import write_bytes
-from ektf_jax.report import names, published, select, series
+from ektf_jax.report import names
 from ektf_jax.report.results import Run
-from ektf_jax.report.seeds import groups
-from ektf_jax.report.series import Point, Series
+from ektf_jax.report.seeds import Group, groups
 
 ACCENT = "#0a5ca8"
-_RC: dict[Any, Any] = {
+RC: dict[Any, Any] = {
     "svg.hashsalt": "ektf-jax",  # the same picture is the same file
     "text.parse_math": False,  # names are shown as they are
     "text.usetex": False,
@@ -32,16 +30,11 @@ _RC: dict[Any, Any] = {
     "xtick.color": "0.25",
     "ytick.color": "0.25",
 }
-_METHODS = {
-    "EKTF": select.ektf(),
-    "KD": select.method("kd"),
-    "DML": select.method("dml"),
-    "plain mean": select.method("none"),
-    "plain sum": select.method("none", "sum"),
-    "plain concat": select.method("none", "concat"),
-}
 _OVERVIEW = 14  # columns that fit in the overview
 _TITLE, _TICK = 80, 60  # characters that fit
+_NARROW = 3.8  # inches, of a telephone
+_LINE = 40  # characters of a title there
+_SHORT = 18  # characters of an entry that fits twice beside itself there
 
 
 @dataclass(frozen=True)
@@ -53,307 +46,121 @@ class Style:
     line: str | tuple[int, tuple[int, ...]]
 
 
-# A method looks the same in every figure.
-_STYLES = {
-    "EKTF": Style(ACCENT, "o", "-"),
-    "KD": Style("0.15", "s", "--"),
-    "DML": Style("0.5", "^", "-."),
-    "plain mean": Style("0.6", "D", "-"),
-    "plain sum": Style("0.2", "v", "--"),
-    "plain concat": Style("0.4", "P", ":"),
-}
-_AUTHORS = Style("0.6", "v", "-")
-
-Curves = Mapping[str, tuple[Series, Style]]
-
-
-def overview(runs: Sequence[Run], title: str, ceiling: float | None = None) -> Figure:
+def overview(
+    runs: Sequence[Run],
+    title: str,
+    ceiling: float | None = None,
+    chosen: Callable[[Run], bool] = lambda run: True,
+    apart: Callable[[Run], bool] = lambda run: False,
+) -> Figure:
     """Test AUC of every student and of the ensemble, a column per method and K.
 
-    Of many, only the single MLP, plain mean ensembles of MLPs and EKTF_MLP. `ceiling` draws the best AUC that
-    any model can reach, where the data's truth is known.
+    Of many, only the `chosen`. Those that are `apart` have a panel with a scale of their own. `ceiling` draws
+    the best AUC that any model can reach, where the data's truth is known.
     """
     columns = groups(runs)
     if len(columns) > _OVERVIEW:
-        columns = [group for group in columns if _in_overview(group.runs[0])] or columns[:_OVERVIEW]
-    with matplotlib.rc_context(_RC):
-        figure = Figure(figsize=(max(5.0, 1.5 + 0.8 * len(columns)), 4.2), layout="constrained")
-        axes = figure.subplots()
-        for x, group in enumerate(columns):
-            students = [student.auc for run in group.runs for student in run.students]
-            across = _spaced(len(students), 0.3)
-            axes.scatter(
-                [x + offset for offset in across],
-                students,
-                s=26,
-                facecolors="none",
-                edgecolors="0.35",
-                zorder=2,
-                label="student" if x == 0 else None,
-            )
-            ensembles = [run.ensemble.auc for run in group.runs]
-            axes.scatter(
-                [x] * len(ensembles),
-                ensembles,
-                s=320,
-                marker="_",
-                linewidths=2.5,
-                color=ACCENT,
-                zorder=1.5,
-                label="ensemble" if x == 0 else None,
-            )
-        if ceiling is not None:
-            axes.axhline(ceiling, color="0.6", linestyle=":", label="best possible")
-        ticks = [
-            "\n".join(
-                names.one_line(line, _TICK) for line in group.label.replace(" of ", "\nof ").split("\n")
-            )
-            + f"\nK = {group.num_students}"
-            for group in columns
-        ]
-        axes.set_xticks(range(len(columns)), ticks, fontsize=7.5)
-        axes.set_xlim(-0.6, len(columns) - 0.4)
-        axes.set_ylabel("test AUC")
-        axes.set_title(names.one_line(title, _TITLE), loc="left", fontsize=11)
-        _frame(axes)
-        figure.legend(frameon=False, loc="outside lower center", ncols=3)
+        columns = [group for group in columns if chosen(group.runs[0])] or columns[:_OVERVIEW]
+    parts = [[group for group in columns if apart(group.runs[0]) == which] for which in (False, True)]
+    panels = [part for part in parts if part]
+    with matplotlib.rc_context(RC):
+        width = max(5.0, 1.2 * len(panels) + 0.72 * len(columns))
+        figure = Figure(figsize=(width, 4.2), layout="constrained")
+        ratios = [1 + len(part) for part in panels]
+        for axes, part in zip(
+            figure.subplots(1, len(panels), width_ratios=ratios, squeeze=False)[0], panels, strict=True
+        ):
+            _clouds(axes, part, ceiling)
+        first, *others = figure.axes
+        for axes in others:
+            axes.set_title("on a scale of its own", loc="left")
+        first.set_ylabel("test AUC")
+        first.set_title(names.one_line(title, _TITLE), loc="left", fontsize=11)
+        handles, labels = first.get_legend_handles_labels()
+        figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=3)
     return figure
 
 
-def figure_2(runs: Sequence[Run]) -> Figure | None:
-    """Plain ensembles of MLPs by mean, sum and concat: ensemble, best and worst student, and their gap."""
-    return _three_panels(_methods(runs, "plain mean", "plain sum", "plain concat"))
+def _clouds(axes: Axes, columns: Sequence[Group], ceiling: float | None) -> None:
+    """The students of each column, and its ensembles as strokes."""
+    for x, group in enumerate(columns):
+        students = [student.auc for run in group.runs for student in run.students]
+        across = spaced(len(students), 0.3)
+        axes.scatter(
+            [x + offset for offset in across],
+            students,
+            s=26,
+            facecolors="none",
+            edgecolors="0.35",
+            zorder=2,
+            label="student" if x == 0 else None,
+        )
+        ensembles = [run.ensemble.auc for run in group.runs]
+        axes.scatter(
+            [x] * len(ensembles),
+            ensembles,
+            s=320,
+            marker="_",
+            linewidths=2.0,
+            color=ACCENT,
+            zorder=1.5,
+            label="ensemble" if x == 0 else None,
+        )
+    if ceiling is not None:
+        axes.axhline(ceiling, color="0.55", linestyle=":", label="best possible")
+    ticks = [
+        "\n".join(names.one_line(line, _TICK) for line in group.label.replace(" of ", "\nof ").split("\n"))
+        + f"\nK = {group.num_students}"
+        for group in columns
+    ]
+    axes.set_xticks(range(len(columns)), ticks, fontsize=7.5)
+    axes.set_xlim(-0.6, len(columns) - 0.4)
+    frame(axes)
 
 
-def figure_3(runs: Sequence[Run]) -> Figure | None:
-    """KD (Eq. 2) beside the plain mean ensemble."""
-    methods = _methods(runs, "KD", "plain mean")
-    return _three_panels(methods) if "KD" in methods else None
+def narrow(figure: Figure) -> bytes:
+    """The figure for a telephone, as SVG: its panels below each other, text as large as before."""
+    with matplotlib.rc_context(RC):
+        panels = figure.axes
+        grid = figure.add_gridspec(len(panels), 1)
+        for row, axes in enumerate(panels):
+            axes.set_subplotspec(grid[row, 0])
+            title = axes.get_title(loc="left")
+            axes.set_title("\n".join(textwrap.wrap(title, _LINE)), loc="left")
+            axes.tick_params(labelleft=True)
+            ticks = [label.get_text() for label in axes.get_xticklabels()]
+            if any("\n" in tick for tick in ticks):
+                wrapped = [
+                    "\n".join(part for line in tick.split("\n") for part in _wrapped(line)) for tick in ticks
+                ]
+                axes.set_xticks(axes.get_xticks(), wrapped)
+        figure.set_size_inches(_NARROW, 0.6 + 2.6 * len(panels))
+        for old in list(figure.legends):
+            handles, labels = old.legend_handles, [text.get_text() for text in old.texts]
+            columns = 1 if max(map(len, labels), default=0) > _SHORT else 2
+            old.remove()
+            _legend(figure, handles, labels, columns)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
+    return drawn.getvalue()
 
 
-def figure_5(runs: Sequence[Run]) -> Figure | None:
-    """DML (Eq. 3) beside the plain mean ensemble."""
-    methods = _methods(runs, "DML", "plain mean")
-    return _three_panels(methods) if "DML" in methods else None
-
-
-def figure_4(runs: Sequence[Run]) -> Figure | None:
-    """What the ensemble is above its best student: KD and DML, each beside the plain mean ensemble."""
-    methods = _methods(runs, "plain mean", "KD", "DML")
-    if not methods.keys() & {"KD", "DML"}:
-        return None
-    sizes = _sizes(points for points, _ in methods.values())
-    with matplotlib.rc_context(_RC):
-        figure = Figure(figsize=(6.8, 3.3), layout="constrained")
-        both = figure.subplots(1, 2, sharey=True)
-        for letter, axes, name in zip("ab", both, ("KD", "DML"), strict=True):
-            shown = {key: drawn for key, drawn in methods.items() if key in (name, "plain mean")}
-            _draw(axes, shown, sizes, _gap)
-            _zero(axes)
-            _panel(axes, f"({letter}) {name}: ensemble minus best student", sizes)
-        both[0].set_ylabel("difference in test AUC")
-        _legend(figure, both)
-    return figure
-
-
-def figure_7(runs: Sequence[Run]) -> Figure | None:
-    """EKTF, KD and DML: ensemble, best and worst student, and their gap. None without two of them."""
-    methods = _methods(runs, "EKTF", "KD", "DML")
-    return _three_panels(methods) if len(methods) > 1 else None
-
-
-def figure_8(runs: Sequence[Run], dataset: str) -> Figure | None:
-    """EKTF over K: ensemble and best student, ours, the authors' published runs and their code here."""
-    ours = series.of_mlps(runs, select.ektf())
-    theirs = series.logged(dataset, "EKTF")
-    if len(ours.keys() - {1}) < 2:
-        return None
-    planned = sorted({1} & ours.keys() | {run.num_students for run in runs if select.of_mlps(run)} - {1})
-    logged, ticks = sorted(theirs), sorted({*planned, *theirs})
-    our_style = _STYLES["EKTF"]
-    panels: dict[str, tuple[Callable[[Point], float], Callable[[Point], float]]] = {
-        "AUC": (_auc, _best),
-        "logloss": (lambda point: point.logloss, lambda point: point.best_logloss),
-    }
-    with matplotlib.rc_context(_RC):
-        figure = Figure(figsize=(7.6, 3.6), layout="constrained")
-        both = figure.subplots(1, 2)
-        for letter, axes, (name, (ensemble, best)) in zip("ab", both, panels.items(), strict=True):
-            for whose, points, sizes, style in (
-                ("the authors'", theirs, logged, _AUTHORS),
-                ("our", ours, planned, our_style),
-            ):
-                at = [ticks.index(size) for size in sizes]
-                errors = whose == "our" and name == "AUC"
-                lighter = replace(style, line=":")
-                _draw(axes, {f"{whose} ensemble": (points, style)}, sizes, ensemble, at=at, errors=errors)
-                _draw(axes, {f"{whose} best student": (points, lighter)}, sizes, best, at=at, hollow=True)
-            again = [
-                (ticks.index(size), getattr(found, name.lower()))
-                for size in ticks
-                for found in published.reruns(dataset, "EKTF", size)
-            ]
-            label = "the authors' code, this split: ensemble"
-            if again:
-                axes.plot(*zip(*again, strict=True), "x", color="0.1", ms=5, label=label)
-            _panel(axes, f"({letter}) test {name}", ticks)
-        _legend(figure, both, columns=2)
-    return figure
-
-
-def curves(runs: Sequence[Run]) -> Figure | None:
-    """Validation AUC of the ensemble over epochs: a single MLP, MLPs by each method at one K, EKTF_Latest.
-
-    K is the largest of those with most of these methods; the first seed of each. A circle marks the epoch
-    that is kept. The second panel is the top of the first.
-    """
-    chosen = _chosen_for_curves([run for run in runs if run.curve])
-    if not chosen:
-        return None
-    with matplotlib.rc_context(_RC):
-        figure = Figure(figsize=(9.0, 3.9), layout="constrained")
-        both = figure.subplots(1, 2)
-        for axes in both:
-            for name, (run, style) in chosen.items():
-                epochs = range(1, len(run.curve) + 1)
-                axes.plot(epochs, run.curve, color=style.color, linestyle=style.line, lw=1.5, label=name)
-                if run.best_epoch <= len(run.curve):
-                    kept = run.curve[run.best_epoch - 1]
-                    axes.plot(run.best_epoch, kept, "o", color=style.color, ms=5, mfc="white")
-            axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            _frame(axes)
-        values = [auc for run, _ in chosen.values() for auc in run.curve]
-        top, height = max(values), max(values) - min(values)
-        if height:
-            both[1].set_ylim(top - 0.2 * height, top + 0.01 * height)
-        both[0].set_ylabel("validation AUC of the ensemble")
-        both[0].set_title("(a) all of it", loc="left")
-        both[1].set_title("(b) the top fifth", loc="left")
-        _legend(figure, [both[0]], columns=3)
-    return figure
-
-
-def _chosen_for_curves(runs: Sequence[Run]) -> dict[str, tuple[Run, Style]]:
-    """By name, what the training curves show of these runs."""
-    first: dict[str, dict[int, Run]] = {
-        name: {run.num_students: run for run in reversed(runs) if select.of_mlps(run) and _METHODS[name](run)}
-        for name in ("plain mean", "KD", "DML", "EKTF")
-    }
-    chosen: dict[str, tuple[Run, Style]] = {}
-    if single := [run for run in runs if select.alone("mlp")(run)]:
-        chosen["single MLP"] = (single[0], Style("0.5", "", ":"))
-    if sizes := sorted({size for found in first.values() for size in found}):
-        size = max(sizes, key=lambda size: (sum(size in found for found in first.values()), size))
-        for name, found in first.items():
-            if size in found:
-                chosen[f"{name} of {size} MLPs"] = (found[size], _STYLES[name])
-    latest = select.both(select.ektf(), select.of(*select.LATEST))
-    if heterogeneous := [run for run in runs if latest(run)]:
-        chosen["EKTF_Latest"] = (heterogeneous[0], Style("0.0", "", (0, (4, 1, 1, 1))))
-    return chosen
+def _wrapped(line: str) -> list[str]:
+    """A line of a tick for a narrow column; K = 10 stays whole."""
+    return [line] if line.startswith("K =") else textwrap.wrap(line, 8) or [line]
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PATH.png and PATH.svg; the same figure gives the same bytes."""
     formats: dict[str, dict[str, Any]] = {"png": {"dpi": 150}, "svg": {"metadata": {"Date": None}}}
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(RC):
         for kind, options in formats.items():
             drawn = io.BytesIO()
             figure.savefig(drawn, format=kind, **options)
             write_bytes(path.with_name(f"{path.name}.{kind}"), drawn.getvalue())
 
 
-def _methods(runs: Sequence[Run], *wanted: str) -> Curves:
-    """Those of the named methods that have ensembles of MLPs at two K or more."""
-    found = {name: (series.of_mlps(runs, _METHODS[name]), _STYLES[name]) for name in wanted}
-    return {name: drawn for name, drawn in found.items() if len(drawn[0].keys() - {1}) > 1}
-
-
-def _three_panels(methods: Curves) -> Figure | None:
-    """Over K: the ensemble, the range from worst to best student, and the gap of the best to the ensemble."""
-    if not methods:
-        return None
-    sizes = _sizes(points for points, _ in methods.values())
-    with matplotlib.rc_context(_RC):
-        figure = Figure(figsize=(9.6, 3.5), layout="constrained")
-        left, middle, right = figure.subplots(1, 3)
-        _draw(left, methods, sizes, _auc, errors=True)
-        _panel(left, "(a) ensemble", sizes)
-        left.set_ylabel("test AUC")
-        _draw_ranges(middle, methods, sizes)
-        _panel(middle, "(b) best and worst student", sizes)
-        _draw(right, methods, sizes, _gap)
-        _zero(right)
-        _panel(right, "(c) ensemble minus best student", sizes)
-        _legend(figure, [left], columns=4)
-    return figure
-
-
-def _draw(
-    axes: Axes,
-    curves_: Curves,
-    sizes: Sequence[int],
-    value: Callable[[Point], float],
-    *,
-    at: Sequence[int] | None = None,
-    errors: bool = False,
-    hollow: bool = False,
-) -> None:
-    """A line over K per series; one of `sizes` that it lacks is a gap. Bars: deviation over seeds.
-
-    `at` are the places of the sizes on the axis, by default 0, 1, 2, ...
-    """
-    for name, (points, style) in curves_.items():
-        heights = [value(points[size]) if size in points else math.nan for size in sizes]
-        if all(math.isnan(height) for size, height in zip(sizes, heights, strict=True) if size > 1):
-            continue  # concat has students at K = 1 only
-        deviations = [points[size].deviation if errors and size in points else math.nan for size in sizes]
-        places = at or range(len(sizes))
-        axes.plot(
-            places,
-            heights,
-            color=style.color,
-            marker=style.marker,
-            linestyle=style.line,
-            markersize=5,
-            linewidth=1.4,
-            markerfacecolor="white" if hollow else style.color,
-            label=name,
-        )
-        if not all(map(math.isnan, deviations)):
-            axes.errorbar(
-                places, heights, deviations, fmt="none", ecolor=style.color, elinewidth=1, capsize=2.5
-            )
-
-
-def _draw_ranges(axes: Axes, methods: Curves, sizes: Sequence[int]) -> None:
-    """A bar per K and series from its worst student to its best, the worst hollow."""
-    with_students = {
-        name: drawn
-        for name, drawn in methods.items()
-        if not all(math.isnan(point.best) for size, point in drawn[0].items() if size > 1)
-    }
-    offsets = _spaced(len(with_students), 0.22 * (len(with_students) - 1))
-    for offset, (points, style) in zip(offsets, with_students.values(), strict=True):
-        for x, size in enumerate(sizes):
-            if size not in points or math.isnan(points[size].best):
-                continue
-            at, best, worst = x + offset, points[size].best, points[size].worst
-            axes.plot([at, at], [worst, best], color=style.color, linestyle="-", linewidth=1.2)
-            axes.plot(at, worst, style.marker, color=style.color, markersize=4.5, markerfacecolor="white")
-            axes.plot(at, best, style.marker, color=style.color, markersize=4.5)
-
-
-def _panel(axes: Axes, title: str, sizes: Sequence[int]) -> None:
-    axes.set_title(title, loc="left")
-    axes.set_xticks(range(len(sizes)), [str(size) for size in sizes])
-    axes.set_xlim(-0.45, len(sizes) - 0.55)
-    axes.set_xlabel("K students")
-    _frame(axes)
-
-
-def _frame(axes: Axes) -> None:
+def frame(axes: Axes) -> None:
     axes.grid(axis="y", color="0.9")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -361,47 +168,20 @@ def _frame(axes: Axes) -> None:
     axes.ticklabel_format(axis="y", style="plain", useOffset=False)
 
 
-def _zero(axes: Axes) -> None:
-    axes.axhline(0, color="0.4", linewidth=0.8)
-
-
-def _legend(figure: Figure, panels: Iterable[Axes], columns: int = 4) -> None:
+def legend(figure: Figure, panels: Iterable[Axes], columns: int = 4) -> None:
     """One legend below all panels."""
     named = {
         label: handle
         for axes in panels
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(
-        list(named.values()),
-        list(named),
-        frameon=False,
-        loc="outside lower center",
-        ncols=columns,
-        handlelength=3.2,
-    )
+    _legend(figure, list(named.values()), list(named), columns)
 
 
-def _in_overview(run: Run) -> bool:
-    return select.of_mlps(run) and (run.alone or select.method("none")(run) or select.ektf()(run))
+def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int) -> None:
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=columns, handlelength=3.2)
 
 
-def _sizes(all_points: Iterable[Series]) -> list[int]:
-    return sorted({size for points in all_points for size in points})
-
-
-def _spaced(count: int, width: float) -> list[float]:
+def spaced(count: int, width: float) -> list[float]:
     """Offsets around 0, evenly over a width."""
     return [0.0] if count == 1 else [width * (i / (count - 1) - 0.5) for i in range(count)]
-
-
-def _auc(point: Point) -> float:
-    return point.auc
-
-
-def _best(point: Point) -> float:
-    return point.best
-
-
-def _gap(point: Point) -> float:
-    return point.gap

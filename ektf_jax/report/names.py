@@ -1,8 +1,9 @@
-"""What tables and figures call datasets, models and transfer methods: the paper's names, in its order."""
+"""What a report calls datasets, models and transfer methods, and names as text, files and code."""
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 DATASETS = {
@@ -14,97 +15,60 @@ DATASETS = {
     "frappe_redrawn": "Frappe (redrawn training negatives)",
 }
 
-# The asterisk is the paper's: the model together with a deep network.
-MODELS = {
-    "lr": "LR",
-    "fm": "FM",
-    "pnn": "PNN",
-    "wide_deep": "Wide & Deep",
-    "deepfm": "DeepFM",
-    "dcn": "DCNv1",
-    "crossnetv2": "CrossNetv2",
-    "cin": "CIN",
-    "xdeepfm": "xDeepFM",
-    "autoint": "AutoInt*",
-    "afn": "AFN*",
-    "dcnv2": "DCNv2",
-    "edcn": "EDCN",
-    "masknet": "MaskNet",
-    "cl4ctr": "CL4CTR",
-    "eulernet": "EulerNet",
-    "finalmlp": "FinalMLP",
-    "final1b": "FINAL(1B)",
-    "final2b": "FINAL(2B)",
-    "ecn": "ECN",
-    "fcn": "FCN",
-    "qnn": "QNN-alpha",
-    "mlp": "MLP",
-    "dagfm_inner": "DAGFM-inner",
-    "dagfm_outer": "DAGFM-outer",
-    "dagfm_kernel": "DAGFM-kernel",
-}
 
-# In the order of the paper's Section 3, then of its Table 5; others come last.
-METHODS = {
-    "none": "plain",
-    "kd": "KD",
-    "dml": "DML",
-    "online_kd": "Online KD",
-    "kdcl": "KDCL",
-    "eckd": "ECKD",
-    "dagfm": "DAGFM",
-    "ektf": "EKTF",
-}
-
-_KDCL = {"naive": "Naive", "minlogit": "MinLogit", "linear": "Linear", "general": "General"}
+def dataset(name: str) -> str:
+    """A dataset's name: "MovieLens-1M" for ml1m."""
+    return DATASETS.get(name, name)
 
 
-def model(kind: str) -> str:
-    """A model's name: "FINAL(1B)" for final1b, capitals for what the paper does not have."""
-    return MODELS.get(kind, kind.upper())
+def _kind(student: Mapping[str, Any]) -> str:
+    """One's own by its class."""
+    return str(student["name"].rpartition(":")[2])
 
 
-def models(kinds: Sequence[str]) -> str:
-    """The names of the distinct kinds, in the paper's order."""
-    return ", ".join(model(kind) for kind in sorted(set(kinds), key=position))
+def _method(name: str, options: Mapping[str, Any], fusion: str) -> str:
+    del options
+    return f"{name} ({fusion})" if fusion != "mean" else name
 
 
-def position(kind: str) -> tuple[int, str]:
-    """To sort models by: the paper's order, then others by name."""
-    return (list(MODELS).index(kind) if kind in MODELS else len(MODELS), kind)
+@dataclass(frozen=True)
+class Names:
+    """What models and methods are called, in their order; those that it does not list come last.
 
+    `kind` is the model that a student's settings name, a key of `models`; `method` is the name of a transfer
+    method from its name in configs, its options in full and the fusion.
+    """
 
-def method(name: str, options: Mapping[str, Any], fusion: str) -> str:
-    """A method with the options that make it another one: "EKTF (only KD)", "DAGFM (finetuning)"."""
-    if name == "none":
-        return f"plain {fusion}"
-    title = METHODS.get(name, name)
-    if name == "kdcl":
-        title += f"-{_KDCL.get(str(options.get('variant')), options.get('variant'))}"
-    notes = _ablation(options) if name == "ektf" else []
-    if "stage" in options:
-        notes.append(str(options["stage"]))
-    if "divergence" in options:
-        notes.append(str(options["divergence"]).upper())
-    if fusion != "mean":
-        notes.append(fusion)
-    return f"{title} ({', '.join(notes)})" if notes else title
+    models: Mapping[str, str] = field(default_factory=dict)
+    methods: Sequence[str] = ()
+    kind: Callable[[Mapping[str, Any]], str] = _kind
+    method: Callable[[str, Mapping[str, Any], str], str] = _method
+
+    def model(self, kind: str) -> str:
+        """A model's name; capitals for one that is not listed."""
+        return self.models.get(kind, kind.upper())
+
+    def all_of(self, kinds: Sequence[str]) -> str:
+        """The names of the distinct kinds, in their order."""
+        return ", ".join(self.model(kind) for kind in sorted(set(kinds), key=self.position))
+
+    def position(self, kind: str) -> tuple[int, str]:
+        """To sort models by: their order, then others by name."""
+        return (list(self.models).index(kind) if kind in self.models else len(self.models), kind)
+
+    def position_of_method(self, name: str) -> int:
+        """To sort methods by."""
+        return self.methods.index(name) if name in self.methods else len(self.methods)
 
 
 def beside(sharing: str | float, passes: int, members: str, average: float) -> str:
-    """What an ensemble has that the paper's have not: ", a table each, self-transfer"."""
+    """What an ensemble has that those of one table and whole students have not: ", a table each"."""
     own = {"shared": 0.0, "own": 1.0}[sharing] if isinstance(sharing, str) else sharing
     notes = ["a table each" if own == 1 else f"{own:.0%} own columns"] if own else []
     notes += ["self-transfer"] if passes > 1 else []
     notes += [members] if members != "separate" else []
     notes += [f"average of weights {average:g}"] if average else []
     return "".join(f", {note}" for note in notes)
-
-
-def _ablation(options: Mapping[str, Any]) -> list[str]:
-    kd, dml, examination = (options.get(part, True) for part in ("kd", "dml", "examination"))
-    parts = [] if kd and dml else ["only KD" if kd else "only DML" if dml else "neither KD nor DML"]
-    return parts if examination else [*parts, "w/o EM"]
 
 
 def file_name(text: str) -> str:

@@ -3,21 +3,17 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ektf_jax import transfer
 from ektf_jax.config import OURS, Config
 from ektf_jax.errors import InputError
 from ektf_jax.files import check_shape
-from ektf_jax.report import names
-from ektf_jax.report.published import Metrics
+from ektf_jax.report.names import Names, beside
 from ektf_jax.result import NAME
-from ektf_jax.students import REGISTRY
-from ektf_jax.training.identity import identity
-from ektf_jax.training.record import arguments_in_full
+from ektf_jax.training.identity import arguments_in_full, identity
 
 _METRICS = {"auc": int | float, "logloss": int | float}
 # What every result has; `_read` looks at the rest.
@@ -36,23 +32,34 @@ _SHAPE: dict[str, Any] = {
     "versions": dict,
 }
 _LARGEST = 1e6  # a logloss
+_AS_IN_CONFIGS = Names()
 # Whatever comes of reading a file that holds something else.
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, OSError)
+
+
+class Metrics(NamedTuple):
+    """Logloss and AUC, as a fraction."""
+
+    logloss: float
+    auc: float
 
 
 @dataclass(frozen=True)
 class Run:
     """One finished run: what was trained, and its metrics on the test split.
 
-    `kinds` are the models of the K students in the order of their predictions, as `names.MODELS` has them;
+    `label` is what it is, without K: "single MLP", "plain mean of MLP". `kinds` are the models of the K
+    students in the order of their predictions, as `Names.models` has them;
     `students` their metrics, () for a concat ensemble. `method` is "none" for a model alone. `settings` is
     the config's identity as a recipe, with the students' arguments in full, and the encoding and the rows
     of the dataset.
+    `more` are the ensemble's other metrics.
     `curve` has the ensemble's validation AUC after each epoch, () without a metrics.jsonl. `wall_seconds` may
     be nan.
     """
 
     path: str
+    label: str
     dataset: str
     rows: Mapping[str, int]
     features: int | None
@@ -64,6 +71,7 @@ class Run:
     fusion: str
     settings: Mapping[str, Any]
     ensemble: Metrics
+    more: Mapping[str, float]
     students: tuple[Metrics, ...]
     parameters: int
     epochs: int
@@ -73,16 +81,6 @@ class Run:
     device: str
     versions: Mapping[str, str]
     curve: tuple[float, ...]
-
-    @property
-    def label(self) -> str:
-        """What it is, without K: "single MLP", "plain mean of MLP", "EKTF of PNN, FINAL(1B), ECN"."""
-        students = names.models(self.kinds)
-        if self.alone:
-            return f"single {students}"
-        keys = ("embedding.sharing", "transfer.self", "ensemble.members", "train.ema")
-        more = names.beside(*(self.settings[key] for key in keys))
-        return f"{names.method(self.method, self.options, self.fusion)} of {students}{more}"
 
     @property
     def shares(self) -> bool:
@@ -112,20 +110,23 @@ class Run:
         return min(self.students, key=lambda student: student.auc)
 
 
-def load(directory: Path, broken: Callable[[str], object] | None = None) -> list[Run]:
-    """All runs below a directory: per dataset single models, then by method, students, K and seed.
+def load(
+    directory: Path, broken: Callable[[str], object] | None = None, names: Names = _AS_IN_CONFIGS
+) -> list[Run]:
+    """All runs below a directory, called by `names`: per dataset single models, then by method, students, K
+    and seed.
 
     `broken` is told of each run whose files cannot be read, which is left out. Raises InputError where there
     is no run, and without `broken` for the first that cannot be read.
     """
     paths = sorted(directory.rglob(NAME))
     if not paths:
-        raise InputError(f"{directory}: no {NAME} below it; train with `python -m experiments.train` first")
+        raise InputError(f"{directory}: no {NAME} below it; train with `ektf train` first")
     runs: list[Run] = []
     errors: list[InputError] = []
     for path in paths:
         try:
-            runs.append(_read(path, str(path.parent.relative_to(directory))))
+            runs.append(_read(path, str(path.parent.relative_to(directory)), names))
         except InputError as error:
             errors.append(error)
     if errors and (broken is None or not runs):
@@ -133,7 +134,7 @@ def load(directory: Path, broken: Callable[[str], object] | None = None) -> list
     for left_out in errors:
         assert broken is not None
         broken(str(left_out))
-    return sorted(_with_rows(runs), key=_order)
+    return sorted(_with_rows(runs), key=lambda run: _order(run, names))
 
 
 def _with_rows(runs: list[Run]) -> list[Run]:
@@ -151,14 +152,12 @@ def _with_rows(runs: list[Run]) -> list[Run]:
     ]
 
 
-def _order(run: Run) -> tuple[Any, ...]:
-    methods = list(names.METHODS)
-    position = methods.index(run.method) if run.method in methods else len(methods)
+def _order(run: Run, names: Names) -> tuple[Any, ...]:
     kinds = sorted(map(names.position, set(run.kinds)))
     return (
         run.dataset,
         not run.alone,
-        position,
+        names.position_of_method(run.method),
         len(kinds),
         kinds,
         run.label,
@@ -168,13 +167,15 @@ def _order(run: Run) -> tuple[Any, ...]:
     )
 
 
-def _read(path: Path, name: str) -> Run:
+def _read(path: Path, name: str, names: Names) -> Run:
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         check_shape(result, _SHAPE)
-        config, test = _as_trained(Config.from_dict(result["config"])), result["test"]
+        config, test = Config.from_dict(result["config"]), result["test"]
+        recorded = _method(config, result)
+        config = _as_trained(config, recorded["needs_peers"])
         ensemble = config.ensemble
-        kinds = tuple(_kind(ensemble.students[label]) for label in ensemble.labels)
+        kinds = tuple(names.kind(ensemble.students[label]) for label in ensemble.labels)
         students = tuple(_metrics(student) for student in test["students"])
         if len(students) != (0 if ensemble.fusion == "concat" else len(kinds)):
             raise ValueError(f"metrics of {len(students)} students, not {len(kinds)}")
@@ -182,20 +183,32 @@ def _read(path: Path, name: str) -> Run:
             raise ValueError(f"params is {result['params']}")
         if not 1 <= result["best_epoch"] <= result["epochs"] < 2**31:
             raise ValueError(f"best_epoch is {result['best_epoch']} of {result['epochs']}")
-        run = Run(
+        method, options = (
+            config.transfer.name,
+            ({} if config.transfer.name == "none" else recorded["options"]),
+        )
+        settings = identity(
+            config, decides=["recipe"], students=_in_full(ensemble.students, result), options=options
+        )
+        return Run(
             path=name,
+            label=_label(config, kinds, options, names),
             dataset=_dataset(result["dataset"]),
             rows={str(split): int(rows) for split, rows in result["dataset"].get("rows", {}).items()},
             features=None if (features := result["dataset"].get("features")) is None else int(features),
             seed=int(result["seed"]),
             num_students=ensemble.num_students,
             kinds=kinds,
-            method=config.transfer.name,
-            options=transfer.options_in_full(config.transfer),
+            method=method,
+            options=options,
             fusion=ensemble.fusion,
-            settings=identity(config, decides=["recipe"], students=_in_full(ensemble.students, result))
-            | {"encoding": _encoding(result["dataset"]), "rows": _rows(result["dataset"])},
+            settings=settings | {"encoding": _encoding(result["dataset"]), "rows": _rows(result["dataset"])},
             ensemble=_metrics(test["ensemble"]),
+            more={
+                str(name): float(value)
+                for name, value in test["ensemble"].items()
+                if name not in Metrics._fields
+            },
             students=students,
             parameters=int(result["params"]),
             epochs=int(result["epochs"]),
@@ -206,8 +219,6 @@ def _read(path: Path, name: str) -> Run:
             versions={str(name): str(version) for name, version in result["versions"].items()},
             curve=_curve(path.with_name("metrics.jsonl")),
         )
-        assert run.label  # what cannot be named is found here, not on the page
-        return run
     except _UNREADABLE as error:
         if isinstance(error, InputError) and str(error).startswith(str(path.parent)):
             raise
@@ -234,28 +245,41 @@ def _digest(told: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True, allow_nan=False).encode()).hexdigest()[:8]
 
 
-def _as_trained(config: Config) -> Config:
-    """At K = 1 a method that needs peers does nothing: the model is alone, as without transfer."""
+def _method(config: Config, result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Options in full of a run's method, and whether it needs peers: as recorded, else as the code is now."""
+    if "method" in result:
+        check_shape(result["method"], {"options": dict}, "method")
+        return {"options": result["method"]["options"], "needs_peers": bool(result["method"]["needs_peers"])}
+    from ektf_jax import transfer
+
     method = transfer.METHODS.get(config.transfer.name)
-    if config.ensemble.num_students > 1 or method is None or not method.needs_peers:
+    needs_peers = method is not None and method.needs_peers
+    return {"options": transfer.options_in_full(config.transfer), "needs_peers": needs_peers}
+
+
+def _as_trained(config: Config, needs_peers: bool) -> Config:
+    """At K = 1 a method that needs peers does nothing: the model is alone, as without transfer."""
+    if config.ensemble.num_students > 1 or not needs_peers:
         return config
     return dataclasses.replace(config, transfer=dataclasses.replace(config.transfer, name="none"))
 
 
-def _kind(student: Mapping[str, Any]) -> str:
-    """The model that a student's settings name: FINAL by its blocks, DAGFM by its interaction, one's own by
-    its class."""
-    name = student["name"]
-    if name == "final":
-        return f"final{student.get('blocks', 1)}b"
-    if name == "dagfm":
-        return f"dagfm_{student.get('interaction', 'outer')}"
-    return str(name.rpartition(":")[2])
+def _label(config: Config, kinds: Sequence[str], options: Mapping[str, Any], names: Names) -> str:
+    ensemble, transferred = config.ensemble, config.transfer
+    students = names.all_of(kinds)
+    if ensemble.num_students == 1 and transferred.name == "none":
+        return f"single {students}"
+    more = beside(config.embedding.sharing, transferred.self, ensemble.members, config.train.ema)
+    return f"{names.method(transferred.name, options, ensemble.fusion)} of {students}{more}"
 
 
 def _in_full(students: Mapping[str, Any], result: Mapping[str, Any]) -> Mapping[str, Any]:
     """A run's students with all arguments: as recorded, else as the code is now."""
-    return result.get("students") or {
+    if recorded := result.get("students"):
+        return recorded
+    from ektf_jax.students import REGISTRY
+
+    return {
         label: arguments_in_full(REGISTRY[given["name"]], given) if given["name"] in REGISTRY else given
         for label, given in students.items()
     }

@@ -21,7 +21,7 @@ from ektf_jax.result import Result
 from ektf_jax.training import compiler, rundata, teachers
 from ektf_jax.training.evaluate import predict_split
 from ektf_jax.training.record import check_data
-from ektf_jax.training.step import make_predict
+from ektf_jax.training.step import Predict, make_predict
 
 
 class Run:
@@ -90,13 +90,19 @@ class Run:
         It needs no label. Unseen values are OOV. Raises InputError, naming column, row and value, for what is
         missing or cannot be a value.
         """
-        ids = self.encoder.frame(rows).ids
-        split = encoded.Split(ids, np.zeros(len(ids), np.float32))
-        graphdef, parameters, *rest = nnx.split(self._model, nnx.Param, ...)
-        predict = make_predict(graphdef, compiler_options=compiler.options(self.config.ensemble.matmul_dtype))
-        logits = predict_split(predict, parameters, rest[0], split, self.config.data.batch_size)
-        found = metrics.probabilities(logits)
+        found = metrics.probabilities(self.logits(self.encoder.frame(rows).ids))
         return {"ensemble": found[-1], "students": found[:-1]}
+
+    @property
+    def students(self) -> int:
+        """K; 0 where the students have no predictions of their own (fusion "concat")."""
+        return len(self.result.valid["students"])
+
+    def logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Return logits [K + 1, N] of encoded rows [N, S]: of the students, then of the ensemble."""
+        predict, weights = self._predict
+        split = encoded.Split(ids, np.zeros(len(ids), np.float32))
+        return predict_split(predict, *weights, split, self.config.data.batch_size)
 
     def embeddings(self, field: str, student: int = 0) -> pl.DataFrame:
         """Return what a student reads for each known value of a field: columns value, vector (D floats).
@@ -114,6 +120,12 @@ class Run:
         table = np.asarray(self._model.embedding.table[...])
         vectors = table[words["id"].to_numpy()][:, read[student]]
         return pl.DataFrame([words["value"], pl.Series("vector", vectors.tolist(), pl.List(pl.Float32))])
+
+    @cached_property
+    def _predict(self) -> tuple[Predict, tuple[nnx.State, nnx.State]]:
+        graphdef, parameters, *rest = nnx.split(self._model, nnx.Param, ...)
+        options = compiler.options(self.config.ensemble.matmul_dtype)
+        return make_predict(graphdef, compiler_options=options), (parameters, rest[0])
 
     @cached_property
     def _model(self) -> Ensemble:

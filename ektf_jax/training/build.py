@@ -114,7 +114,7 @@ def make_synthetic_spec(config: Config) -> SyntheticSpec:
     """The generator's settings in config.data.synthetic."""
     arguments = config.data.synthetic
     if not arguments:
-        raise InputError("config.data.path is empty; set it to a directory that experiments.prepare wrote")
+        raise InputError("config.data.path is empty; set it to a directory that `ektf prepare` wrote")
     valid = {field.name for field in dataclasses.fields(SyntheticSpec)}
     for key in arguments:
         if key not in valid:
@@ -221,7 +221,7 @@ def make_model(config: Config, schema: Schema, key: jax.Array, *, mesh: Mesh | N
         )
     try:
         model = Ensemble(
-            schema,
+            schema.fields,
             make_students(config),
             embedding_dim=config.embedding.dim,
             own_columns=config.embedding.own_columns,

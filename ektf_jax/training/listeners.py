@@ -91,10 +91,10 @@ class Terminal(Listener):
         self._bar.close()
         aucs = [student["auc"] for student in valid["students"]]
         students = f"  students {min(aucs):.6f} to {max(aucs):.6f}" if aucs else ""
+        scores = "  ".join(f"{name.replace('auc', 'AUC')} {x:.6f}" for name, x in valid["ensemble"].items())
         tqdm.write(
-            f"epoch {run.epoch:3d}  lr {run.learning_rate:.0e}  valid AUC {valid['ensemble']['auc']:.6f}"
-            f"  logloss {valid['ensemble']['logloss']:.6f}{students}  {self._rate(run):,.0f} samples/s"
-            f"  {peak_mebibytes():,.0f} MiB"
+            f"epoch {run.epoch:3d}  lr {run.learning_rate:.0e}  valid {scores}{students}"
+            f"  {self._rate(run):,.0f} samples/s  {peak_mebibytes():,.0f} MiB"
         )
 
     def end(self) -> None:

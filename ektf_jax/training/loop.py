@@ -27,6 +27,7 @@ from ektf_jax.training.record import (
     claim_data,
     exclusive,
     finished,
+    method_in_full,
     students_in_full,
 )
 from ektf_jax.training.rundata import dataset
@@ -158,6 +159,7 @@ def _result(run: Training, found: dict[str, str]) -> dict[str, Any]:
         "format": result_file.FORMAT,
         "config": config.to_dict(),
         "students": students_in_full(config),
+        "method": method_in_full(config),
         "params": run.parameters,
         "best_epoch": progress.plateau.best_epoch,
         "epochs": run.epoch,

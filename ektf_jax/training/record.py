@@ -8,7 +8,6 @@ result.json what came of it.
 import contextlib
 import errno
 import fcntl
-import inspect
 import json
 import os
 import tempfile
@@ -18,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from ektf_jax import result as result_file
+from ektf_jax import transfer
 from ektf_jax.config import Config
 from ektf_jax.data import synthetic
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
 from ektf_jax.files import check_content, read_json, write_json, write_text
-from ektf_jax.keys import differences
+from ektf_jax.keys import differences, named
 from ektf_jax.result import Result, read_config
 from ektf_jax.training import build
-from ektf_jax.training.identity import identity
+from ektf_jax.training.identity import arguments_in_full, identity
 from ektf_jax.training.optimizer import falls
 
 _OTHER = "choose another --workdir"
@@ -194,29 +194,18 @@ def drop_lines_after(path: Path, epoch: int) -> None:
     write_text(path, "".join(kept))
 
 
+def method_in_full(config: Config) -> dict[str, Any]:
+    """What a config's method is: its options, those that it leaves out too, and whether it needs peers."""
+    method = named("config.transfer.name", config.transfer.name, transfer.METHODS)
+    return {"options": dict(transfer.options_in_full(config.transfer)), "needs_peers": method.needs_peers}
+
+
 def students_in_full(config: Config) -> dict[str, dict[str, Any]]:
     """A config's students with all their arguments: those that it leaves out as the code has them now."""
     return {
         label: arguments_in_full(build.student_class(f"config.ensemble.students.{label}", given), given)
         for label, given in config.ensemble.students.items()
     }
-
-
-def arguments_in_full(student: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """A student's arguments with the defaults of those that are not given, as JSON can hold them."""
-    parameters = inspect.signature(student.__init__).parameters.values()  # type: ignore[misc]
-    defaults = {p.name: _recordable(p.default) for p in parameters if p.default is not p.empty}
-    return defaults | dict(given)
-
-
-def _recordable(value: Any) -> Any:
-    """A default as it is or, where JSON has no text for it (a function, say), by its name."""
-    try:
-        json.dumps(value, allow_nan=False)
-    except (ValueError, TypeError):
-        named = value if hasattr(value, "__qualname__") else type(value)
-        return f"{named.__module__}.{named.__qualname__}"
-    return value
 
 
 def _check_config(

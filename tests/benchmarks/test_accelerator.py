@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import accelerator, common, page, peaks, scale
-from benchmarks.accelerator import __main__ as driver
-from benchmarks.accelerator import collect, correctness
+from benchmarks.accelerator import collect, correctness, processes
 from ektf_jax.errors import InputError
 from ektf_jax.students import REGISTRY
 
@@ -119,7 +118,7 @@ def test_apart_is_relative_over_a_whole_tree():
 
 def test_a_worker_answers_and_a_silent_one_is_ended(tmp_path):
     with (tmp_path / "log.txt").open("w") as log:
-        worker = driver.Worker(["-c", ANSWERS], log)
+        worker = processes.Worker(["-c", ANSWERS], log)
         assert worker.answer(30) == {"ready": 1}
         assert worker.ask("quick", 30) == {"found": "quick"}
         started = time.monotonic()
@@ -131,14 +130,14 @@ def test_a_worker_answers_and_a_silent_one_is_ended(tmp_path):
 
 def test_a_part_that_takes_too_long_is_stopped_and_one_that_fails_is_told(tmp_path):
     with (tmp_path / "log.txt").open("w") as log:
-        assert driver.ended([sys.executable, "-c", "pass"], log, 60) is None
-        assert "ended with 3" in driver.ended([sys.executable, "-c", "raise SystemExit(3)"], log, 60)
+        assert processes.ended([sys.executable, "-c", "pass"], log, 60) is None
+        assert "ended with 3" in processes.ended([sys.executable, "-c", "raise SystemExit(3)"], log, 60)
         slow = [sys.executable, "-c", "import time; time.sleep(60)"]
-        assert driver.ended(slow, log, 0.5) == "stopped after 0 s"
+        assert processes.ended(slow, log, 0.5) == "stopped after 0 s"
 
 
 def test_records_are_written_as_they_come_and_failures_are_known(tmp_path):
-    made = driver.Records(tmp_path / "accelerator.jsonl", time.monotonic())
+    made = processes.Records(tmp_path / "accelerator.jsonl", time.monotonic())
     made.add("step", seconds=1)
     made.add("correctness", case="mlp", passed=False)
     assert [line["part"] for line in collect.read(tmp_path / "accelerator.jsonl")] == ["step", "correctness"]
@@ -154,7 +153,7 @@ def test_outcomes_of_tests(tmp_path):
         '<testcase classname="tests.a" name="fine"/><testcase classname="tests.a" name="bad">'
         '<failure message="1 is not 2">...</failure></testcase></testsuite></testsuites>'
     )
-    found = driver.outcomes(report)
+    found = processes.outcomes(report)
     assert (found["tests"], found["failures"], found["skipped"]) == (3, 1, 1)
     assert found["failed"] == [{"test": "tests.a::bad", "message": "1 is not 2"}]
 
@@ -171,7 +170,7 @@ def test_the_page_has_what_a_device_found(tmp_path, monkeypatch):
     floor = max(need.flops / 494.7e12, need.bytes_moved() / 3.35e12)
     (found, *_) = json.loads(file.read_text())["steps"]
     assert found["floor_seconds"] == pytest.approx(floor)
-    page.main([])
+    page.write()
     text = (tmp_path / "results" / "README.md").read_text()
     assert "## On NVIDIA H100 80GB HBM3" in text
     share = f"{floor / 0.0005:.0%}"
@@ -190,7 +189,7 @@ def test_a_cut_run_leaves_a_page(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(common, "RESULTS", tmp_path)
     collect.main(["collect", str(tmp_path)])
-    page.main([])
+    page.write()
     text = (tmp_path / "README.md").read_text()
     assert "This run was cut off" in text
     assert "| ML-1M, K=2 | tf32 | vmap | 0.500 |" in text

@@ -9,6 +9,7 @@ from benchmarks import accuracy, common
 from ektf_jax.data import encoded
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.report import results
+from ektf_jax.report.paper.names import NAMES
 from tests import commands
 
 from .conftest import PEER, needs_peer
@@ -62,7 +63,7 @@ def test_another_method_is_refused(data, tmp_path):
 def test_the_peer_leaves_a_result(data, tmp_path):
     done = train(data, tmp_path / "run")
     assert done.returncode == 0, done.stderr
-    (run,) = results.load(tmp_path / "run")
+    (run,) = results.load(tmp_path / "run", names=NAMES)
     assert run.label == "EKTF of MLP"
     assert run.peer == accuracy.IMPLEMENTATION
     assert len(run.curve) == run.epochs <= 4

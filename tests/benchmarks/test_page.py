@@ -73,7 +73,7 @@ def test_page(tmp_path, monkeypatch):
     ]
     fits = dict.fromkeys(("step_seconds", "compile_seconds", "peak_mib"), growth)
     write(tmp_path, "scale_k", {"shape": "ml1m", "versions": {}, "cases": cases, "growth": fits})
-    page.main([])
+    page.write()
     text = (tmp_path / "README.md").read_text()
     assert "| ML-1M, K=3 | step | 100.0 (90.0 to 120.0) | 200.0 (190.0 to 220.0) | 40,960 |" in text
     assert "| 32,768 | 1.60 (1.50 to 1.70) | 1.23% |" in text  # ten steps of 4,096 in 1.25 s

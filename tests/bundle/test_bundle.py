@@ -18,6 +18,7 @@ from ektf_jax.data import encoded, encoder
 from ektf_jax.errors import InputError
 from ektf_jax.runs import load_run
 from ektf_jax.training import loop, teachers
+from tests import commands
 from tests.bundle import shop
 from tests.bundle.shop import rows
 
@@ -235,6 +236,35 @@ def test_scoring_the_test_split_gives_its_metrics(run, bundle, loaded, tmp_path)
     for ours, theirs in zip(found.metrics, [expected["ensemble"], *expected["students"]], strict=True):
         assert ours["auc"] == pytest.approx(theirs["auc"], abs=1e-9)
         assert ours["logloss"] == pytest.approx(theirs["logloss"], abs=1e-7)
+
+
+def test_a_run_scores_as_its_bundle_does(run, loaded, tmp_path):
+    rows(90, 1).write_csv(tmp_path / "in.csv")
+    for predictor, name in ((loaded, "bundle"), (load_run(run), "run")):
+        scoring.score(predictor, [tmp_path / "in.csv"], tmp_path / f"{name}.csv", keep=["user"])
+    ours, theirs = (pl.read_csv(tmp_path / f"{name}.csv") for name in ("run", "bundle"))
+    assert ours.columns == theirs.columns
+    np.testing.assert_allclose(ours.to_numpy(), theirs.to_numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["--input={input}"], "give either --bundle or --workdir"),
+        (["--bundle={bundle}", "--workdir={run}", "--input={input}"], "give either --bundle or --workdir"),
+        (["--bundle={bundle}", "--input={input}", "--raw=x"], "--input and --raw are both given"),
+        (["--bundle={bundle}", "--input={input}", "--split=test"], "--split=test is of the rows of --raw"),
+        (["--bundle={bundle}", "--raw=x"], "'shop' has no raw files of its own"),
+        (["--workdir={run}", "--input=gone.csv"], "gone.csv is no file"),
+    ],
+)
+def test_a_command_that_cannot_score_says_why(run, bundle, tmp_path, arguments, match):
+    rows(5, 1).write_csv(tmp_path / "in.csv")
+    given = [one.format(run=run, bundle=bundle, input=tmp_path / "in.csv") for one in arguments]
+    found = commands.run("experiments.score", *given, f"--out={tmp_path / 'out.csv'}")
+    assert found.returncode == 2
+    assert match in found.stderr
+    assert len(found.stderr.splitlines()) == 1
 
 
 def test_rows_without_labels_are_scored_and_not_judged(loaded, tmp_path):

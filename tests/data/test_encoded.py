@@ -127,13 +127,13 @@ def named(error, *texts):
 def test_missing_directory(tmp_path):
     with pytest.raises(InputError) as error:
         encoded.open_schema(tmp_path / "none")
-    named(error, "none", "python -m experiments.prepare")
+    named(error, "none", "`ektf prepare --dataset=")
 
 
 def test_missing_schema(tmp_path):
     with pytest.raises(InputError) as error:
         encoded.open_split(tmp_path, "train")
-    named(error, "schema.json", "missing", "python -m experiments.prepare")
+    named(error, "schema.json", "missing", "`ektf prepare --dataset=")
 
 
 def test_schema_that_is_not_text(dataset):

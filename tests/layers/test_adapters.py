@@ -10,7 +10,7 @@ from flax import nnx
 from jax.sharding import AbstractMesh, PartitionSpec
 
 from ektf_jax import losses, sharding, summary
-from ektf_jax.data.schema import Schema, make_fields
+from ektf_jax.data.schema import make_fields
 from ektf_jax.ensemble import Ensemble, StudentGroup, count_parameters
 from ektf_jax.errors import InputError
 from ektf_jax.layers import adapters
@@ -120,9 +120,9 @@ def test_members_start_with_random_signs_and_ones_and_part():
 
 
 def ensemble(members, size, name="mlp", stack="scan"):
-    schema = Schema("tiny", make_fields([("a", 9, 1), ("b", 7, 1), ("c", 5, 2)]), {}, {})
+    fields = make_fields([("a", 9, 1), ("b", 7, 1), ("c", 5, 2)])
     options = {"embedding_dim": DIM, "members": members, "stack": stack, "key": KEY}
-    return Ensemble(schema, [(STUDENTS[name], size)], **options)
+    return Ensemble(fields, [(STUDENTS[name], size)], **options)
 
 
 def test_a_member_costs_its_scales_biases_and_norms():

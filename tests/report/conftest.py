@@ -1,8 +1,12 @@
-"""Made-up runs: result.json files as the training loop writes them, as far as the report reads them."""
+"""Made-up runs: result.json files as far as the report reads them; and a reader of pages."""
 
+import html.parser
 import json
 
 import pytest
+
+from ektf_jax.report import results
+from ektf_jax.report.paper.names import NAMES
 
 LATEST = {"ecn": {"name": "ecn"}, "final": {"name": "final"}, "pnn": {"name": "pnn"}}
 
@@ -41,6 +45,33 @@ def result(method, aucs, ensemble=None, *, kinds=None, seed=1, dataset="ml1m", l
         "device": "cpu",
         "versions": {"jax": "0.10.2"},
     }
+
+
+class Checker(html.parser.HTMLParser):
+    """Collects what is not closed, ids, links, and every value of an attribute that names a resource."""
+
+    VOID = ("meta", "img", "source")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.links, self.sources, self.tags = [], [], [], [], set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        attrs = dict(attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.ids += [attrs["id"]] if "id" in attrs else []
+        self.links += [attrs["href"]] if "href" in attrs else []
+        self.sources += [attrs["src"]] if "src" in attrs else []
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def load(directory):
+    """The runs below a directory, called as the paper calls them."""
+    return results.load(directory, names=NAMES)
 
 
 def concat(num_students, auc, **changes):

@@ -6,7 +6,7 @@ from ektf_jax.data.describe import Description, FieldDescription, Value
 from ektf_jax.data.schema import SPLITS, Schema, make_fields
 from ektf_jax.report import description
 
-from .test_page import Checker
+from .conftest import Checker
 
 SCHEMA = Schema(
     "shop",

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from ektf_jax.report import names, render
+from ektf_jax.report import names, render, web
 from ektf_jax.report.render import Heading, Text
 from ektf_jax.report.tables import Cell, Table
 
@@ -115,7 +115,7 @@ def test_html_shows_a_name_as_it_is(name):
         Text(f"Dataset {names.code(name)}: a {names.literal(name)}, and `code`."),
         Table("t", (name,), ((Cell(name),), (Cell(name, 1),))),
     ]
-    text = render.page(name, blocks, None)
+    text = web.page(name, blocks, None)
     for kind, expected in {
         "title": [name],
         "h1": [name],
@@ -149,3 +149,32 @@ def test_file_names_of_different_names_differ_also_where_case_does_not_count():
 def test_one_line(text, line):
     assert names.one_line(text) == line
     assert names.one_line("a" * 20, 5) == "aaaa…"
+
+
+def test_markup_is_escaped(tmp_path):
+    table = Table("T", ("a|b",), ((Cell("AFN* <b>", 1),), (Cell("1 < 2"),)), ("x < 3 & `a*b`",))
+    assert render.markdown("t", [table]).splitlines()[2:] == [
+        r"| a\|b |",
+        "| --- |",
+        r"| **AFN\* \<b>** |",
+        "| 1 < 2 |",
+        "",
+        "x < 3 & `a*b`",
+    ]
+    text = web.page("t & u", [table], tmp_path)
+    assert "<b>AFN* &lt;b&gt;</b>" in text
+    assert "x &lt; 3 &amp; <code>a*b</code>" in text
+    assert "<title>t &amp; u</title>" in text
+
+
+def test_columns_are_laid_out_by_what_they_hold(tmp_path):
+    header = ("name", "number", "p", "said")
+    rows = (
+        (Cell("a"), Cell("-0.1000 ★"), Cell("0.018 better"), Cell("x" * 61)),
+        (Cell("b"), Cell("+0.2000"), Cell("0.5 worse"), Cell("y")),
+    )
+    text = web.page("t", [Table("T", header, rows)], tmp_path)
+    assert '<td class="number">\N{MINUS SIGN}0.1000 ★</td><td class="spread">0.018 better</td>' in text
+    assert '<td class="number unstarred">+0.2000</td>' in text  # as wide as the other
+    assert '<td class="long">y</td>' in text
+    assert '<div class="table" tabindex="0">' in text  # scrolls by keys too

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from ektf_jax.errors import InputError
-from ektf_jax.report import results, select
+from ektf_jax.report.paper import select
 
-from .conftest import LATEST, concat, result
+from .conftest import LATEST, concat, load, result
 
 
 def test_a_run_is_what_its_config_says(write):
@@ -15,7 +15,7 @@ def test_a_run_is_what_its_config_says(write):
     directory = write(
         result("kdcl", [0.7, 0.8, 0.9, 0.6], kinds=kinds, options={"variant": "naive"}), [0.5, 0.6]
     )
-    (run,) = results.load(directory)
+    (run,) = load(directory)
     assert run.kinds == ("ecn", "ecn", "final2b", "Mine")
     assert (run.num_students, run.method, run.options, run.path) == (
         4,
@@ -40,7 +40,7 @@ def test_results_from_before_a_key_and_after_it_are_of_the_same_settings(write):
         made["config"]["mesh"] = {"data": 2, "student": 1, "table": 1}
     for made in (before, after, rounded):
         directory = write(made)
-    first, second, third = results.load(directory)
+    first, second, third = load(directory)
     assert first.settings == second.settings != third.settings
 
 
@@ -51,7 +51,7 @@ def test_students_are_compared_in_full(write):
     then["students"] = {"mlp": {"name": "mlp", "hidden_units": [4], "dropout": 0.3, "batch_norm": True}}
     for made in (short, whole, then):
         directory = write(made)
-    first, second, third = results.load(directory)
+    first, second, third = load(directory)
     assert first.settings == second.settings
     assert first.settings["ensemble.students.mlp.dropout"] == 0.1
     assert {key for key in first.settings if first.settings[key] != third.settings[key]} == {
@@ -64,10 +64,10 @@ def test_runs_of_other_rows_are_of_other_settings(write):
     made = {seed: result("ektf", [0.8, 0.9], seed=seed) for seed in (1, 2, 3)}
     made[2]["dataset"]["arrays"] = {"train/ids.npy": "00", "train/labels.npy": "11"}
     write(made[1])
-    first, second = results.load(write(made[2]))
+    first, second = load(write(made[2]))
     assert first.settings == second.settings
     made[3]["dataset"]["arrays"] = {"train/ids.npy": "00", "train/labels.npy": "22"}
-    first, second, third = results.load(write(made[3]))
+    first, second, third = load(write(made[3]))
     assert len({run.settings["rows"] for run in (first, second, third)}) == 3
 
 
@@ -87,7 +87,7 @@ def test_tables_of_their_own_and_self_transfer_make_another_ensemble(write, shar
     made["config"]["embedding"]["sharing"] = sharing
     made["config"]["transfer"]["self"] = passes
     write(result("ektf", [0.7, 0.8]))
-    other, shared = sorted(results.load(write(made).parent), key=lambda run: -run.ensemble.auc)
+    other, shared = sorted(load(write(made).parent), key=lambda run: -run.ensemble.auc)
     assert other.label == label
     assert shared.label == "EKTF of MLP"
     # The paper's tables are of those that share.
@@ -123,7 +123,7 @@ def test_tables_of_their_own_and_self_transfer_make_another_ensemble(write, shar
     ],
 )
 def test_labels(write, made, label):
-    assert results.load(write(made))[0].label == label
+    assert load(write(made))[0].label == label
 
 
 def test_synthetic_raw_files_are_a_dataset_of_their_own(write):
@@ -131,7 +131,7 @@ def test_synthetic_raw_files_are_a_dataset_of_their_own(write):
     made["dataset"]["source"] = {"synthetic": True}
     write(made)
     directory = write(result("none", [0.8], dataset="criteo"))
-    assert [run.dataset for run in results.load(directory)] == ["criteo", "criteo_synthetic"]
+    assert [run.dataset for run in load(directory)] == ["criteo", "criteo_synthetic"]
 
 
 def test_single_models_come_first_then_methods_in_the_papers_order(write):
@@ -139,13 +139,13 @@ def test_single_models_come_first_then_methods_in_the_papers_order(write):
         write(result(method, [0.8, 0.9]))
     write(result("none", [0.8], kinds={"ecn": {"name": "ecn"}}))
     directory = write(result("none", [0.8], kinds={"afn": {"name": "afn"}}))
-    labels = [run.label.split(" of ")[0] for run in results.load(directory)]
+    labels = [run.label.split(" of ")[0] for run in load(directory)]
     assert labels == ["single AFN*", "single ECN", "plain mean", "KD", "DML", "EKTF", "mine"]
 
 
 def test_no_result_is_an_error(tmp_path):
     with pytest.raises(InputError, match=r"no result\.json"):
-        results.load(tmp_path)
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_broken_result_is_named(write, spoil):
     made = result("ektf", [0.8, 0.9])
     spoil(made)
     with pytest.raises(InputError, match=r"000/result\.json: not a result"):
-        results.load(write(made))
+        load(write(made))
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"config": {}}'])
@@ -172,7 +172,7 @@ def test_what_is_no_result_is_named(write, content):
     directory = write({})
     (directory / "000" / "result.json").write_text(content)
     with pytest.raises(InputError, match=r"000/result\.json: not a result"):
-        results.load(directory)
+        load(directory)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_broken_line_of_metrics_is_named(write, line):
     with (directory / "000" / "metrics.jsonl").open("a") as file:
         file.write(line + "\n")
     with pytest.raises(InputError, match=r"000/metrics\.jsonl: line 2"):
-        results.load(directory)
+        load(directory)
 
 
 def test_runs_that_this_project_left_can_be_read(tmp_path):
@@ -193,5 +193,5 @@ def test_runs_that_this_project_left_can_be_read(tmp_path):
         del made[key]
     made["dataset"] = {"name": "ml1m"}
     (tmp_path / "result.json").write_text(json.dumps(made))
-    (run,) = results.load(tmp_path)
+    (run,) = load(tmp_path)
     assert (run.device, run.rows, run.features, run.curve) == ("unknown", {}, None, ())

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ektf_jax.report import results, seeds
+from ektf_jax.report import seeds
 
-from .conftest import result
+from .conftest import load, result
 
 
 def test_repetitions_of_config_and_seed_are_set_apart(write):
     write(result("ektf", [0.8, 0.9], seed=1))
     write(result("ektf", [0.8, 0.9], seed=2))
     directory = write(result("ektf", [0.7, 0.7], seed=1))
-    kept, repeated = seeds.distinct(results.load(directory))
+    kept, repeated = seeds.distinct(load(directory))
     assert [run.path for run in kept] == ["000", "001"]
     assert [run.path for run in repeated] == ["002"]
 
@@ -25,7 +25,7 @@ def test_runs_on_other_encodings_of_the_data_are_other_runs(write):
     write(result("ektf", [0.8, 0.9], seed=2))
     other = result("ektf", [0.7, 0.7], seed=1)
     other["dataset"]["source"] = {"split_seed": 7}
-    kept, repeated = seeds.distinct(results.load(write(other)))
+    kept, repeated = seeds.distinct(load(write(other)))
     assert (len(kept), repeated) == (3, [])
     main, variant = seeds.groups(kept)
     assert len(main.runs) == 2
@@ -37,7 +37,7 @@ def test_of_several_settings_the_one_of_most_seeds_is_the_main_one(write):
     write(result("ektf", [0.7, 0.8], seed=1))
     write(result("ektf", [0.7, 0.8], seed=2))
     directory = write(result("ektf", [0.7, 0.8, 0.9]))
-    runs = results.load(directory)
+    runs = load(directory)
     found = seeds.groups(runs)
     assert [(group.label, group.num_students, len(group.runs)) for group in found] == [
         ("EKTF of MLP", 2, 2),

@@ -367,7 +367,7 @@ def make_module(case):
     if case.takes == "embeddings":
         return student(FIELDS, DIM, rngs=nnx.Rngs(0))
     dim = 0 if case.name == "lr_ids" else DIM
-    return Ensemble(SCHEMA, [(student, 1)], embedding_dim=dim, key=KEY)
+    return Ensemble(SCHEMA.fields, [(student, 1)], embedding_dim=dim, key=KEY)
 
 
 def run(module, x, labels, *, train):

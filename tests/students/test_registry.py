@@ -212,7 +212,7 @@ def mixture(request):
     """A mixture after a step of EKTF: (graphdef, state, metrics, parameters before)."""
     with jax.enable_x64(False):
         students = [(make_student(label), 1) for label in request.param]
-        model = Ensemble(SCHEMA, students, embedding_dim=DIM, key=KEY)
+        model = Ensemble(SCHEMA.fields, students, embedding_dim=DIM, key=KEY)
         # At its initial 1e-4, products of several embeddings vanish beside Adam's epsilon of 1e-8.
         model.embedding.table[...] *= 1e4
         optimizer = make_optimizer(10.0)
@@ -255,7 +255,9 @@ def test_a_mixture_predicts_the_same_after_saving_and_restoring(mixture, tmp_pat
 def test_a_mixture_of_all_reads_shared_columns_and_each_its_own():
     """Half of the embedding is shared; every student is compared with itself alone on its columns."""
     students = [(make_student(label), 1) for label in MIXTURE]
-    model = filled(partial(Ensemble, SCHEMA, students, embedding_dim=DIM, own_columns=DIM // 2, key=KEY))
+    model = filled(
+        partial(Ensemble, SCHEMA.fields, students, embedding_dim=DIM, own_columns=DIM // 2, key=KEY)
+    )
     found = jax.jit(lambda model: model(IDS).students)(model)
     shared, table = DIM // 2, model.embedding.table[...]
     own, wide = shared, shared + model.own_dim
@@ -263,7 +265,7 @@ def test_a_mixture_of_all_reads_shared_columns_and_each_its_own():
         to_itself = DIM // 2 + group.own_dim
         columns = [*range(shared), *range(own, own + to_itself), *range(wide, wide + group.wide_dim)]
         own, wide = own + to_itself, wide + group.wide_dim
-        alone = nnx.eval_shape(partial(Ensemble, SCHEMA, [(make, 1)], embedding_dim=DIM, key=KEY))
+        alone = nnx.eval_shape(partial(Ensemble, SCHEMA.fields, [(make, 1)], embedding_dim=DIM, key=KEY))
         assert alone.embedding.table.shape == (len(table), len(columns))
         graphdef, state = nnx.split(alone)
         nnx.replace_by_pure_dict(

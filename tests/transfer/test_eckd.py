@@ -119,7 +119,7 @@ def float32():
 
 def make_pupil(stack="scan"):
     student = partial(MLP, hidden_units=(6, 4), dropout=0.3)
-    ensemble = Ensemble(SCHEMA, [(student, 1)], embedding_dim=3, stack=stack, key=jax.random.key(0))
+    ensemble = Ensemble(SCHEMA.fields, [(student, 1)], embedding_dim=3, stack=stack, key=jax.random.key(0))
     ensemble.embedding.table[...] *= 1e4
     return Pupil(ensemble, (5, 0, 7), key=jax.random.key(1))
 

@@ -78,7 +78,7 @@ def notice(dataset: str, directory: Path, rows: int, seed: int) -> str:
         " is made up,\nand so is the signal in the labels: results on these files say nothing\nabout the real"
         " data.\n\n"
         f"dataset: {dataset}\nrows: {rows}\nseed: {seed}\n"
-        f"command: python -m experiments.generate --dataset={dataset} --rows={rows} --seed={seed}"
+        f"command: ektf generate --dataset={dataset} --rows={rows} --seed={seed}"
         f" --out={directory}\n"
     )
 

@@ -1,0 +1,35 @@
+"""The page of all benchmarks, from results/benchmarks/*.json: python -m benchmarks.page
+
+cells       numbers and provenance as text
+figures     what is drawn
+sections    a section for each benchmark, and for
+device      an accelerator
+"""
+
+import json
+
+from benchmarks import common
+from benchmarks.page import device, sections
+from ektf_jax.report import figures, render
+from ektf_jax.report.render import Block, Picture, Text
+
+
+def write() -> None:
+    """Write README.md and its figures, PNG and SVG, beside the JSON files; one without a file is left out."""
+    blocks: list[Block] = [
+        Text(
+            "Made by `python -m benchmarks.page` from the JSON files beside it. A figure is a median"
+            " (smallest to largest); the two sides took turns on the same machine. `load` is what else ran on"
+            " it when a benchmark started."
+        )
+    ]
+    for name, section in sections.SECTIONS.items():
+        path = common.RESULTS / f"{name}.json"
+        if path.exists():
+            blocks += section(json.loads(path.read_text(encoding="utf-8")))
+    for path in sorted(common.RESULTS.glob("accelerator_*.json")):
+        blocks += device.accelerator(json.loads(path.read_text(encoding="utf-8")))
+    for block in blocks:
+        if isinstance(block, Picture):
+            figures.save(block.figure, common.RESULTS / block.name)
+    (common.RESULTS / "README.md").write_text(render.markdown("Benchmarks", blocks), encoding="utf-8")
