@@ -13,7 +13,7 @@ from docs import notebook
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "build" / "pages"
 
-_LINK = re.compile(r"\]\(([^)\s#]+)")
+LINK = re.compile(r"\]\((?!https?:|data:)([^)\s#]+)")  # to a file
 _IN_NAV = re.compile(r"^ *- .*?([\w./-]+\.md)$", re.M)
 
 
@@ -37,7 +37,7 @@ def lay_out(out: Path) -> None:
             shutil.copyfile(path, target)
             continue
         text = notebook.page(path) if path.suffix == ".ipynb" else path.read_text(encoding="utf-8")
-        for link in _LINK.findall(text):
+        for link in LINK.findall(text):
             linked = (path.parent / link).resolve()
             # What is not there is left out, and the build says who misses it.
             if linked.is_relative_to(ROOT) and linked.is_file() and linked not in seen:

@@ -1,6 +1,7 @@
 """The notebook runs as its reader would, without Jupyter, and shows what its text says."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,10 @@ CLAIMS = [
 
 
 @pytest.fixture(scope="module")
-def ran():
-    return notebook.run(PATH)
+def ran(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("notebook")))
+        return notebook.run(PATH)
 
 
 def of_students(names, method):
