@@ -21,7 +21,7 @@ endif
 export PYTHONUTF8 := 1
 
 # A file of tests stays with one worker, which makes what the tests of the file share once.
-PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: help run test test-all test-long coverage format check docs clean remake
 

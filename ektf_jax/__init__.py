@@ -7,8 +7,6 @@ imported when it is asked for, and says which extra to install where that has no
 import importlib
 from typing import Any
 
-from ektf_jax.errors import missing
-
 __all__ = [  # noqa: F822  # see __getattr__
     "Config",
     "Ensemble",
@@ -42,6 +40,8 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if name not in _EXTRAS:
             raise
+        from ektf_jax.errors import missing  # here: the losses import nothing of ours
+
         raise missing(f"ektf_jax.{name}", error, _EXTRAS[name]) from None
     return getattr(found, attribute[0]) if attribute else found
 

@@ -27,6 +27,12 @@ def pytest_configure(config: pytest.Config) -> None:
                 sys.modules["jax"].config.update(name, value)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: else one worker is at the longest while the others have nothing."""
+    slow = {item.path for item in items if any(map(item.get_closest_marker, ("slow", "long")))}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs() -> Iterator[None]:
     """Compiled programs stay in memory until they are forgotten: gigabytes by the end of all tests."""

@@ -61,7 +61,7 @@ def test_a_key_that_came_since_refuses_no_run():
 
 
 def test_a_former_name_is_read():
-    old = {"ensemble": {"matmul_dtype": "bfloat16"}}
+    old = {"ensemble": {"products": "bfloat16"}}
     assert Config.from_dict(old) == Config.from_dict({"ensemble": {"matmul_dtype": "bfloat16"}})
     for both in (
         {**old["ensemble"], "matmul_dtype": "float32"},
@@ -69,7 +69,7 @@ def test_a_former_name_is_read():
     ):
         with pytest.raises(InputError, match=r"former name of config\.ensemble\.matmul_dtype.*drop one"):
             Config.from_dict({"ensemble": both})
-    assert current_names(("ensemble", "matmul_dtype")) == ("ensemble", "matmul_dtype")
+    assert current_names(("ensemble", "products")) == ("ensemble", "matmul_dtype")
     assert current_names(("ensemble", "students", "products")) == ("ensemble", "students", "products")
 
 

@@ -216,7 +216,7 @@ def test_the_commands_of_the_page_on_finished_runs(tmp_path):
         line = here.sub(rf"\1{tmp_path}/\2", line.replace("configs/daily.py", f"{tmp_path}/daily.py"))
         done = commands.run(*shlex.split(line))
         assert done.returncode == 0, done.stderr
-        if "/today " in line:
+        if f"--workdir={tmp_path}/runs/today " in line:
             assert re.search(r"yesterday: (\d+) of \1 values keep their rows, 0 are new", done.stdout)
     for name in ("both", "today", "after", "taught", "labelled"):
         assert Result.read(tmp_path / "runs" / name).test["ensemble"]["auc"] > 0

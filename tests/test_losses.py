@@ -559,7 +559,7 @@ def test_the_docstrings_examples_run():
 SOME_CASES = ["both", "weights", "shard_map", "pmap"]
 
 
-@pytest.mark.parametrize("some", [SOME_CASES, pytest.param([], marks=pytest.mark.slow, id="all")])
+@pytest.mark.parametrize("some", [SOME_CASES, pytest.param([], marks=pytest.mark.long, id="all")])
 def test_four_devices_have_the_values_of_one(some):
     """However arrays are laid or mapped; loss_on_devices.CASES says how."""
     # The compiler's expensive passes cost this test half its time and change nothing that it looks at.

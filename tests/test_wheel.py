@@ -202,7 +202,7 @@ def test_a_bundle_needs_little(wheel, tmp_path):
 def test_readme_s_scale_k_runs(train, tmp_path):
     (block,) = (code for code in re.findall(r"```python\n(.*?)```", README, re.S) if "Ensemble(" in code)
     done = call(train, "-c", block, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "(64,)\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "(64, 256) (256,)\n"), done.stderr
 
 
 def test_ektf_trains_from_another_directory(train, tmp_path):

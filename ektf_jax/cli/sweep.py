@@ -1,4 +1,4 @@
-r"""Trains every run of a sweep: `ektf sweep --config=FILE[:ARG] --workdir=DIR [--list]`.
+"""Trains every run of a sweep: `ektf sweep --config=FILE[:ARG] --workdir=DIR [--list]`.
 
 The config's `runs` maps a name to the config of a run, which is trained in DIR/NAME. Finished runs are
 skipped, interrupted ones go on, failures are recorded and reported at the end. The teachers of a run are
@@ -7,10 +7,8 @@ run that is trained and end the sweep. Started again, or started several times a
 sweep does no run twice.
 
 --grid=KEY=VALUE,VALUE makes the runs of one config, or each run of a sweep, one for every combination of the
-values of all grids, and --seeds=N each of these N times:
-
-    ektf sweep --config=configs/quickstart.py --grid=train.learning_rate=1e-3,3e-4 \
-        --grid=ensemble.students.*.dropout=0,0.1 --seeds=3 --workdir=runs/grid --list
+values of all grids, and --seeds=N each of these N times: `ektf sweep --config=configs/quickstart.py
+--grid=train.learning_rate=1e-3,3e-4 --grid=ensemble.students.*.dropout=0,0.1 --seeds=3 --workdir=DIR --list`.
 """
 
 import signal

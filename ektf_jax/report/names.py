@@ -28,7 +28,7 @@ def _kind(student: Mapping[str, Any]) -> str:
 
 def _method(name: str, options: Mapping[str, Any], fusion: str) -> str:
     del options
-    return f"{name} ({fusion})" if fusion != "mean" else name
+    return name if fusion in ("mean", "logits") else f"{name} ({fusion})"
 
 
 @dataclass(frozen=True)

@@ -282,7 +282,7 @@ def _label(
 ) -> str:
     ensemble, transferred = config.ensemble, config.transfer
     students = names.all_of(kinds)
-    if ensemble.num_students == 1 and transferred.name == "none":
+    if ensemble.num_students == 1 and transferred.name == "none" and not ensemble.blend:
         return f"single {students}"
     train = config.train
     sharing, passes = config.embedding.sharing, transferred.self

@@ -12,6 +12,7 @@ import ektf_jax
 from ektf_jax import metrics, sharding
 from ektf_jax.config import Config
 from ektf_jax.data import encoded
+from ektf_jax.data.loader import Batch
 from ektf_jax.errors import InputError
 from ektf_jax.report import results
 from ektf_jax.result import Result
@@ -179,7 +180,7 @@ def test_evaluate_export_score_and_report_take_it_for_a_run(runs, blended, tmp_p
     assert run.embeddings("user", run.best)["vector"].list.len().unique().to_list() in ([4], [6])
     (row,) = results.load(blended)
     assert row.method == "blend"
-    assert row.label.startswith("Blend of ")
+    assert row.label.startswith("blend of ")
     assert not row.alone
 
 
@@ -232,7 +233,7 @@ def test_it_is_not_trained(runs, blended, tmp_path):
 
 def test_it_teaches_all_students_of_ektf_or_of_eckd(runs, blended):
     """The lesson is the ensemble's logit, and the KD term of EKTF pulls towards it."""
-    rows = encoded.open_split(runs / "data", "valid")
+    batch = Batch(*encoded.open_split(runs / "data", "valid"))
     for method, options in (("ektf", {}), ("eckd", {"hint_weight": 0.0})):
         config = shop.config(runs / "data")
         config["train"]["max_epochs"] = 1
@@ -245,7 +246,7 @@ def test_it_teaches_all_students_of_ektf_or_of_eckd(runs, blended):
             jax.random.key(0),
             sharding.make_mesh(),
         )
-        np.testing.assert_allclose(teach(rows.ids).logits[0], predicted(blended)[1], atol=1e-5)
+        np.testing.assert_allclose(teach(batch).logits[0], predicted(blended)[1], atol=1e-5)
     loop.train(config | {"transfer": config["transfer"] | {"name": "ektf"}}, runs / "taught")
     (row,) = results.load(runs / "taught")
     assert row.label.endswith(", taught by a finished run")

@@ -275,7 +275,7 @@ def test_teachers_that_are_no_runs_and_circles_are_refused(tiny_config):
 
     with pytest.raises(InputError, match=r"run two: config.transfer.teachers 'on' .*did you mean 'one'"):
         sweep.read({"one": tiny_config(), "two": taught("on")})
-    with pytest.raises(InputError, match=r"these runs teach each other: \w+ <- \w+ <- \w+"):
+    with pytest.raises(InputError, match=r"these runs learn from each other: \w+ <- \w+ <- \w+"):
         sweep.read({"one": taught("two"), "two": taught("one")})
 
 

@@ -205,7 +205,7 @@ SMALL_MIXTURE = ["afn with its own embedding", "wide_deep over ids", "cl4ctr ove
 
 @pytest.fixture(
     scope="module",
-    params=[SMALL_MIXTURE, pytest.param(MIXTURE, marks=pytest.mark.slow)],
+    params=[SMALL_MIXTURE, pytest.param(MIXTURE, marks=pytest.mark.long)],
     ids=["small", "all"],
 )
 def mixture(request):
@@ -252,6 +252,7 @@ def test_a_mixture_predicts_the_same_after_saving_and_restoring(mixture, tmp_pat
     np.testing.assert_array_equal(after.students, first.students)
 
 
+@pytest.mark.slow
 def test_a_mixture_of_all_reads_shared_columns_and_each_its_own():
     """Half of the embedding is shared; every student is compared with itself alone on its columns."""
     students = [(make_student(label), 1) for label in MIXTURE]

@@ -28,7 +28,7 @@ def test_products_are_the_same_with_the_options():
 
 
 def test_an_xla_that_does_not_know_them_gets_none(monkeypatch):
-    monkeypatch.setattr(compiler, "_EIGEN_MATMUL_DTYPE", {"xla_cpu_no_such_option": "1"})
+    monkeypatch.setattr(compiler, "_EIGEN", {"xla_cpu_no_such_option": "1"})
     assert compiler.options("float32") == {}
 
 

@@ -66,7 +66,7 @@ def test_published_ensembles_lower(stack):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stack", ["vmap", "scan"])
+@pytest.mark.parametrize("stack", ["vmap", pytest.param("scan", marks=pytest.mark.long)])
 def test_every_student_lowers(stack):
     labels = [*published.MODELS, "dagfm"]
     assert {published.MODELS.get(label, {"name": label})["name"] for label in labels} == set(

@@ -63,7 +63,7 @@ def whole(start, tmp_path_factory):
     return workdir
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.long)])
 def test_kills_change_nothing(start, whole, tmp_path, kills):
     killed = tmp_path / "killed"
     rng = random.Random(0)

@@ -30,7 +30,8 @@ def test_a_report_of_recorded_runs_needs_no_jax(write, tmp_path):
         (result("ektf", [0.8, 0.9]), {"kd": True, "dml": False}),
         (result("ektf", [0.8], seed=2), {}),
     ):
-        made["method"] = {"options": options, "needs_peers": made["config"]["transfer"]["name"] == "ektf"}
+        needs = {"needs_peers": made["config"]["transfer"]["name"] == "ektf", "needs_teachers": False}
+        made["method"] = {"options": options, **needs}
         directory = write(made | {"students": {"mlp": {"name": "mlp", "hidden_units": [4]}}})
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['jax', 'flax', 'optax', 'orbax']));"
