@@ -23,7 +23,17 @@ def test_every_format_is_tried():
     assert set(PREPARE) == set(generators.DATASETS)
 
 
-@pytest.mark.parametrize("name", PREPARE)
+FAST = ("ml1m", "kdd12")
+
+
+def _mark(name):
+    """The x1 and x4 releases differ in their files alone, which tests/data reads."""
+    if name in FAST:
+        return ()
+    return pytest.mark.long if "_x" in name else pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=_mark(name)) for name in PREPARE])
 def test_raw_files_become_an_epoch_of_ektf_and_its_result(name, tmp_path):
     generators.write(name, tmp_path / "raw", rows=3000)
     schema = PREPARE[name](tmp_path / "raw", tmp_path / "encoded")

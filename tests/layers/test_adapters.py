@@ -71,7 +71,7 @@ def separate(stacked, name, index):
 
 
 @pytest.mark.parametrize("name", STUDENTS)
-@pytest.mark.parametrize("stack", ["vmap", "scan"])
+@pytest.mark.parametrize("stack", [pytest.param("vmap", marks=pytest.mark.slow), "scan"])
 def test_a_member_is_a_student_with_scaled_kernels(name, stack):
     stacked = filled(group(name, stack))
     keys = jax.random.split(KEY, SIZE)

@@ -122,9 +122,18 @@ def assert_close(actual, expected):
 
 
 # How a stack is run does not depend on the student: where it owns columns or a loss, both ways are tried.
-STACKS = [(label, "vmap") for label in STUDENTS] + [
-    (label, "scan") for label in ("wide_deep over ids", "afn with its own embedding", "final with two blocks")
-]
+FAST = (
+    "lr",
+    "mlp",
+    "wide_deep over ids",
+    "afn with its own embedding",
+    "final with two blocks",
+    "qnn",
+    "fcn",
+)
+STACKS = [
+    pytest.param(label, "vmap", marks=() if label in FAST else pytest.mark.slow) for label in STUDENTS
+] + [(label, "scan") for label in FAST[2:5]]
 
 
 @pytest.mark.parametrize(("label", "stack"), STACKS)

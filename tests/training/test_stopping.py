@@ -41,8 +41,9 @@ def in_the_first_evaluation(number, after):
     ("send", "after", "number", "step", "epoch"),
     [
         (in_a_step, 32, signal.SIGINT, 33, 2),
-        (in_a_step, 39, signal.SIGTERM, 40, 2),  # whose checkpoint is due anyway
-        (in_a_step, 49, signal.SIGINT, 50, 2),  # an epoch's last
+        # whose checkpoint is due anyway, and an epoch's last
+        pytest.param(in_a_step, 39, signal.SIGTERM, 40, 2, marks=pytest.mark.slow),
+        pytest.param(in_a_step, 49, signal.SIGINT, 50, 2, marks=pytest.mark.slow),
         (in_the_first_evaluation, 25, signal.SIGTERM, 25, 1),
     ],
 )
