@@ -13,7 +13,7 @@ from absl import flags
 
 from ektf_jax import metrics
 from ektf_jax.bundle import load
-from ektf_jax.bundle.score import Scored, Scorer, columns_of, score, score_raw
+from ektf_jax.bundle.score import METRICS, Scored, Scorer, columns_of, score, score_raw
 from ektf_jax.cli import shell
 from ektf_jax.data.schema import SPLITS
 from ektf_jax.errors import InputError, unknown
@@ -29,7 +29,7 @@ _OUT = flags.DEFINE_string("out", None, "The .csv, .tsv or .parquet file to writ
 _KEEP = flags.DEFINE_list("keep", [], "Columns of the input that the output has, too.")
 _METRICS = flags.DEFINE_list(
     "metrics",
-    ["auc", "logloss", "calibration", "calibration_error"],
+    list(METRICS),
     "Metrics, if there are labels.",
 )
 _RUNTIME = flags.DEFINE_string("runtime", None, "onnx or jax; onnx where it can be.")

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 from numpy.typing import ArrayLike, NDArray
 
 from ektf_jax import directories, metrics
@@ -32,9 +31,8 @@ from ektf_jax.ensemble import count_parameters
 from ektf_jax.errors import InputError
 from ektf_jax.keys import to_dict
 from ektf_jax.runs.run import Run, load_run
-from ektf_jax.training import checkpoint, compiler, finite, loop, record, rundata, teachers
-from ektf_jax.training.evaluate import Metrics, evaluate_split, predict_split
-from ektf_jax.training.step import make_predict
+from ektf_jax.training import checkpoint, finite, loop, record, rundata, teachers
+from ektf_jax.training.evaluate import Metrics, evaluate_split, predict_split, prediction_of
 
 SELECTIONS = ("greedy", "all", "prune")
 SELECTED_BY = ("auc", "logloss")
@@ -151,20 +149,18 @@ def make(
     blend = Blend([model for _, model, _ in members], chosen[chosen > 0].tolist(), of=of)  # type: ignore[arg-type]
     config = _config([(run, kept) for run, _, kept in members], blend, found, out)
     with directories.replacing(out, "ensemble of runs", lambda _: False) as new:
-        graphdef, parameters, *rest = nnx.split(blend, nnx.Param, ...)
-        (statistics,) = rest
+        predict, state = prediction_of(blend, config.ensemble.matmul_dtype)
         with checkpoint.open_checkpoints(new / "checkpoints" / "best") as best:
-            checkpoint.save(best, 0, (parameters, statistics), {"epoch": 0})
+            checkpoint.save(best, 0, state, {"epoch": 0})
         record.claim(new, config, {})
         record.claim_data(new, schema, found)
         if rundata.has_words(found):
             rundata.kept(new).mkdir()
             rundata.copy_description(found, rundata.kept(new))
-        predict = make_predict(graphdef, compiler_options=compiler.options(config.ensemble.matmul_dtype))
 
         def evaluate(name: str) -> Metrics:
             with finite.ending(out, f"evaluation of {name}: "):
-                return evaluate_split(predict, parameters, statistics, splits[name], config.data.batch_size)
+                return evaluate_split(predict, *state, splits[name], config.data.batch_size)
 
         candidates = [
             {
@@ -217,9 +213,8 @@ def _check_same(runs: Sequence[Run], schema: Schema, data: Path) -> None:
 
 def _logits(run: Run, model: Predictor, split: Split) -> NDArray[np.float32]:
     """Logits [K, N] of a run's students."""
-    graphdef, parameters, *rest = nnx.split(model, nnx.Param, ...)
-    predict = make_predict(graphdef, compiler_options=compiler.options(run.config.ensemble.matmul_dtype))
-    logits = predict_split(predict, parameters, rest[0], split, run.config.data.batch_size)[:-1]
+    predict, weights = prediction_of(model, run.config.ensemble.matmul_dtype)
+    logits = predict_split(predict, *weights, split, run.config.data.batch_size)[:-1]
     with finite.ending(run.workdir, f"{run.workdir}: "):
         finite.check({f"logit of student {k}": row for k, row in enumerate(logits)})
     return logits

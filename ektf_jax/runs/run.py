@@ -19,10 +19,10 @@ from ektf_jax.data.schema import Schema
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.errors import InputError, unknown
 from ektf_jax.result import Result
-from ektf_jax.training import compiler, rundata, teachers
-from ektf_jax.training.evaluate import predict_split
+from ektf_jax.training import rundata, teachers
+from ektf_jax.training.evaluate import predict_split, prediction_of
 from ektf_jax.training.record import check_data
-from ektf_jax.training.step import Predict, make_predict
+from ektf_jax.training.step import Predict
 
 
 class Run:
@@ -126,9 +126,7 @@ class Run:
 
     @cached_property
     def _predict(self) -> tuple[Predict, tuple[nnx.State, nnx.State]]:
-        graphdef, parameters, *rest = nnx.split(self._model, nnx.Param, ...)
-        options = compiler.options(self.config.ensemble.matmul_dtype)
-        return make_predict(graphdef, compiler_options=options), (parameters, rest[0])
+        return prediction_of(self._model, self.config.ensemble.matmul_dtype)
 
     @cached_property
     def _model(self) -> Predictor:

@@ -37,7 +37,7 @@ def check(config: Config) -> None:
     if ensemble.blend:
         raise InputError(
             "config.ensemble.blend is of an ensemble of finished runs, which is not trained; make one with"
-            " `python -m experiments.ensemble`"
+            " `ektf ensemble`"
         )
     if ensemble.fusion == "concat" and config.transfer.self > 1:
         raise InputError(

@@ -10,10 +10,17 @@ from ektf_jax import measures, metrics
 from ektf_jax.data.encoded import Split
 from ektf_jax.data.loader import evaluation_batches
 from ektf_jax.data.schema import Schema
-from ektf_jax.training import finite
-from ektf_jax.training.step import Predict
+from ektf_jax.training import compiler, finite
+from ektf_jax.training.step import Predict, make_predict
 
 Metrics = dict[str, Any]
+
+
+def prediction_of(model: nnx.Module, matmul_dtype: str) -> tuple[Predict, tuple[nnx.State, nnx.State]]:
+    """A model's jitted prediction, and the parameters and statistics that it takes."""
+    graphdef, parameters, *rest = nnx.split(model, nnx.Param, ...)
+    (statistics,) = rest
+    return make_predict(graphdef, compiler_options=compiler.options(matmul_dtype)), (parameters, statistics)
 
 
 def predict_split(

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from flax import nnx
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
@@ -17,8 +16,8 @@ from ektf_jax.data import encoded, synthetic
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
 from ektf_jax.result import Result
-from ektf_jax.training import build, checkpoint, compiler, finite, rundata, start, stopping, teachers
-from ektf_jax.training.evaluate import evaluate_split
+from ektf_jax.training import build, checkpoint, finite, rundata, start, stopping, teachers
+from ektf_jax.training.evaluate import evaluate_split, prediction_of
 from ektf_jax.training.identity import identity
 from ektf_jax.training.listeners import Listener, MetricsFile, TensorBoard, Terminal
 from ektf_jax.training.record import (
@@ -32,7 +31,6 @@ from ektf_jax.training.record import (
     students_in_full,
 )
 from ektf_jax.training.rundata import dataset
-from ektf_jax.training.step import make_predict
 from ektf_jax.training.training import Training
 from ektf_jax.training.versions import versions as versions_of
 
@@ -195,11 +193,9 @@ def evaluate(workdir: Path, split: str, data: Path | None = None) -> dict[str, A
     check_data(workdir, schema, data)
     rundata.check_classes(data, split, splits[split])
     model = teachers.load(workdir, schema)
-    graphdef, parameters, *rest = nnx.split(model, nnx.Param, ...)
-    (statistics,) = rest
-    predict = make_predict(graphdef, compiler_options=compiler.options(config.ensemble.matmul_dtype))
+    predict, weights = prediction_of(model, config.ensemble.matmul_dtype)
     try:
-        return evaluate_split(predict, parameters, statistics, splits[split], config.data.batch_size)
+        return evaluate_split(predict, *weights, splits[split], config.data.batch_size)
     except finite.NotFinite as error:
         raise InputError(
             f"{workdir}: evaluation of {split}: {error}; train again in another --workdir"
