@@ -564,6 +564,7 @@ def test_four_devices_have_the_values_of_one(some):
     """However arrays are laid or mapped; loss_on_devices.CASES says how."""
     # The compiler's expensive passes cost this test half its time and change nothing that it looks at.
     flags = "--xla_force_host_platform_device_count=4 --xla_llvm_disable_expensive_passes=true"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
     child = subprocess.run(
         [sys.executable, "-m", "tests.loss_on_devices", *some],
         cwd=Path(__file__).parents[1],

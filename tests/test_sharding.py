@@ -21,7 +21,7 @@ MORE_MESHES = [[8, 1, 1], [4, 2, 1], [1, 4, 2]]
 
 
 def start(*arguments, devices=8):
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(
         [sys.executable, "-m", "tests.on_devices", *arguments],
