@@ -30,9 +30,13 @@ def missing(what: str, error: ModuleNotFoundError, extra: str) -> ImportError:
     )
 
 
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """ "did you mean NAME? " of the valid name that is nearest, or nothing where none is near."""
+    near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.3)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
 def unknown(kind: str, name: str, valid: Iterable[str]) -> InputError:
     """The error for a name that is not among the valid ones, with the nearest of them."""
     valid = sorted(valid)
-    near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.3)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return InputError(f"{kind} {name!r} is unknown; {hint}valid: {', '.join(valid)}")
+    return InputError(f"{kind} {name!r} is unknown; {nearest(name, valid)}valid: {', '.join(valid)}")

@@ -1,7 +1,6 @@
 """The flag --config of the command lines that take one, and --config.KEY=VALUE for every key of it."""
 
 import ast
-import difflib
 import importlib.util
 import inspect
 import re
@@ -17,7 +16,7 @@ from absl import flags
 
 from ektf_jax.cli import shell
 from ektf_jax.config import Config, current_names, kinds
-from ektf_jax.errors import InputError, cause
+from ektf_jax.errors import InputError, cause, nearest
 from ektf_jax.keys import plain
 
 _ADVICE = "ektf_jax/config.py has the keys of every config"
@@ -163,9 +162,8 @@ def change(config: dict[str, Any], keys: tuple[str, ...], text: str) -> None:
     path, group = f"--config.{_path(keys)}", config
     for depth, key in enumerate(keys[:-1], start=1):
         if not isinstance(group.get(key), dict):
-            near = difflib.get_close_matches(key, [k for k, v in group.items() if isinstance(v, dict)], n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"{path}: the config has no group {_path(keys[:depth])!r}{hint}; {_ADVICE}")
+            hint = nearest(key, [k for k, v in group.items() if isinstance(v, dict)])
+            raise InputError(f"{path}: the config has no group {_path(keys[:depth])!r}; {hint}{_ADVICE}")
         group = group[key]
     several = len(kinds(keys[len(runs) :])) > 1
     value = _literal(text) if several else _value(path, text, group.get(keys[-1]))

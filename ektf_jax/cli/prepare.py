@@ -1,6 +1,5 @@
 """Encodes a dataset: `ektf prepare --dataset=NAME --raw=DIR --out=DIR` (docs/datasets.md)."""
 
-import difflib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from absl import flags
 from ektf_jax.cli import shell
 from ektf_jax.data import criteo, custom, encoded, ipinyou, kdd12, kkbox, movielens
 from ektf_jax.data.schema import SPLITS, Schema
-from ektf_jax.errors import InputError
+from ektf_jax.errors import InputError, unknown
 
 _DATASET = flags.DEFINE_string(
     "dataset", None, "criteo, ml1m, kdd12, ipinyou, kkbox or custom.", required=True
@@ -78,9 +77,7 @@ def main(argv: list[str]) -> None:
     start = time.perf_counter()
     name, out = _DATASET.value, shell.path(_OUT)
     if name not in DATASETS:
-        near = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.3)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"--dataset is {name!r}; it must be one of {', '.join(sorted(DATASETS))}{hint}")
+        raise unknown("--dataset", name, DATASETS)
     if _RAW.value is None:
         raise InputError("--raw is missing; give the directory of the raw files (docs/datasets.md)")
     before = _stamp(out)

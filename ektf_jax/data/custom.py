@@ -1,6 +1,5 @@
 """One's own table, described by a YAML file: docs/datasets.md has the keys and an example."""
 
-import difflib
 import fnmatch
 import reprlib
 from collections.abc import Hashable, Iterable, Mapping
@@ -13,7 +12,7 @@ from ektf_jax.data import rawfiles, tables
 from ektf_jax.data.rawfiles import Layout
 from ektf_jax.data.schema import SPLITS, Schema
 from ektf_jax.data.spec import FieldSpec, TableSpec
-from ektf_jax.errors import InputError, cause
+from ektf_jax.errors import InputError, cause, unknown
 
 _TOP = {
     "dataset": str,
@@ -227,9 +226,7 @@ def _checked(found: Any, kinds: Mapping[str, Any], needed: tuple[str, ...], wher
         raise InputError(f"{where}: is {_SHORT.repr(found)}; it must have the keys {', '.join(kinds)}")
     for key, value in found.items():
         if key not in kinds:
-            near = difflib.get_close_matches(str(key), kinds, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(kinds)}"
-            raise InputError(f"{where}: has no key {key!r}; {hint}")
+            raise unknown(f"{where}: key", key, kinds)
         allowed = kinds[key] if isinstance(kinds[key], tuple) else (kinds[key],)
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
             wanted = " or ".join(_KINDS[kind] for kind in allowed)

@@ -1,6 +1,5 @@
 """What a run starts from where it is not random: the weights of finished runs, rows of the table by value."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,15 +34,10 @@ class Source(NamedTuple):
     rows: NDArray[np.int64]
 
 
-def directories(config: Config, workdir: Path) -> list[Path]:
-    """Where the runs of config.train.init_from are, whose names are relative to a run's own directory."""
-    return [Path(os.path.normpath(workdir / name)) for name in config.train.init_from]
-
-
 def check(config: Config, workdir: Path) -> None:
     """Raise InputError where a run that has not begun cannot start from what it shall."""
     begun = any(path.name.isdigit() for path in (workdir / "checkpoints").glob("latest/*"))
-    for directory in () if begun else directories(config, workdir):
+    for directory in () if begun else teachers.directories(config.train.init_from, workdir):
         Result.read(directory)
 
 
@@ -57,7 +51,7 @@ def take(ensemble: Ensemble, config: Config, workdir: Path, schema: Schema) -> l
     """
     told = []
     sources = []
-    for directory in directories(config, workdir):
+    for directory in teachers.directories(config.train.init_from, workdir):
         source, said = _open(directory, config, workdir, schema)
         sources.append(source)
         told.append(said)

@@ -31,14 +31,14 @@ from ektf_jax.transfer import Method, Teacher, TeacherOutputs
 Teach = Callable[[Batch], TeacherOutputs]
 
 
-def directories(config: Config, workdir: Path) -> list[Path]:
-    """Where the teachers of a run are: config.transfer.teachers, relative to its working directory."""
-    return [Path(os.path.normpath(workdir / teacher)) for teacher in config.transfer.teachers]
+def directories(names: Sequence[str], workdir: Path) -> list[Path]:
+    """Where finished runs are that a run's config names: relative to its own directory."""
+    return [Path(os.path.normpath(workdir / name)) for name in names]
 
 
 def check(config: Config, workdir: Path, schema: Schema | None = None) -> None:
     """Raise InputError for a teacher that is not finished or, with a schema, had data of another one."""
-    for directory in directories(config, workdir):
+    for directory in directories(config.transfer.teachers, workdir):
         Result.read(directory)
         if schema is not None:
             check_data(directory, schema, config.data.path or "this run's generated data")
@@ -50,8 +50,7 @@ def digests(config: Config, workdir: Path) -> dict[str, str]:
     One that is trained again to the same bits keeps it: times are no part of it, metrics are.
     """
     found = {}
-    for name in config.sources:
-        directory = Path(os.path.normpath(workdir / name))
+    for name, directory in zip(config.sources, directories(config.sources, workdir), strict=True):
         if result_file.exists(directory):
             document = Result.read(directory).document
             told = {key: document.get(key) for key in ("params", "best_epoch", "epochs", "valid", "test")}
@@ -95,7 +94,8 @@ def predictor(workdir: Path, schema: Schema) -> tuple[Predictor, Config]:
 
 def untrained(config: Config, workdir: Path, schema: Schema, key: jax.Array) -> nnx.Module:
     """A run's model as its method makes it and it is saved, before it is trained."""
-    shapes = [partial(_shapes, directory, schema) for directory in directories(config, workdir)]
+    where = directories(config.transfer.teachers, workdir)
+    shapes = [partial(_shapes, directory, schema) for directory in where]
     model: Any = build.make_predictor(config, schema, key)
     return transfer.read(config.transfer).make_model(model, shapes, key)
 
@@ -115,7 +115,7 @@ def make_model(
     method = transfer.read(config.transfer)
     model = untrained(config, workdir, schema, key)
     teachers = []
-    for directory in directories(config, workdir):
+    for directory in directories(config.transfer.teachers, workdir):
         ensemble, theirs = predictor(directory, schema)
         students = Result.read(directory).students or students_in_full(theirs)
         teachers.append(Teacher(str(directory), ensemble, students))
