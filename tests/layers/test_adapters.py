@@ -35,14 +35,11 @@ def float64():
         yield
 
 
-def filled(module):
-    """The module with random numbers for all that it has: scales and statistics of 1 hide mistakes."""
-    state = nnx.state(module)
-    leaves, structure = jax.tree.flatten(state)
+def filled(make):
+    """A module with random numbers for all that it has: scales and statistics of 1 hide mistakes."""
+    graphdef, state = nnx.split(nnx.eval_shape(make))
     rng = np.random.default_rng(2)
-    random = [jnp.asarray(0.5 + 0.5 * rng.random(leaf.shape)) for leaf in leaves]
-    nnx.update(module, jax.tree.unflatten(structure, random))
-    return module
+    return nnx.merge(graphdef, jax.tree.map(lambda x: jnp.asarray(0.5 + 0.5 * rng.random(x.shape)), state))
 
 
 def group(name, stack, size=SIZE):
@@ -64,8 +61,7 @@ def separate(stacked, name, index):
     """A plain student that is to do what member `index` does, and the member."""
     graphdef, shared, rest = nnx.split(stacked.students, adapters.SharedKernel, ...)
     member = nnx.merge(graphdef, shared, jax.tree.map(lambda x: x[index], rest))
-    plain = STUDENTS[name](FIELDS, DIM, rngs=nnx.Rngs(0))
-    graphdef, state = nnx.split(plain)
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: STUDENTS[name](FIELDS, DIM, rngs=nnx.Rngs(0))))
     nnx.replace_by_pure_dict(state, scaled(nnx.to_pure_dict(nnx.state(member))))
     return nnx.merge(graphdef, state), member
 
@@ -73,18 +69,23 @@ def separate(stacked, name, index):
 @pytest.mark.parametrize("name", STUDENTS)
 @pytest.mark.parametrize("stack", [pytest.param("vmap", marks=pytest.mark.slow), "scan"])
 def test_a_member_is_a_student_with_scaled_kernels(name, stack):
-    stacked = filled(group(name, stack))
+    stacked = filled(partial(group, name, stack))
     keys = jax.random.split(KEY, SIZE)
     pairs = [separate(stacked, name, k) for k in range(SIZE)]
+
+    @partial(nnx.jit, static_argnames="train")
+    def predict(model, embeddings, train, key):
+        return model(embeddings, train=train, key=key)
+
     for train in (False, True):
-        found, _ = stacked(EMBEDDINGS, train=train, key=KEY)
+        found, _ = predict(stacked, EMBEDDINGS, train=train, key=KEY)
         for k, (plain, member) in enumerate(pairs):
-            expected = plain(EMBEDDINGS * member.embedding_scale[...], train=train, key=keys[k])
+            expected = predict(plain, EMBEDDINGS * member.embedding_scale[...], train=train, key=keys[k])
             np.testing.assert_allclose(found[k], expected, rtol=1e-10)
 
 
 def test_the_gradient_of_a_kernel_is_the_sum_of_the_members():
-    stacked = filled(group("mlp", "scan"))
+    stacked = filled(partial(group, "mlp", "scan"))
     graphdef, parameters, rest = nnx.split(stacked, nnx.Param, ...)
 
     def objective(parameters):
@@ -131,21 +132,24 @@ def test_a_member_costs_its_scales_biases_and_norms():
     scales = 12 + 6 + 6 + 5 + 5 + 1  # inputs and outputs of three layers
     each = FIELDS * DIM + scales + (6 + 5 + 1) + 2 * (6 + 5)
     for size in (1, 2, 32):
-        assert count_parameters(ensemble("adapters", size)) == table + kernels + size * each
+        shapes = nnx.eval_shape(partial(ensemble, "adapters", size))
+        assert count_parameters(shapes) == table + kernels + size * each
     shown = summary.summarize(nnx.eval_shape(lambda: ensemble("adapters", 32)), FIELDS)
     assert f"32 x MLP: {kernels + each:,} parameters, {kernels:,} of them shared, and" in shown
 
 
 def test_separate_members_are_what_they_were():
     """Without adapters nothing is scaled and nothing drawn: the arrays are those of copies."""
-    state = nnx.state(ensemble("separate", 3))
+    state = nnx.state(nnx.eval_shape(lambda: ensemble("separate", 3)))
     assert not jax.tree.leaves(nnx.filter_state(state, adapters.SharedKernel))
     assert nnx.to_pure_dict(state)["groups"][0]["students"]["output"]["kernel"].shape == (3, 5, 1)
 
 
 def test_shared_kernels_are_on_every_device_and_the_rest_is_split_by_members():
     mesh = AbstractMesh((1, 2, 1), sharding.AXES)
-    placed = nnx.to_pure_dict(sharding.state_shardings(nnx.state(ensemble("adapters", 4)), mesh))
+    placed = nnx.to_pure_dict(
+        sharding.state_shardings(nnx.state(nnx.eval_shape(lambda: ensemble("adapters", 4))), mesh)
+    )
     layer = placed["groups"][0]["students"]["hidden_layers"]["linears"][0]
     assert layer["kernel"].spec == PartitionSpec()
     for name in ("input_scale", "output_scale", "bias"):
