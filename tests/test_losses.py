@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -118,9 +119,10 @@ def analytic_gradient(logits, labels):
     return gradient
 
 
-def in_float64(function):
+def in_float64(function, *arrays):
+    """What a function says of float64 arrays. Op by op, values need few programs, and gradients many."""
     with jax.enable_x64(True):
-        return jax.tree.map(np.asarray, function())
+        return jax.tree.map(np.asarray, function(*(jnp.asarray(x, jnp.float64) for x in arrays)))
 
 
 @pytest.mark.parametrize("num_students", STUDENTS)
@@ -131,7 +133,7 @@ def in_float64(function):
 )
 def test_ektf_value_equals_the_transcription(num_students, options):
     logits, labels = sample(num_students)
-    loss, terms = in_float64(lambda: losses.ektf_loss(jnp.array(logits), jnp.array(labels), **options))
+    loss, terms = in_float64(partial(losses.ektf_loss, **options), logits, labels)
     assert loss.dtype == np.float64
     np.testing.assert_allclose(loss, transcribed_ektf(logits, labels, **options), rtol=0, atol=1e-9)
     np.testing.assert_allclose(terms.ctr + terms.kd + terms.dml, loss, rtol=1e-12)
@@ -140,9 +142,7 @@ def test_ektf_value_equals_the_transcription(num_students, options):
 @pytest.mark.parametrize("num_students", STUDENTS)
 def test_ektf_gradient_equals_the_transcription(num_students):
     logits, labels = sample(num_students)
-    actual = in_float64(
-        lambda: jax.grad(lambda z: losses.ektf_loss(z, jnp.array(labels))[0])(jnp.array(logits))
-    )
+    actual = in_float64(jax.jit(jax.grad(lambda z, y: losses.ektf_loss(z, y)[0])), logits, labels)
     np.testing.assert_allclose(actual, analytic_gradient(logits, labels), rtol=0, atol=1e-9)
 
 
@@ -153,9 +153,7 @@ def test_ektf_gradient_equals_differences_of_the_transcription(num_students, sto
     targets = logits if stop_gradient else None
     expected = numerical_gradient(lambda z: transcribed_ektf(z, labels, targets), logits)
     actual = in_float64(
-        lambda: jax.grad(lambda z: losses.ektf_loss(z, jnp.array(labels), stop_gradient=stop_gradient)[0])(
-            jnp.array(logits)
-        )
+        jax.jit(jax.grad(lambda z, y: losses.ektf_loss(z, y, stop_gradient=stop_gradient)[0])), logits, labels
     )
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-9)
 
@@ -166,8 +164,8 @@ def test_another_teacher_takes_the_place_of_the_students_mean_and_gets_no_gradie
     logits, labels = sample(num_students, batch=9)
     given = np.linspace(-3, 2, 9)
 
-    def value(z, teacher):
-        return losses.ektf_loss(z, jnp.array(labels), dml=False, teacher_logits=teacher, **options)[0]
+    def value(z, y, teacher):
+        return losses.ektf_loss(z, y, dml=False, teacher_logits=teacher, **options)[0]
 
     p, scores = sigmoid(logits), 1 - np.abs(labels - sigmoid(logits)).mean(axis=1)
     weights = (
@@ -175,9 +173,7 @@ def test_another_teacher_takes_the_place_of_the_students_mean_and_gets_no_gradie
     )
     kd = np.sum(weights * np.mean((p - sigmoid(given)) ** 2, axis=1))
     expected = np.mean([bce(one, labels) for one in p]) + kd
-    found, gradient = in_float64(
-        lambda: jax.value_and_grad(value, argnums=1)(jnp.array(logits), jnp.array(given))
-    )
+    found, gradient = in_float64(jax.jit(jax.value_and_grad(value, argnums=2)), logits, labels, given)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
     assert not gradient.any()
 
@@ -194,14 +190,13 @@ def test_a_teacher_of_other_rows_is_refused():
 def test_per_sample_examination(num_students):
     logits, labels = sample(num_students, batch=13)
 
-    def loss_fn(z):
-        return losses.ektf_loss(z, jnp.array(labels), per_sample=True, stop_gradient=False)
+    def loss_fn(z, y):
+        return losses.ektf_loss(z, y, per_sample=True, stop_gradient=False)
 
-    loss, terms = in_float64(lambda: loss_fn(jnp.array(logits)))
+    (loss, terms), actual = in_float64(jax.jit(jax.value_and_grad(loss_fn, has_aux=True)), logits, labels)
     np.testing.assert_allclose(loss, transcribed_per_sample(logits, labels), rtol=0, atol=1e-9)
     np.testing.assert_allclose(terms.peer_weights.sum(axis=1), 1, rtol=1e-12)
     np.testing.assert_allclose(terms.teaching_weights.sum(), 1, rtol=1e-12)
-    actual = in_float64(lambda: jax.grad(lambda z: loss_fn(z)[0])(jnp.array(logits)))
     expected = numerical_gradient(lambda z: transcribed_per_sample(z, labels), logits)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-9)
 
@@ -213,18 +208,13 @@ def test_kd_ctr_loss(num_students, weights):
     lam = {"default": np.full(num_students, 1 / num_students), "scalar": np.full(num_students, 0.7)}.get(
         weights, np.linspace(0.5, 2.0, num_students)
     )
-    argument = {"default": None, "scalar": 0.7, "array": jnp.array(lam)}[weights]
+    argument = {"default": None, "scalar": 0.7, "array": lam}[weights]
     p = sigmoid(logits)
     for teacher, p_t in (("mean_logit", sigmoid(logits.mean(axis=0))), ("mean_prob", p.mean(axis=0))):
         expected = bce(p_t, labels) + sum(lam[k] * np.mean((p_t - p[k]) ** 2) for k in range(num_students))
-        loss, terms = in_float64(
-            lambda t=teacher: losses.kd_ctr_loss(
-                jnp.array(logits), jnp.array(labels), weights=argument, teacher=t
-            )
-        )
-        # The weights pass through float32 where they were made outside the float64 context.
-        tolerance = 1e-9 if weights != "array" else 1e-7
-        np.testing.assert_allclose(loss, expected, rtol=0, atol=tolerance)
+        of = partial(losses.kd_ctr_loss, weights=argument, teacher=teacher)
+        loss, terms = in_float64(of, logits, labels)
+        np.testing.assert_allclose(loss, expected, rtol=0, atol=1e-9)
         np.testing.assert_allclose(terms.dml, 0)
 
 
@@ -239,9 +229,7 @@ def test_dml_ctr_loss(num_students):
             for i in range(num_students)
             if i != k
         )
-        loss, _ = in_float64(
-            lambda w=weights: losses.dml_ctr_loss(jnp.array(logits), jnp.array(labels), weights=w)
-        )
+        loss, _ = in_float64(partial(losses.dml_ctr_loss, weights=weights), logits, labels)
         np.testing.assert_allclose(loss, expected, rtol=0, atol=1e-9)
 
 
@@ -258,16 +246,19 @@ def test_a_dml_diagonal_does_not_count():
 def test_targets_carry_no_gradient(loss_fn):
     """Only through the teacher: with K = 2 the gradient of student 0 does not see the transfer terms of 1."""
     logits, labels = map(jnp.array, sample(2))
-    with_targets = jax.grad(lambda z: loss_fn(z, labels, stop_gradient=False)[0])(logits)
-    without = jax.grad(lambda z: loss_fn(z, labels)[0])(logits)
+    with_targets = jax.jit(jax.grad(lambda z: loss_fn(z, labels, stop_gradient=False)[0]))(logits)
+    without = jax.jit(jax.grad(lambda z: loss_fn(z, labels)[0]))(logits)
     assert not np.allclose(with_targets, without)
+
+
+WEIGHTS_OF = jax.jit(lambda scores: (losses.teaching_weights(scores), losses.peer_weights(scores)))
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=12))
 def test_weights_are_distributions(scores):
-    scores = jnp.array(scores, jnp.float32)
-    lam, mu = losses.teaching_weights(scores), losses.peer_weights(scores)
+    scores = np.array(scores, np.float32)
+    lam, mu = WEIGHTS_OF(scores)
     assert mu.shape == (len(scores),) * 2
     np.testing.assert_allclose(lam.sum(), 1, rtol=1e-5)
     np.testing.assert_allclose(mu.sum(axis=1), 1 if len(scores) > 1 else 0, rtol=1e-5)
@@ -281,8 +272,8 @@ def test_weights_are_distributions(scores):
 )
 def test_one_student_has_no_peers(options):
     logits, labels = map(jnp.array, sample(1))
-    (loss, terms), gradient = jax.value_and_grad(
-        lambda z: losses.ektf_loss(z, labels, **options), has_aux=True
+    (loss, terms), gradient = jax.jit(
+        jax.value_and_grad(lambda z: losses.ektf_loss(z, labels, **options), has_aux=True)
     )(logits)
     assert terms.dml == 0
     np.testing.assert_allclose(loss, losses.ctr_loss(logits[0], labels), rtol=1e-6)
@@ -317,13 +308,11 @@ def test_mutual_learning_is_accurate_when_students_nearly_agree(per_sample):
     def dml(z, y):
         return losses.ektf_loss(z, y, per_sample=per_sample)[1].dml
 
-    expected = in_float64(lambda: dml(jnp.array(logits, jnp.float64), jnp.array(labels, jnp.float64)))
-    assert 3e-9 < expected < 3e-8
-    np.testing.assert_allclose(dml(jnp.array(logits), jnp.array(labels)), expected, rtol=2e-3)
-    expected = in_float64(
-        lambda: jax.grad(dml)(jnp.array(logits, jnp.float64), jnp.array(labels, jnp.float64))
-    )
-    actual = jax.grad(dml)(jnp.array(logits), jnp.array(labels))
+    both = jax.value_and_grad(dml)
+    exact, expected = in_float64(jax.jit(both), logits, labels)
+    assert 3e-9 < exact < 3e-8
+    found, actual = jax.jit(both)(logits, labels)
+    np.testing.assert_allclose(found, exact, rtol=2e-3)
     assert np.linalg.norm(actual - expected) < 2e-3 * np.linalg.norm(expected)
 
 
@@ -372,9 +361,9 @@ def test_gradients_of_16_bits_are_those_of_float64_rounded_once(dtype, part):
     def term(z):
         return 1e3 * getattr(losses.ektf_loss(z, labels)[1], part)
 
-    actual = jax.grad(term)(logits)
+    actual = jax.jit(jax.grad(term))(logits)
     assert actual.dtype == dtype
-    expected = in_float64(lambda: jax.grad(term)(jnp.array(exact)))
+    expected = in_float64(jax.jit(jax.grad(term)), exact)
     steps = float(jnp.finfo(dtype).eps), float(jnp.finfo(dtype).smallest_subnormal)
     np.testing.assert_allclose(
         np.asarray(actual, np.float64), expected, rtol=steps[0], atol=2 * steps[1] + 1e-6
@@ -391,7 +380,7 @@ def test_weights_of_16_bit_scores_are_float32(of):
 def test_float64_stays_float64():
     _, labels, exact = near_equal(jnp.bfloat16)
     for loss in (losses.ektf_loss, losses.kd_ctr_loss, losses.dml_ctr_loss):
-        found = in_float64(lambda f=loss: jax.value_and_grad(lambda z: f(z, labels), has_aux=True)(exact))
+        found = in_float64(jax.jit(jax.value_and_grad(lambda z, f=loss: f(z, labels), has_aux=True)), exact)
         assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype("float64")}
 
 
@@ -552,8 +541,9 @@ def test_what_the_docstring_says_is_static_is_static(loss):
 
 
 def test_the_docstrings_examples_run():
-    assert doctest.testmod(losses) == (0, doctest.testmod(losses).attempted)
-    assert doctest.testmod(losses).attempted > 10
+    failed, attempted = doctest.testmod(losses)
+    assert failed == 0
+    assert attempted > 10
 
 
 SOME_CASES = ["both", "weights", "shard_map", "pmap"]
@@ -606,9 +596,7 @@ def test_self_transfer_is_its_formula_in_value_and_gradient(shape):
         logits, own = losses.self_transfer(passes)
         return jnp.sum(logits * cotangent) + jnp.sum(own), (logits, own)
 
-    (_, (logits, own)), gradient = in_float64(
-        lambda: jax.value_and_grad(total, has_aux=True)(jnp.asarray(passes))
-    )
+    (_, (logits, own)), gradient = in_float64(jax.jit(jax.value_and_grad(total, has_aux=True)), passes)
     mean, expected = transcribed_self_transfer(passes)
     np.testing.assert_allclose(sigmoid(logits), mean, rtol=1e-12)
     np.testing.assert_allclose(own, expected, rtol=1e-12)
@@ -625,13 +613,13 @@ def test_self_transfer_inside_ektf_is_the_sum_of_both(size):
     rng = np.random.default_rng(size)
     passes, labels = 2 * rng.normal(size=(2, size, 24)), rng.integers(0, 2, 24).astype(float)
 
-    def loss():
-        logits, own = losses.self_transfer(jnp.asarray(passes))
-        return losses.ektf_loss(logits, jnp.asarray(labels))[0] + jnp.mean(own)
+    def loss(passes, labels):
+        logits, own = losses.self_transfer(passes)
+        return losses.ektf_loss(logits, labels)[0] + jnp.mean(own)
 
     mean, own = transcribed_self_transfer(passes)
     ektf = transcribed_ektf(np.log(mean / (1 - mean)), labels, dml=size > 1)
-    np.testing.assert_allclose(in_float64(loss), ektf + own.mean(), rtol=1e-12)
+    np.testing.assert_allclose(in_float64(loss, passes, labels), ektf + own.mean(), rtol=1e-12)
 
 
 @jax.jit
@@ -669,10 +657,8 @@ def test_self_transfer_wants_passes(shape):
 @pytest.mark.parametrize("num_students", [1, 3])
 def test_the_mean_of_dml_is_its_sum_over_k(num_students):
     logits, labels = sample(num_students)
-    whole, parts = in_float64(lambda: losses.dml_ctr_loss(jnp.asarray(logits), jnp.asarray(labels)))
-    mean, of_mean = in_float64(
-        lambda: losses.dml_ctr_loss(jnp.asarray(logits), jnp.asarray(labels), reduction="mean")
-    )
+    whole, parts = in_float64(losses.dml_ctr_loss, logits, labels)
+    mean, of_mean = in_float64(partial(losses.dml_ctr_loss, reduction="mean"), logits, labels)
     np.testing.assert_allclose(mean, whole / num_students, rtol=1e-14)
     np.testing.assert_allclose(of_mean.ctr + of_mean.dml, mean, rtol=1e-14)
     np.testing.assert_allclose(of_mean.peer_weights, parts.peer_weights)
