@@ -18,7 +18,7 @@ __all__ = [  # noqa: F822  # see __getattr__
     "transfer",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public name -> where it is and as what, unless it is a module of that name.
 _PLACES = {

@@ -1,11 +1,22 @@
 """What `import ektf_jax` offers, and what it costs."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import ektf_jax
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_version_is_the_same_wherever_it_is_told():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.findall(r"^version: (.*)$", citation, re.M) == [ektf_jax.__version__]
+    newest, *_ = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert newest == ektf_jax.__version__
 
 
 def test_every_public_name_is_there_and_documented():
