@@ -147,10 +147,14 @@ def _dml_helps(dml: Series, kd: Series, heavier: Series) -> Finding:
             "the L2 makes the difference" if rest < COUNTS else "the L2 does not make the difference alone"
         )
         measured += (
-            f"; with K times the L2, K = {size}: {average([heavier[size]])}, {rest:.4f} under KD's ensemble"
-            f" where it was {missing:.4f} under it" + (f", so {cause}" if missing >= COUNTS else "")
+            f"; with K times the L2, K = {size}: {average([heavier[size]])}, {_below(rest)} KD's ensemble"
+            f" where it was {_below(missing)} it" + (f", so {cause}" if missing >= COUNTS else "")
         )
     return Finding(claim, _verdict([better, nearer, worse]), measured)
+
+
+def _below(difference: float) -> str:
+    return f"{abs(difference):.4f} {'under' if difference >= 0 else 'over'}"
 
 
 def _tuning_is_impractical(runs: Sequence[Run]) -> Finding:

@@ -78,6 +78,7 @@ def test_findings_without_runs(write):
     ("auc", "said"),
     [
         (0.8995, "0.0005 under KD's ensemble where it was 0.0100 under it, so the L2 makes the difference"),
+        (0.9007, "0.0007 over KD's ensemble where it was 0.0100 under it, so the L2 makes the difference"),
         (
             0.895,
             "0.0050 under KD's ensemble where it was 0.0100 under it, so the L2 does not make the difference",
