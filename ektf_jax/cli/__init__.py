@@ -22,6 +22,8 @@ COMMANDS = {
     "train": "train one config",
     "sweep": "train every run of a sweep",
     "evaluate": "evaluate a finished run",
+    "compare": "test whether one finished run is better than another",
+    "importance": "show which fields a finished run leans on",
     "ensemble": "make a run of the best students of finished runs",
     "report": "make tables and figures of finished runs",
     "export": "make a bundle of a finished run, which predicts raw rows",
@@ -62,7 +64,7 @@ def call(name: str) -> None:
         needs = errors.missing(f"`ektf {name}`", error, _EXTRAS.get(name, "train"))
         print(f"error: {as_started(str(needs))}", file=sys.stderr)
         sys.exit(2)
-    shell.run(module.main)
+    shell.run(module.main, getattr(module, "ARGUMENTS", 0))
 
 
 def as_started(message: str) -> str:

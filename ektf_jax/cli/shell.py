@@ -38,9 +38,10 @@ _OVERRIDE = re.compile(r"--?config(?=[.\[])\.?")
 _KEY = re.compile(r"""(?:^|(?<=.)\.)([^.=\[\]]+)|\[(?:"([^"]*)"|'([^']*)')\]""", re.S)
 
 
-def run(main: Callable[[list[str]], Any]) -> None:
+def run(main: Callable[[list[str]], Any], most: int = 0) -> None:
     """Run main(argv) under absl; an InputError or a bad flag prints `error: ...` and exits with 2.
 
+    `most`: how many arguments beside flags it takes.
     Ctrl-C and SIGTERM print a line and exit with 130 and 143. `--help` prints the docstring of main's module
     and its flags.
     """
@@ -53,7 +54,7 @@ def run(main: Callable[[list[str]], Any]) -> None:
             stopping.handling(signal.default_int_handler, signal.SIGINT),
         ):
             # absl's own parser prints a usage text and exits with 1; this one raises.
-            app.run(_guarded(main), flags_parser=partial(_parse, sys.modules[main.__module__].__doc__))
+            app.run(_guarded(main, most), flags_parser=partial(_parse, sys.modules[main.__module__].__doc__))
     except stopping.Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(stopped.status)
@@ -184,10 +185,10 @@ def keys_and_value(text: str) -> tuple[tuple[str, ...], str | None]:
     return tuple(keys), text[end + 1 :] if end < len(text) else None
 
 
-def _guarded(main: Callable[[list[str]], Any]) -> Callable[[list[str]], Any]:
+def _guarded(main: Callable[[list[str]], Any], most: int) -> Callable[[list[str]], Any]:
     def guarded(argv: list[str]) -> Any:
-        if len(argv) > 1:
-            raise InputError(f"unexpected argument {argv[1]!r}; options are written --name=value")
+        if len(argv) > 1 + most:
+            raise InputError(f"unexpected argument {argv[1 + most]!r}; options are written --name=value")
         try:
             return main(argv)
         except (RuntimeError, AssertionError):

@@ -81,6 +81,24 @@ def overview(
     return figure
 
 
+def per_field(fields: Sequence[str], values: Sequence[Sequence[float]], title: str) -> Figure:
+    """Values of each field, a line per field in their order, the mean as a bar."""
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(5.6, 0.9 + 0.26 * len(fields)), layout="constrained")
+        axes = figure.subplots()
+        axes.barh(range(len(fields)), [sum(row) / len(row) for row in values], height=0.6, color="0.8")
+        for y, row in enumerate(values):
+            axes.scatter(row, [y] * len(row), s=12, facecolors="none", edgecolors=ACCENT, zorder=3)
+        axes.set_yticks(range(len(fields)), [names.one_line(field, _TICK) for field in fields])
+        axes.invert_yaxis()
+        axes.axvline(0, color="0.4", linewidth=0.8)
+        axes.grid(axis="x", color="0.9")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_title(names.one_line(title, _TITLE), loc="left")
+    return figure
+
+
 def _clouds(axes: Axes, columns: Sequence[Group], ceiling: float | None) -> None:
     """The students of each column, and its ensembles as strokes."""
     for x, group in enumerate(columns):

@@ -31,7 +31,7 @@ def test_all_commands_are_listed(monkeypatch, capsys, arguments):
 def test_an_unknown_command_is_named_with_the_nearest(monkeypatch, capsys):
     status, out, err = ektf(monkeypatch, capsys, "trian")
     assert (status, out) == (2, "")
-    assert err.startswith("error: command 'trian' is unknown; did you mean 'train'? valid: describe, ")
+    assert err.startswith("error: command 'trian' is unknown; did you mean 'train'? valid: compare, ")
     assert err.count("\n") == 1
 
 

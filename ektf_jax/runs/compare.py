@@ -1,0 +1,76 @@
+"""Finished runs on the same rows: is one better, and how sure is that."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ektf_jax import significance
+from ektf_jax.data import encoded
+from ektf_jax.errors import InputError
+from ektf_jax.result import ENSEMBLE, Result
+from ektf_jax.runs.run import Run
+from ektf_jax.significance import Estimate
+from ektf_jax.training import finite, rundata
+from ektf_jax.training.record import check_data
+
+
+class Comparison(NamedTuple):
+    """Two predictors on the rows of a split: AUC and logloss of each, and of the first less the second."""
+
+    rows: int
+    one: dict[str, Estimate]
+    other: dict[str, Estimate]
+    difference: dict[str, Estimate]
+
+
+def compare(
+    one: Run, other: Run, split: str = "test", predictors: Sequence[str] = (ENSEMBLE, ENSEMBLE)
+) -> Comparison:
+    """Compare two runs, or two predictors of one, on a split of their dataset.
+
+    `predictors` are "ensemble", "best" (the student with the best AUC on validation data) or a student's
+    number. Raises InputError for runs of two datasets, and for a split of one class.
+    """
+    indices = [_row(run.result, name) for run, name in zip((one, other), predictors, strict=True)]
+    check_data(other.workdir, one.schema, one.data)
+    rows = split_of(one, split)
+    a, b = (logits_of(run, rows, split)[index] for run, index in zip((one, other), indices, strict=True))
+    labels = rows.labels
+    return Comparison(
+        len(labels),
+        {"auc": significance.auc(labels, a), "logloss": significance.logloss(labels, a)},
+        {"auc": significance.auc(labels, b), "logloss": significance.logloss(labels, b)},
+        {
+            "auc": significance.auc_difference(labels, a, b),
+            "logloss": significance.logloss_difference(labels, a, b),
+        },
+    )
+
+
+def split_of(run: Run, split: str) -> encoded.Split:
+    """The rows of a split of a run's dataset, both classes among them."""
+    run.schema  # noqa: B018  # that it is the run's
+    _, splits = encoded.open_dataset(run.data, [split])
+    rundata.check_classes(run.data, split, splits[split])
+    return splits[split]
+
+
+def logits_of(run: Run, rows: encoded.Split, split: str) -> NDArray[np.float32]:
+    """Logits [K + 1, N] of a run's students and its ensemble; InputError where one is not finite."""
+    logits = run.logits(rows.ids)
+    names = [*(f"student {k}" for k in range(len(logits) - 1)), "the ensemble"]
+    try:
+        finite.check({f"logit of {name}": row for name, row in zip(names, logits, strict=True)})
+    except finite.NotFinite as error:
+        raise InputError(
+            f"{run.workdir}: evaluation of {split}: {error}; train again in another --workdir"
+        ) from None
+    return logits
+
+
+def _row(result: Result, name: str) -> int:
+    """Of logits [K + 1, N] the row of a predictor."""
+    student = result.find("--predictors", name)
+    return -1 if student is None else student
