@@ -1,5 +1,6 @@
 """JSON files that hold something else than they should; files that cannot be written."""
 
+import contextlib
 import re
 import resource
 
@@ -48,20 +49,25 @@ def test_what_has_another_shape_is_named(tmp_path, content, message):
         read_json(tmp_path / "x.json", SHAPE)
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full_disk():
-    """Files can have 100 bytes: what is written beyond is an OSError, as on a disk without room."""
+    """Files can have 100 bytes: what is written beyond is an OSError, as on a disk without room.
+
+    No fixture: pytest writes to its own output between a test and its fixtures' end.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_what_cannot_be_written_leaves_what_was_there_and_nothing_else(tmp_path, full_disk):
+def test_what_cannot_be_written_leaves_what_was_there_and_nothing_else(tmp_path):
     write_text(tmp_path / "a.txt", "before")
-    with pytest.raises(OSError):  # noqa: PT011
+    with full_disk(), pytest.raises(OSError):  # noqa: PT011
         write_text(tmp_path / "a.txt", "after" * 100)
-    with pytest.raises(OSError):  # noqa: PT011
+    with full_disk(), pytest.raises(OSError):  # noqa: PT011
         figures.save(Figure(), tmp_path / "figure")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "before"
