@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,8 @@ def export(
     whole = teachers.predictor(workdir, schema)[0]
     model = whole if student is None else whole.student(student)
     students = 0 if student is not None else len(result.valid["students"])
-    program, weights = as_program(model, students > 0)
     with directories.replacing(out, "bundle", _is_bundle) as new:
-        save_file({name: np.asarray(leaf) for name, leaf in weights.items()}, new / reader.WEIGHTS)
-        (new / reader.PROGRAM).write_bytes(serialized(program, weights, schema.num_slots))
-        if with_onnx:
-            onnx.write(model, students > 0, schema.num_slots, new / reader.ONNX)
+        write_program(model, students > 0, schema.num_slots, new, with_onnx=with_onnx)
         encoder.write(encodes, new)
         about = {
             "format": reader.FORMAT,
@@ -87,6 +84,18 @@ def export(
         for runtime in ("jax", *(["onnx"] if with_onnx else [])):
             _check(reader.load(new, runtime=runtime), ids, expected, runtime)
     return about
+
+
+def write_program(
+    model: Predictor, with_students: bool, slots: int, directory: Path, *, with_onnx: bool = False
+) -> None:
+    """Write a model's weights and program (`as_program`), and the same as an ONNX graph."""
+    program, weights = as_program(model, with_students)
+    save_file({name: np.asarray(leaf) for name, leaf in weights.items()}, directory / reader.WEIGHTS)
+    (directory / reader.PROGRAM).write_bytes(serialized(program, weights, slots))
+    if with_onnx:
+        program, weights = as_program(onnx.unrolled(model), with_students)
+        onnx.write(partial(program, weights), slots, directory / reader.ONNX)
 
 
 def as_program(
