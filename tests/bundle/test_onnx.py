@@ -23,8 +23,9 @@ pytest.importorskip("onnxruntime")
 
 COUNTS = (1, 7, 33, 5000)
 LATEST = ("pnn", "final", "ecn")
-# AFN multiplies its inputs as sums of logarithms, which spreads the last bits of float32.
-CLOSE, CLOSE_OF_AFN = 1e-6, 1e-4
+# AFN multiplies its inputs as sums of logarithms, and a LayerNorm of a few units divides by their spread, next
+# to zero in some rows: float32 itself is 3e-6 from float64 there.
+CLOSE, CLOSE_OF = 1e-6, {"afn": 1e-4, "masknet serial": 1e-5}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def config(data, labels, students=None):
 
 
 def close(label):
-    return CLOSE_OF_AFN if label.startswith("afn") else CLOSE
+    return CLOSE_OF.get(label.removesuffix(" with its own embedding"), CLOSE)
 
 
 @pytest.mark.parametrize("label", STUDENTS)
