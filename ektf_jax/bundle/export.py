@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from ektf_jax import directories, files, metrics
@@ -97,7 +98,10 @@ def write_program(
 ) -> None:
     """Write a model's weights and program (`as_program`), and the same as an ONNX graph."""
     program, weights = as_program(model, with_students)
-    save_file({name: np.asarray(leaf) for name, leaf in weights.items()}, directory / reader.WEIGHTS)
+    try:
+        save_file({name: np.asarray(leaf) for name, leaf in weights.items()}, directory / reader.WEIGHTS)
+    except SafetensorError as error:  # a disk that is full
+        raise OSError(str(error)) from error
     (directory / reader.PROGRAM).write_bytes(serialized(program, weights, slots))
     if with_onnx:
         program, weights = as_program(onnx.unrolled(model), with_students)
