@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,10 +100,12 @@ def visible(directory):
 def kill_while_writing(start, out, arguments, check):
     """`check` the state after each of some kills, spread from the first byte written to after the last one."""
     rng = random.Random(5)
-    pid, status = start(*arguments)
-    begun = first_written(out)
-    assert status() == 0
-    length = time.monotonic() - begun
+    for _ in range(2):  # the first one compiles
+        _, status = start(*arguments)
+        begun = first_written(out)
+        assert status() == 0
+        length = time.monotonic() - begun
+        check()
     killed = 0
     for _ in range(KILLS):
         pid, status = start(*arguments)
@@ -112,7 +115,7 @@ def kill_while_writing(start, out, arguments, check):
             os.kill(pid, signal.SIGKILL)
         killed += status() == -signal.SIGKILL
         check()
-    assert killed > KILLS // 2
+    assert killed >= KILLS // 4
     assert start(*arguments)[1]() == 0
     assert [path.name for path in out.parent.iterdir()] == [out.name]  # what kills have left is gone
 
@@ -130,7 +133,8 @@ def first_written(out):
 def test_a_killed_export_leaves_a_whole_bundle(run, bundle, nursery, tmp_path):
     out = tmp_path / "bundles" / "bundle"
     out.parent.mkdir()
-    export(run, out, predictor="1")
+    export(run, tmp_path / "old", predictor="1")
+    shutil.copytree(tmp_path / "old", out)
     found = set()
 
     def check():
@@ -140,7 +144,8 @@ def test_a_killed_export_leaves_a_whole_bundle(run, bundle, nursery, tmp_path):
         assert set(about["files"]) | {"bundle.json"} == {path.name for path in out.iterdir()}
         found.add(about["predictor"])
         if about["predictor"] == "ensemble":  # the new one: start from the old again
-            export(run, out, predictor="1")
+            shutil.rmtree(out)
+            shutil.copytree(tmp_path / "old", out)
 
     kill_while_writing(nursery, out, ("exporting", run, out, "ensemble"), check)
     assert "1" in found
