@@ -41,7 +41,7 @@ def write(program: Callable[[jax.Array], jax.Array], slots: int, path: Path) -> 
         graph = jax2onnx.to_onnx(
             program,
             [jax.ShapeDtypeStruct(("rows", slots), jnp.int32)],
-            model_name="ektf",
+            model_name="predictor",
             input_names=[INPUT],
             output_names=[OUTPUT],
         )
