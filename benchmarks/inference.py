@@ -13,6 +13,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from absl import app, flags, logging
 from benchmarks import common
 from ektf_jax.bundle import export, reader
 from ektf_jax.config import Config
+from ektf_jax.data.loader import Batch
 from ektf_jax.training import build, compiler
 from ektf_jax.training.optimizer import make_optimizer
 from ektf_jax.training.step import init_state, make_predict
@@ -45,16 +47,18 @@ def make_calls(num_students: int) -> dict[str, Call]:
     graphdef, state = init_state(model, make_optimizer(1.0), jax.random.key(1))
     options = compiler.options(config.ensemble.matmul_dtype)
     predict = make_predict(graphdef, compiler_options=options)
-    calls = {
-        "live": lambda batch: jax.block_until_ready(predict(state.parameters, state.statistics, batch))
-    }
+    calls = {"live": lambda batch: jax.block_until_ready(predict(state.parameters, state.statistics, batch))}
     installed = all(map(importlib.util.find_spec, ("jax2onnx", "onnxruntime")))
     with tempfile.TemporaryDirectory() as directory:
         export.write_program(model, True, schema.num_slots, Path(directory), with_onnx=installed)
         for runtime in ("jax", *(["onnx"] if installed else [])):
             program = reader.open_program(Path(directory), runtime, installed)
-            calls[f"{runtime} bundle"] = lambda batch, program=program: program(batch.ids)
+            calls[f"{runtime} bundle"] = partial(_of_ids, program)
     return calls
+
+
+def _of_ids(program: reader.Program, batch: Batch) -> Any:
+    return program(batch.ids)
 
 
 def calls_at(rows: int) -> int:
@@ -95,10 +99,13 @@ def measure(students: int) -> tuple[list[dict[str, Any]], dict[str, str]]:
         for (what, rows), into in seconds.items():
             for side, call in calls[what].items():
                 into[side] += clock(call, common.random_rows(schema, rows), calls_at(rows))
-        for rows in batch_sizes if _PEER.value else []:
-            config = common.config(_SHAPE.value, students)
-            task = {"task": "predict", "batch_sizes": [rows], "calls": calls_at(rows)}
-            peer = common.peer(config, schema, _PEER.value, **task)
+        config = common.config(_SHAPE.value, students)
+        for rows in batch_sizes:
+            if _PEER.value is None:
+                break
+            peer = common.peer(
+                config, schema, _PEER.value, task="predict", batch_sizes=[rows], calls=calls_at(rows)
+            )
             versions = peer["versions"]
             for what in calls:
                 seconds[what, rows]["peer"] += peer[what][str(rows)]

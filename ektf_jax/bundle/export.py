@@ -168,9 +168,7 @@ def _difference(found: NDArray[np.float64], expected: NDArray[np.float64]) -> fl
     return float(np.abs(found - expected).max())
 
 
-def _check(
-    bundle: Path, runtime: str, ids: np.ndarray, expected: NDArray[np.float64], close: float
-) -> None:
+def _check(bundle: Path, runtime: str, ids: np.ndarray, expected: NDArray[np.float64], close: float) -> None:
     found = metrics.probabilities(reader.load(bundle, runtime=runtime).logits(ids))
     difference = _difference(found, expected)
     if not difference <= close:

@@ -46,7 +46,9 @@ def write(program: Callable[[jax.Array], jax.Array], slots: int, path: Path) -> 
             output_names=[OUTPUT],
         )
     if (size := graph.ByteSize()) > _MOST_BYTES:
-        raise InputError(f"the ONNX program has {size:,} bytes, more than the format's 2 GiB; export without --onnx")
+        raise InputError(
+            f"the ONNX program has {size:,} bytes, more than the 2 GiB of its format; export without --onnx"
+        )
     path.write_bytes(graph.SerializeToString(deterministic=True))
 
 

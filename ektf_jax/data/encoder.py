@@ -40,8 +40,8 @@ class Encoded(NamedTuple):
 class Encoder:
     """What turns rows into ids: spec, fields with their places in the fused table, and the known values.
 
-    `words` has the columns field, value, id (fused), as vocabulary.parquet has them. `narrow` are columns that
-    the dataset has as floats of 32 bits: a wider one that equals such a float has its text.
+    `words` has the columns field, value, id (fused), as vocabulary.parquet has them. `narrow` are columns
+    that the dataset has as floats of 32 bits: a wider one that equals such a float has its text.
     """
 
     spec: TableSpec

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from ektf_jax.data import columns, encoded, parts, rawfiles, vocabulary, work
 from ektf_jax.data.chunk import Chunk, Rows
 from ektf_jax.data.columns import Settled
+from ektf_jax.data.encoder import NARROW
 from ektf_jax.data.parts import Part
 from ektf_jax.data.rawfiles import CHUNK_BYTES
 from ektf_jax.data.schema import SPLITS, Field, Schema
-from ektf_jax.data.encoder import NARROW
 from ektf_jax.data.spec import Derivation, FieldSpec, TableSpec, spec_to_json
 from ektf_jax.errors import InputError
 

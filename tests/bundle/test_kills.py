@@ -1,4 +1,4 @@
-"""Whenever `export` and `score` are killed, or cannot write, the old result is there, or the whole new one."""
+"""Whenever `export` and `score` are killed or cannot write, the old result is there, or the whole new one."""
 
 import contextlib
 import os
@@ -98,7 +98,7 @@ def visible(directory):
 
 
 def kill_while_writing(start, out, arguments, check):
-    """`check` the state after each of some kills, spread from the first byte written to after the last one."""
+    """`check` the state after each of some kills, from the first byte written to after the last one."""
     rng = random.Random(5)
     for _ in range(2):  # the first one compiles
         _, status = start(*arguments)
@@ -205,7 +205,10 @@ def test_a_score_to_a_full_disk_leaves_the_old_table(bundle, tmp_path, suffix, s
     shop.rows(20_000, 1).write_csv(table)
     out.write_bytes(b"old")
     predictor = load(bundle, runtime="jax")
-    with no_file_longer_than(size), pytest.raises(InputError, match=rf"out\{suffix}: cannot be written \(.*--out"):
+    with (
+        no_file_longer_than(size),
+        pytest.raises(InputError, match=rf"out\{suffix}: cannot be written \(.*--out"),
+    ):
         scoring.score(predictor, [table], out)
     assert out.read_bytes() == b"old"
     assert sorted(tmp_path.iterdir()) == sorted([table, out])
@@ -214,7 +217,9 @@ def test_a_score_to_a_full_disk_leaves_the_old_table(bundle, tmp_path, suffix, s
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc is where nobody can write")
 def test_where_nothing_can_be_written_is_named(run, bundle, tmp_path):
     shop.rows(20, 1).write_csv(tmp_path / "in.csv")
-    with pytest.raises(InputError, match=r"/proc/none/bundle: cannot write the bundle \(.*choose another --out"):
+    with pytest.raises(
+        InputError, match=r"/proc/none/bundle: cannot write the bundle \(.*choose another --out"
+    ):
         export(run, Path("/proc/none/bundle"))
     with pytest.raises(InputError, match=r"/proc/none/out\.csv: cannot be written \(.*choose another --out"):
         scoring.score(load(bundle, runtime="jax"), [tmp_path / "in.csv"], Path("/proc/none/out.csv"))

@@ -3,13 +3,17 @@
 Needs the extra `onnx`, which the other tests do without: `make test-onnx`.
 """
 
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 
 from ektf_jax.bundle import export as exporting
-from ektf_jax.bundle import load, onnx, reader
+from ektf_jax.bundle import load, reader
 from ektf_jax.config import Config
 from ektf_jax.data import encoded, encoder
 from ektf_jax.runs import load_run
@@ -23,8 +27,8 @@ pytest.importorskip("onnxruntime")
 
 COUNTS = (1, 7, 33, 5000)
 LATEST = ("pnn", "final", "ecn")
-# AFN multiplies its inputs as sums of logarithms, and a LayerNorm of a few units divides by their spread, next
-# to zero in some rows: float32 itself is 3e-6 from float64 there.
+# AFN multiplies its inputs as sums of logarithms, and a LayerNorm of a few units divides by their spread,
+# next to zero in some rows: float32 itself is 3e-6 from float64 there.
 CLOSE, CLOSE_OF = 1e-6, {"afn": 1e-4, "masknet serial": 1e-5}
 
 
@@ -95,6 +99,36 @@ def test_a_run_is_its_bundle_is_its_onnx_bundle(data, raw, labels, students, tmp
             np.testing.assert_allclose(found["ensemble"], expected["ensemble"], atol=CLOSE, rtol=0)
             for k, (ours, theirs) in enumerate(zip(found["students"], expected["students"], strict=True)):
                 np.testing.assert_allclose(ours, theirs, atol=close(labels[k % len(labels)]), rtol=0)
+
+
+def test_the_graph_is_what_the_page_has_triton_load(data, tmp_path):
+    import onnxruntime
+
+    schema = encoded.open_schema(data)
+    model = build.make_predictor(Config.from_dict(config(data, ["mlp"], 3)), schema, jax.random.key(0))
+    exporting.write_program(model, True, schema.num_slots, tmp_path, with_onnx=True)
+    session = onnxruntime.InferenceSession(tmp_path / reader.ONNX)
+    types = {"tensor(int32)": "TYPE_INT32", "tensor(float)": "TYPE_FP32"}
+    page = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    for kind, parts in (("input", session.get_inputs()), ("output", session.get_outputs())):
+        (part,) = parts
+        dims = ", ".join(str(-1 if isinstance(size, str) else size) for size in part.shape)
+        line = f'{kind} [ {{ name: "{part.name}", data_type: {types[part.type]}, dims: [ {dims} ] }} ]'
+        assert line in page
+
+
+def test_an_onnx_bundle_is_ready_in_a_second(data, tmp_path):
+    """Of the processor's time: others may be running."""
+    loop.train(config(data, ["mlp"], 2), tmp_path / "run")
+    exporting.export(tmp_path / "run", tmp_path / "bundle", with_onnx=True)
+    code = (
+        "import sys, time; from ektf_jax.bundle import load; load(sys.argv[1]);"
+        "print(time.process_time(), 'jax' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "bundle")]
+    seconds, with_jax = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert float(seconds) < 1
+    assert with_jax == "False"
 
 
 def moved(model):

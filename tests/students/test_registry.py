@@ -124,7 +124,10 @@ def assert_close(actual, expected):
 
 @pytest.mark.parametrize(
     "label",
-    [pytest.param(label, marks=() if label in ("mlp", "ecn", "fcn") else pytest.mark.slow) for label in STUDENTS],
+    [
+        pytest.param(label, marks=() if label in ("mlp", "ecn", "fcn") else pytest.mark.slow)
+        for label in STUDENTS
+    ],
 )
 def test_the_number_of_rows_may_be_open(label):
     """As an exported program has it: no student asks for it as a plain number."""
