@@ -58,7 +58,7 @@ def make_calls(num_students: int) -> dict[str, Call]:
 
 
 def _of_ids(program: reader.Program, batch: Batch) -> Any:
-    return program(batch.ids)
+    return program(np.asarray(batch.ids))
 
 
 def calls_at(rows: int) -> int:
