@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+ONNX := .venv-onnx
 DOCS := $(VENV)/.docs
 
 # What tells one interpreter from another: a virtual environment says it of the one that it was made with.
@@ -23,7 +24,7 @@ export PYTHONUTF8 := 1
 # A file of tests stays with one worker, which makes what the tests of the file share once.
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run test test-all test-long coverage format check docs clean remake
+.PHONY: help run test test-all test-long test-onnx coverage format check docs clean remake
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -39,6 +40,9 @@ test-all: $(STAMP)  ## all tests that CI runs: also kills, meshes and large comp
 
 test-long: $(STAMP)  ## the other tests: more than CI has time for, and datasets that ML1M_DIR, FRAPPE_DIR, KDD12_DIR, CRITEO_DIR name
 	$(BIN)/python -m pytest -m long
+
+test-onnx: $(ONNX)/.installed  ## bundles as ONNX, in an environment of their own: jax2onnx wants an older orbax-checkpoint
+	$(ONNX)/bin/python -m pytest -m "not long" tests/bundle/test_onnx.py
 
 coverage: $(STAMP)  ## test-all, then the lines of ektf_jax/ that no test touches
 	$(PYTEST) -m "not long" --cov --cov-report=term-missing:skip-covered
@@ -58,7 +62,7 @@ docs: $(DOCS)  ## the documentation as a site in build/site; a link to nothing i
 	$(BIN)/python -m zensical build --strict
 
 clean:  ## delete what is made
-	rm -rf $(VENV) build .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(ONNX) build .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
 $(STAMP): pyproject.toml setup.py constraints.txt $(REMAKE)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: $(PYTHON) is Python %d.%d, and ektf-jax needs 3.11 or newer: make PYTHON=python3.12" % sys.version_info[:2])'
@@ -66,6 +70,13 @@ $(STAMP): pyproject.toml setup.py constraints.txt $(REMAKE)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+$(ONNX)/.installed: $(STAMP)
+	$(BIN)/python -m venv $(ONNX)
+	grep -v '^orbax-checkpoint=' constraints.txt > $(ONNX)/constraints.txt
+	$(ONNX)/bin/python -m pip install --quiet --upgrade pip
+	$(ONNX)/bin/python -m pip install --quiet --constraint $(ONNX)/constraints.txt --editable ".[dev,onnx]"
 	touch $@
 
 $(DOCS): $(STAMP)

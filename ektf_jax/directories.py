@@ -1,6 +1,7 @@
 """Directories and large files that are whole or not there: what writes them may be killed at any moment."""
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -141,12 +142,19 @@ def _sync(path: Path) -> None:
 
 
 def _swap(new: Path, out: Path) -> None:
-    """Renames `new` to `out`; a dataset already there is renamed aside first and deleted last."""
+    """Renames `new` to `out`; a directory already there changes places with it, and is deleted last.
+
+    Where the system cannot exchange two names at once, the old one is renamed aside first.
+    """
     try:
         new.rename(out)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
+        if _exchange(new, out):
+            shutil.rmtree(new, ignore_errors=True)
+            _sync(out.parent)
+            return
         aside = new.with_name(f"{new.name}-old")  # a leftover like any other if we are killed here
         out.rename(aside)
         try:
@@ -156,3 +164,14 @@ def _swap(new: Path, out: Path) -> None:
             raise
         shutil.rmtree(aside, ignore_errors=True)
     _sync(out.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Two names change places, and neither is ever without a directory; False where that cannot be done."""
+    at_working_directory, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    names = os.fsencode(one), os.fsencode(other)
+    return bool(renameat2(at_working_directory, names[0], at_working_directory, names[1], exchange) == 0)

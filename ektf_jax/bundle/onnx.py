@@ -1,35 +1,64 @@
 """The same predictor as an ONNX graph, by jax2onnx."""
 
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from ektf_jax.blend import Predictor
 from ektf_jax.errors import InputError
 
+INPUT, OUTPUT = "ids", "logits"
+_MOST_BYTES = 2**31 - 1  # of a protobuf message, which an ONNX file is
 
-def write(model: Predictor, with_students: bool, slots: int, path: Path) -> None:
-    """Write ids int32 [B, S] -> logits [P, B], with the weights in it. Raises InputError without jax2onnx.
 
-    Copies of a student are written out one by one: ONNX has no scan over them.
+def unrolled(model: Predictor) -> Predictor:
+    """A copy whose copies of a student are written out one by one: ONNX has no scan over them."""
+    copy: Predictor = nnx.merge(*nnx.split(model), copy=True)
+    for group in copy.groups:
+        group.stack = "unrolled"
+    return copy
+
+
+def write(program: Callable[[jax.Array], jax.Array], slots: int, path: Path) -> None:
+    """Write ids int32 [B, S] -> logits [P, B] for any B, with all weights in the one file.
+
+    Raises InputError without jax2onnx, and where the weights are more than an ONNX file can hold.
     """
     try:
         import jax2onnx
     except ImportError:
         raise InputError(
-            "--onnx needs jax2onnx, which wants older packages than training does; docs/serving.md says how"
-            " it is installed"
+            "--onnx needs jax2onnx: `pip install 'ektf-jax[onnx]'` in an environment of its own; see"
+            " docs/serving.md"
         ) from None
-    unrolled = nnx.merge(*nnx.split(model), copy=True)
-    for group in unrolled.groups:
-        group.stack = "unrolled"
+    with _quietly():
+        graph = jax2onnx.to_onnx(
+            program,
+            [jax.ShapeDtypeStruct(("rows", slots), jnp.int32)],
+            model_name="predictor",
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+        )
+    if (size := graph.ByteSize()) > _MOST_BYTES:
+        raise InputError(
+            f"the ONNX program has {size:,} bytes, more than the 2 GiB of its format; export without --onnx"
+        )
+    path.write_bytes(graph.SerializeToString(deterministic=True))
 
-    def program(ids: jax.Array) -> jax.Array:
-        prediction = unrolled(ids)
-        if not with_students:
-            return prediction.ensemble[None]
-        return jax.numpy.concatenate([prediction.students, prediction.ensemble[None]])
 
-    ids = jax.ShapeDtypeStruct(("rows", slots), jax.numpy.int32)
-    jax2onnx.to_onnx(program, [ids], return_mode="file", output_path=str(path))
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what jax2onnx says of its own passes; that the graph is right is checked afterwards."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(before)

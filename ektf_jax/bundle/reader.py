@@ -90,7 +90,7 @@ def load(directory: Path | str, *, runtime: str | None = None) -> Bundle:
         path = directory / Path(name).name  # a name cannot lead out of the bundle
         if (found := sha256(path)) != digest:
             raise InputError(f"{path}: has the SHA-256 {found}, bundle.json says {digest}; {_REMEDY}")
-    return Bundle(about, encoder.read(directory), _program(directory, runtime, ONNX in about["files"]))
+    return Bundle(about, encoder.read(directory), open_program(directory, runtime, ONNX in about["files"]))
 
 
 def describe(directory: Path) -> dict[str, Any]:
@@ -118,7 +118,8 @@ def sha256(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {_REMEDY}") from None
 
 
-def _program(directory: Path, runtime: str | None, has_onnx: bool) -> Program:
+def open_program(directory: Path, runtime: str | None, has_onnx: bool) -> Program:
+    """What runs a bundle's program; see `load`."""
     if runtime not in (None, "onnx", "jax"):
         raise InputError(f"runtime is {runtime!r}; it must be onnx or jax")
     if runtime is None:

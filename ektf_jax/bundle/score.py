@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ektf_jax import directories, metrics
-from ektf_jax.data import parts, rawfiles, rawrows, work
+from ektf_jax.data import columns, parts, rawfiles, rawrows, work
 from ektf_jax.data.chunk import Chunk
 from ektf_jax.data.encoder import Encoder
 from ektf_jax.data.rawfiles import Layout
@@ -31,7 +31,12 @@ class Scored(NamedTuple):
     metrics: list[dict[str, float]] | None
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
+    """A chunk of rows, encoded: ids [N, S], unseen values by field, columns to keep, labels if there are any.
+
+    read: bytes of the files up to its end.
+    """
+
     ids: NDArray[np.int32]
     unseen: dict[str, int]
     kept: pl.DataFrame
@@ -71,7 +76,7 @@ def score(
         raise InputError("--input names no file; name at least one")
     rawfiles.once(paths)
     total = sum(path.stat().st_size for path in paths)
-    return _score(predictor, _of_tables(predictor, paths, keep), total, paths[0], out, keep, names)
+    return _score(predictor, encoded_parts(predictor, paths, keep), total, paths[0], out, keep, names)
 
 
 def score_raw(
@@ -102,7 +107,7 @@ def score_raw(
 
 def _score(
     predictor: Scorer,
-    tasks: Iterator[Callable[[], _Part]],
+    tasks: Iterator[Callable[[], Part]],
     total: int,
     where: Path,
     out: Path,
@@ -157,14 +162,15 @@ def _judged(scratch: Path, predictors: int, names: Sequence[str]) -> list[dict[s
         raise InputError(f"the labels judge no predictions ({error}); give --metrics= for none") from None
 
 
-def _of_tables(
-    predictor: Scorer, paths: Sequence[Path], keep: Sequence[str]
-) -> Iterator[Callable[[], _Part]]:
+def encoded_parts(
+    predictor: Scorer, paths: Sequence[Path], keep: Sequence[str] = ()
+) -> Iterator[Callable[[], Part]]:
     """What is left to do with each chunk of rows once it is read."""
     spec = predictor.encoder.spec
     names = [field.name for field in spec.fields]
     layouts = [_layout(path, spec, names) for path in paths]
     settled = rawfiles.settle(paths, list(dict.fromkeys([*names, spec.label, *keep])), spec.lists)
+    settled = columns.widened(settled, predictor.encoder.narrow)
     spec = spec.as_values(settled.value)
     # Numbers and truths that are kept stay such, where all files agree on their type.
     kept_types = {name: types for name in keep if len(types := settled.types.get(name, ())) == 1}
@@ -187,7 +193,7 @@ def _part(
     casts: dict[str, pl.DataType],
     has_label: bool,
     wanted: NDArray[np.bool_] | None = None,
-) -> _Part:
+) -> Part:
     found = encoder.chunk(chunk, spec, wanted)
     labels = None
     if has_label:
@@ -196,7 +202,7 @@ def _part(
     kept = pl.DataFrame([_as_before(chunk.frame[name], casts.get(name)) for name in keep])
     if wanted is not None:
         kept, labels = kept.filter(wanted), None if labels is None else labels[wanted]
-    return _Part(found.ids, found.unseen, kept, labels, chunk.read)
+    return Part(found.ids, found.unseen, kept, labels, chunk.read)
 
 
 def _as_before(values: pl.Series, dtype: pl.DataType | None) -> pl.Series:

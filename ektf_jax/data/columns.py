@@ -10,6 +10,7 @@ import polars as pl
 from ektf_jax.errors import InputError
 
 Types = Mapping[str, pl.DataType]
+_NARROW = frozenset({pl.Float16(), pl.Float32()})
 _DIGITS = re.compile(r"[+-]?\d+(\.\d*)?", re.ASCII)
 
 
@@ -27,6 +28,21 @@ class Settled(NamedTuple):
         if kind == "truth":
             return {"true": "1", "false": "0"}.get(text.lower(), text)
         return number(text) if kind == "number" else text
+
+
+def narrow(settled: Settled) -> list[str]:
+    """The columns of numbers that the files have as floats of 32 bits or less, in one of them at least."""
+    return [name for name, types in settled.types.items() if types & _NARROW]
+
+
+def widened(settled: Settled, narrow: Collection[str]) -> Settled:
+    """Settled as if the columns `narrow`, where they are numbers, were narrow floats in one more file."""
+    more = frozenset({pl.Float32()})
+    types = {
+        name: found | more if name in narrow and settled.kinds.get(name) == "number" else found
+        for name, found in settled.types.items()
+    }
+    return settled._replace(types=types)
 
 
 def settle(found: Iterable[tuple[str, Types]], wanted: Sequence[str], lists: Collection[str]) -> Settled:
@@ -133,7 +149,7 @@ def _float(values: pl.Series, types: frozenset[pl.DataType]) -> pl.Series:
     wide = values.cast(pl.Float64)
     if values.dtype == pl.Float64:
         texts = wide.cast(pl.String)
-        if types & {pl.Float16(), pl.Float32()}:
+        if types & _NARROW:
             narrow = wide.cast(pl.Float32)
             texts = _scientific(narrow.cast(pl.String)).zip_with(narrow.cast(pl.Float64) == wide, texts)
     else:

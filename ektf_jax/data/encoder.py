@@ -21,6 +21,7 @@ from ektf_jax.data.schema import Field
 from ektf_jax.data.spec import TableSpec, spec_from_json, spec_to_json
 from ektf_jax.errors import InputError, cause
 
+NARROW = "narrow_floats"  # in a dataset's source and in encoder.json, see `Encoder.narrow`
 _DESCRIPTION, WORDS = "encoder.json", "vocabulary.parquet"
 _WORDS_SCHEMA = {"field": pl.String(), "value": pl.String(), "id": pl.Int32()}
 
@@ -39,12 +40,14 @@ class Encoded(NamedTuple):
 class Encoder:
     """What turns rows into ids: spec, fields with their places in the fused table, and the known values.
 
-    `words` has the columns field, value, id (fused), as vocabulary.parquet has them.
+    `words` has the columns field, value, id (fused), as vocabulary.parquet has them. `narrow` are columns
+    that the dataset has as floats of 32 bits: a wider one that equals such a float has its text.
     """
 
     spec: TableSpec
     fields: tuple[Field, ...]
     words: pl.DataFrame
+    narrow: tuple[str, ...] = ()
 
     @cached_property
     def known(self) -> tuple[pl.DataFrame, ...]:
@@ -70,6 +73,7 @@ class Encoder:
                 f"{where}: lack the columns {', '.join(missing)}; the model reads {', '.join(names)}"
             )
         settled = columns.settle([(where, rows.schema)], names, self.spec.lists)
+        settled = columns.widened(settled, self.narrow)
         texts = pl.DataFrame([columns.text(name, rows[name], settled).alias(name) for name in names])
         return self.chunk(Chunk(texts, Rows(where, 0), 0), self.spec.as_values(settled.value))
 
@@ -112,7 +116,8 @@ def of_dataset(directory: Path) -> Encoder:
             f"{directory}: has no {path.name}: its rows were made as ids, so that there is no raw row to"
             " encode"
         )
-    return Encoder(_spec(spec, directory / encoded.SCHEMA), schema.fields, read_words(path))
+    narrow = tuple(schema.source.get(NARROW, ()))
+    return Encoder(_spec(spec, directory / encoded.SCHEMA), schema.fields, read_words(path), narrow)
 
 
 def write(encoder: Encoder, directory: Path) -> None:
@@ -121,6 +126,7 @@ def write(encoder: Encoder, directory: Path) -> None:
         "spec": spec_to_json(encoder.spec),
         "fields": [dataclasses.asdict(field) for field in encoder.fields],
     }
+    described |= {NARROW: list(encoder.narrow)} if encoder.narrow else {}
     files.write_json(directory / _DESCRIPTION, described)
     with (directory / WORDS).open("wb") as file:
         encoder.words.write_parquet(file)
@@ -134,7 +140,9 @@ def read(directory: Path) -> Encoder:
         fields = tuple(Field(**field) for field in described["fields"])
     except TypeError as error:
         raise InputError(f"{path}: fields are none ({error}); get the directory again") from None
-    return Encoder(_spec(described["spec"], path), fields, read_words(directory / WORDS))
+    narrow = described.get(NARROW, [])
+    files.check_content(path, {NARROW: narrow}, {NARROW: [str]})
+    return Encoder(_spec(described["spec"], path), fields, read_words(directory / WORDS), tuple(narrow))
 
 
 def _spec(document: Mapping[str, Any], path: Path) -> TableSpec:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ektf_jax.data import columns, encoded, parts, rawfiles, vocabulary, work
 from ektf_jax.data.chunk import Chunk, Rows
 from ektf_jax.data.columns import Settled
+from ektf_jax.data.encoder import NARROW
 from ektf_jax.data.parts import Part
 from ektf_jax.data.rawfiles import CHUNK_BYTES
 from ektf_jax.data.schema import SPLITS, Field, Schema
@@ -78,7 +79,7 @@ def prepare(
         source = _with_digests(source, [*digests, *_hash_all(derivation.files if derivation else ())])
         rows = chunks[-1].start + chunks[-1].rows
         drawn = None if isinstance(files, Mapping) else draw_splits(rows, split_seed, where)
-        return _finish(new, spec, chunks, drawn, source)
+        return _finish(new, spec, chunks, drawn, source | _narrow(settled, derivation))
 
 
 def encode(
@@ -102,7 +103,7 @@ def encode(
     with encoded.replacing(out) as new:
         found = slices(spec, frames, settled)
         chunks, _ = _parse(spec, found, _scratch(new), 0)
-        return _finish(new, spec, chunks, None, dict(source))
+        return _finish(new, spec, chunks, None, dict(source) | _narrow(settled, None))
 
 
 def draw_splits(rows: int, split_seed: int, where: str = "the files") -> NDArray[np.uint8]:
@@ -171,6 +172,12 @@ def _source(
     return source | rawfiles.synthetic(paths) | {"files": entries}
 
 
+def _narrow(settled: Settled, derivation: Derivation | None) -> dict[str, list[str]]:
+    """What scoring has to know of the types to write a value as it was written here; {} if nothing."""
+    found = columns.narrow(settled) if derivation is None else []
+    return {NARROW: found} if found else {}
+
+
 def _with_digests(source: dict[str, Any], digests: Sequence[str]) -> dict[str, Any]:
     pairs = zip(source["files"], digests, strict=True)
     return source | {"files": [entry | {"sha256": digest} for entry, digest in pairs]}
@@ -191,10 +198,12 @@ def _existing(
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         return None
     bare = [{key: value for key, value in entry.items() if key != "sha256"} for entry in entries]
-    if found | {"files": bare} != source:
+    # What the files' types are is known once they are read: the same files have the same.
+    narrow = {key: found[key] for key in (NARROW,) if key in found}
+    if found | {"files": bare} != source | narrow:
         return None
     paths = [*(path for path, _ in listed), *(derivation.files if derivation else ())]
-    return encoded.current(out, _with_digests(source, _hash_all(paths)))
+    return encoded.current(out, _with_digests(source, _hash_all(paths)) | narrow)
 
 
 def _hash_all(paths: Sequence[Path]) -> list[str]:

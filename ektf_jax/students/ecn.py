@@ -38,7 +38,7 @@ class GatedCross(nnx.Module):
     ) -> jax.Array:
         h = self.linear(x)
         if self.batch_norm is not None:
-            by_head = jnp.swapaxes(h.reshape(len(h), self.heads, -1), 1, 2)
+            by_head = jnp.swapaxes(h.reshape(h.shape[0], self.heads, -1), 1, 2)
             normed = self.batch_norm(by_head, use_running_average=not train)
             h = jnp.swapaxes(normed, 1, 2).reshape(h.shape)
         masked = h * nnx.relu(self.layer_norm(h))

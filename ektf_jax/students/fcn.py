@@ -83,4 +83,4 @@ class FCN(nnx.Module):
 
     def _logits(self, x: jax.Array, output: nnx.Linear) -> jax.Array:
         """The mean of the heads' logits. [B, N] or [B, heads, N] -> [B]."""
-        return jnp.mean(output(x).reshape(len(x), -1), axis=1)
+        return jnp.mean(output(x).reshape(x.shape[0], -1), axis=1)

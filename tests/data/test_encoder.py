@@ -185,3 +185,39 @@ def test_damaged_encoders_are_named(encoder, tmp_path, file, content, match):
     (tmp_path / file).write_bytes(content)
     with pytest.raises(InputError, match=match):
         read(tmp_path)
+
+
+def test_types_of_another_width_unit_or_scale_give_the_ids_of_preparing(tmp_path):
+    """Preparing settles the types of all its files; what it settled holds for rows that come later, too."""
+    values = np.array([0.1, 0.2, 1.5, 7.0, -0.30000001192092896] * 8)
+    frame = pl.DataFrame(
+        {
+            "y": [0, 1] * 20,
+            "narrow": pl.Series(values, dtype=pl.Float32),
+            "wide": values,
+            "exact": pl.Series(values).round(3).cast(pl.Decimal(10, 3)),
+            "time": pl.Series((values * 1000).astype(int)).cast(pl.Datetime("ms")),
+            "whole": pl.Series((values * 10).astype(int), dtype=pl.Int8),
+        }
+    )
+    spec = TableSpec("types", "y", tuple(FieldSpec(name) for name in frame.columns[1:]))
+    (tmp_path / "raw").mkdir()
+    files = {}
+    for split in ("train", "valid", "test"):
+        files[split] = [tmp_path / "raw" / f"{split}.parquet"]
+        frame.write_parquet(files[split][0])
+    tables.prepare(spec, files, tmp_path / "data")
+    before = (tmp_path / "data" / "schema.json").stat().st_mtime_ns
+    assert tables.prepare(spec, files, tmp_path / "data") == encoded.open_schema(tmp_path / "data")
+    assert (tmp_path / "data" / "schema.json").stat().st_mtime_ns == before  # nothing was made again
+    write(of_dataset(tmp_path / "data"), tmp_path)
+    expected = np.asarray(encoded.open_dataset(tmp_path / "data", ["train"])[1]["train"].ids)
+    others = frame.with_columns(
+        pl.col("narrow").cast(pl.Float64),
+        pl.col("exact").cast(pl.Decimal(30, 9)),
+        pl.col("time").cast(pl.Datetime("ns")),
+        pl.col("whole").cast(pl.Float64),
+    )
+    for found in (of_dataset(tmp_path / "data"), read(tmp_path)):
+        for rows in (frame, others, others.with_columns(pl.col("whole").cast(pl.Int64))):
+            np.testing.assert_array_equal(found.frame(rows).ids, expected)

@@ -4,6 +4,7 @@ import re
 from functools import partial
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -119,6 +120,25 @@ def is_trained(path):
 def assert_close(actual, expected):
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9), actual, expected)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        pytest.param(label, marks=() if label in ("mlp", "ecn", "fcn") else pytest.mark.slow)
+        for label in STUDENTS
+    ],
+)
+def test_the_number_of_rows_may_be_open(label):
+    """As an exported program has it: no student asks for it as a plain number."""
+    (rows,) = jax.export.symbolic_shape("rows")
+
+    def predict(ids):
+        model = Ensemble(SCHEMA.fields, [(make_student(label), 2)], embedding_dim=DIM, key=KEY)
+        return model(ids)
+
+    found = jax.eval_shape(predict, jax.ShapeDtypeStruct((rows, IDS.shape[1]), jnp.int32))
+    assert found.students.shape == (2, rows)
 
 
 # How a stack is run does not depend on the student: where it owns columns or a loss, both ways are tried.
