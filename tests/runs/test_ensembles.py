@@ -110,10 +110,15 @@ def runs(tmp_path_factory):
     return directory
 
 
+@jax.jit
+def predict(model, ids):
+    return model(ids)
+
+
 def predicted(workdir, split="valid"):
     """Logits of a run's students [K, N], and of its ensemble [N]."""
     run = ektf_jax.load_run(workdir)
-    found = run.model()(encoded.open_split(run.data, split).ids)
+    found = predict(run.model(), np.asarray(encoded.open_split(run.data, split).ids))
     return np.asarray(found.students, float), np.asarray(found.ensemble, float)
 
 
@@ -175,7 +180,7 @@ def test_evaluate_export_score_and_report_take_it_for_a_run(runs, blended, tmp_p
     found = run.predict(rows)
     scored = pl.read_parquet(tmp_path / "scored.parquet")
     np.testing.assert_allclose(scored["p_ensemble"], found["ensemble"], atol=1e-6)
-    best = run.student(run.best)(encoded.open_split(runs / "data", "valid").ids)
+    best = predict(run.student(run.best), np.asarray(encoded.open_split(runs / "data", "valid").ids))
     np.testing.assert_allclose(best.students[0], predicted(blended)[0][run.best], atol=1e-6)
     assert run.embeddings("user", run.best)["vector"].list.len().unique().to_list() in ([4], [6])
     (row,) = results.load(blended)

@@ -31,6 +31,12 @@ def checkpoint_steps(workdir):
     )
 
 
+def without_short_batch(config):
+    """As many steps an epoch, all of one size: one program less to trace and compile."""
+    config["data"]["batch_size"] = 64
+    return config
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny_config):
     workdir = tmp_path_factory.mktemp("run") / "finished"
@@ -193,17 +199,27 @@ def test_evaluation_without_a_run_says_what_to_do(tmp_path):
         loop.evaluate(tmp_path, "test")
 
 
-def test_a_non_finite_loss_stops_at_its_step_and_keeps_the_last_good_checkpoint(tmp_path, tiny_config):
-    config = tiny_config(learning_rate=1e37, checkpoint_every=1, log_every=1)
-    with pytest.raises(InputError, match=r"step \d+: (ctr|kd|dml|l2|loss|gradient_norm) is (nan|inf)"):
-        loop.train(config, tmp_path / "run")
-    assert checkpoint_steps(tmp_path / "run")
-    assert not (tmp_path / "run" / "result.json").exists()
+@pytest.fixture(scope="module")
+def diverged(tmp_path_factory, tiny_config):
+    """A run that ended before its first evaluation, and how."""
+    workdir = tmp_path_factory.mktemp("diverged") / "run"
+    config = without_short_batch(tiny_config(learning_rate=1e37, checkpoint_every=1, log_every=1))
+    with pytest.raises(InputError) as error:
+        loop.train(config, workdir)
+    return workdir, error
+
+
+def test_a_non_finite_loss_stops_at_its_step_and_keeps_the_last_good_checkpoint(diverged):
+    workdir, error = diverged
+    assert error.match(r"step \d+: (ctr|kd|dml|l2|loss|gradient_norm) is (nan|inf)")
+    assert checkpoint_steps(workdir)
+    assert not (workdir / "result.json").exists()
 
 
 def test_a_non_finite_loss_before_the_first_checkpoint_speaks_of_none(tmp_path, tiny_config):
     with pytest.raises(InputError, match=r"step \d+: \S+ is (nan|inf); try a lower config"):
-        loop.train(tiny_config(learning_rate=1e37, checkpoint_every=1000, log_every=1), tmp_path / "run")
+        config = tiny_config(learning_rate=1e37, checkpoint_every=1000, log_every=1)
+        loop.train(without_short_batch(config), tmp_path / "run")
     assert not checkpoint_steps(tmp_path / "run")
 
 
@@ -228,7 +244,7 @@ def test_logits_that_are_not_finite_are_no_result(tmp_path, tiny_config, monkeyp
     with pytest.raises(
         InputError, match=match + r"; the last good checkpoint stays in .*run/checkpoints; try"
     ):
-        loop.train(tiny_config(), tmp_path / "run")
+        loop.train(without_short_batch(tiny_config()), tmp_path / "run")
     assert checkpoint_steps(tmp_path / "run") == [30, 40], "the last one before that epoch's end"
     assert len(strict_lines(tmp_path / "run" / "metrics.jsonl")) == 1
 
@@ -257,7 +273,7 @@ def test_weights_that_are_not_finite_are_never_a_checkpoint(tmp_path, tiny_confi
     with pytest.raises(
         InputError, match=r"after step 20: parameters/embedding/table/value is not finite; the last"
     ):
-        loop.train(tiny_config(), tmp_path / "run", [Wrap(train_step=poisoned)])
+        loop.train(without_short_batch(tiny_config()), tmp_path / "run", [Wrap(train_step=poisoned)])
     assert checkpoint_steps(tmp_path / "run") == [10]
 
 
@@ -270,12 +286,11 @@ def strict_lines(path):
     return [json.loads(line, parse_constant=refuse) for line in path.read_text().splitlines()]
 
 
-def test_every_json_file_of_a_run_is_strict(tmp_path, tiny_config):
+def test_every_json_file_of_a_run_is_strict(diverged):
     """Before the first evaluation, too, when the best metric so far is minus infinity."""
-    with pytest.raises(InputError):
-        loop.train(tiny_config(learning_rate=1e37, checkpoint_every=1, log_every=1), tmp_path / "run")
-    found = list((tmp_path / "run").rglob("progress/metadata"))
-    found += [path for path in (tmp_path / "run").rglob("*.json") if path.is_file()]
+    workdir, _ = diverged
+    found = list(workdir.rglob("progress/metadata"))
+    found += [path for path in workdir.rglob("*.json") if path.is_file()]
     assert len(found) > 3
     for path in found:
         assert "Infinity" not in path.read_text()
@@ -296,13 +311,20 @@ class Interrupted(Exception):
     pass
 
 
-@pytest.fixture
-def interrupted(tmp_path, tiny_config):
+@pytest.fixture(scope="module")
+def dead(tmp_path_factory, tiny_config):
     """A run that died while it evaluated its third epoch."""
+    workdir = tmp_path_factory.mktemp("interrupted") / "run"
     with pytest.raises(Interrupted):
-        loop.train(tiny_config(), tmp_path / "run", [at_evaluation(3, raising(Interrupted))])
-    assert checkpoint_steps(tmp_path / "run") == [60, 70]
-    return tmp_path / "run"
+        loop.train(tiny_config(), workdir, [at_evaluation(3, raising(Interrupted))])
+    assert checkpoint_steps(workdir) == [60, 70]
+    return workdir
+
+
+@pytest.fixture
+def interrupted(dead, tmp_path):
+    """A copy of it, to be changed."""
+    return shutil.copytree(dead, tmp_path / "run")
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bits(interrupted, finished, tiny_config):
@@ -388,7 +410,7 @@ def test_bad_values_are_refused_before_anything_is_written(tmp_path, tiny_config
 
 @pytest.mark.parametrize("fusion", ["sum", "concat"])
 def test_plain_ensembles_by_sum_and_concat(tmp_path, tiny_config, fusion):
-    config = tiny_config(max_epochs=1)
+    config = without_short_batch(tiny_config(max_epochs=1))
     config["transfer"]["name"] = "none"
     config["ensemble"]["fusion"] = fusion
     result = loop.train(config, tmp_path / "run")
@@ -398,7 +420,7 @@ def test_plain_ensembles_by_sum_and_concat(tmp_path, tiny_config, fusion):
 
 @pytest.mark.parametrize(("method", "other", "auc"), [("kd", "dml", 0.677), ("dml", "kd", 0.680)])
 def test_transfer_methods_train(tmp_path, tiny_config, method, other, auc):
-    config = tiny_config(max_epochs=1)
+    config = without_short_batch(tiny_config(max_epochs=1))
     config["transfer"]["name"] = method
     result = loop.train(config, tmp_path / "run")
     assert result["test"]["ensemble"]["auc"] == pytest.approx(auc, abs=0.005)  # 0.641 without transfer
@@ -408,17 +430,16 @@ def test_transfer_methods_train(tmp_path, tiny_config, method, other, auc):
 
 
 def test_one_student_trains(tmp_path, tiny_config):
-    config = tiny_config(max_epochs=1)
+    config = without_short_batch(tiny_config(max_epochs=1))
     config["ensemble"]["num_students"] = 1
     result = loop.train(config, tmp_path / "run")
     assert result["test"]["students"] == [result["test"]["ensemble"]]
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "remove all"])
-def test_evaluation_wants_the_epoch_of_the_result(tmp_path, tiny_config, damage):
+def test_evaluation_wants_the_epoch_of_the_result(finished, tmp_path, damage):
     """Another epoch's weights are no substitute, and a reader deletes nothing."""
-    workdir = tmp_path / "run"
-    loop.train(tiny_config(), workdir)
+    workdir = shutil.copytree(finished[0], tmp_path / "run")
     best = workdir / "checkpoints" / "best"
     newest = max((path for path in best.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
     if damage == "truncate":
@@ -435,7 +456,7 @@ def test_evaluation_wants_the_epoch_of_the_result(tmp_path, tiny_config, damage)
 
 def test_a_run_is_held_to_the_data_that_it_was_trained_on(tmp_path, tiny_config):
     def config(path, **train):
-        made = tiny_config(max_epochs=1, **train)
+        made = without_short_batch(tiny_config(max_epochs=1, **train))
         made["data"] |= {"path": str(path), "synthetic": {}}
         return made
 

@@ -134,17 +134,27 @@ CHANGES = {
 
 
 @pytest.fixture(scope="module")
-def averaged(tmp_path_factory, tiny_config):
+def make(tiny_config):
+    def config(**changes):
+        made = tiny_config(**CHANGES | changes)
+        made["data"]["batch_size"] = 64  # no short batch: a step compiles once
+        return made
+
+    return config
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory, make):
     workdir = tmp_path_factory.mktemp("average") / "run"
-    loop.train(tiny_config(**CHANGES), workdir)
+    loop.train(make(), workdir)
     return workdir
 
 
-def test_a_run_with_all_of_it_goes_on_to_the_same_bits(averaged, tiny_config, tmp_path):
+def test_a_run_with_all_of_it_goes_on_to_the_same_bits(averaged, make, tmp_path):
     # Between a checkpoint in the second epoch and its end.
     with pytest.raises(Killed):
-        loop.train(tiny_config(**CHANGES), tmp_path / "run", [before_step(34, raising(Killed))])
-    result, whole = loop.train(tiny_config(**CHANGES), tmp_path / "run"), result_of(averaged)
+        loop.train(make(), tmp_path / "run", [before_step(34, raising(Killed))])
+    result, whole = loop.train(make(), tmp_path / "run"), result_of(averaged)
     assert [result[key] for key in ("valid", "test", "best_epoch")] == [
         whole[key] for key in ("valid", "test", "best_epoch")
     ]
@@ -152,13 +162,13 @@ def test_a_run_with_all_of_it_goes_on_to_the_same_bits(averaged, tiny_config, tm
     assert lines[0] == lines[1]
 
 
-def test_the_average_is_what_is_evaluated_and_kept(averaged, tiny_config, tmp_path):
+def test_the_average_is_what_is_evaluated_and_kept(averaged, make, tmp_path):
     """Beside a run without it, whose weights move alike: the average lags behind them."""
     result = result_of(averaged)
     assert loop.evaluate(averaged, "test") == result["test"]
     lines = [json.loads(line) for line in (averaged / "metrics.jsonl").read_text().splitlines()]
     assert result["valid"] == lines[result["best_epoch"] - 1]["valid"]
-    plain = loop.train(tiny_config(**CHANGES | {"ema": 0.0}), tmp_path / "plain")
+    plain = loop.train(make(ema=0.0), tmp_path / "plain")
     other = [json.loads(line) for line in (tmp_path / "plain" / "metrics.jsonl").read_text().splitlines()]
     assert [line["train"] for line in lines] == [line["train"] for line in other]
     assert plain["test"] != result["test"]

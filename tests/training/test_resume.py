@@ -1,54 +1,56 @@
 """A run that is killed again and again ends with the metrics of one that never was."""
 
 import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from configs import quickstart
+from ektf_jax.training import loop
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """Starts the same command for any working directory."""
-    # Compiled once: the killed runs spend their time training, and find their kill points quickly.
-    cache = tmp_path_factory.mktemp("cache")
-    environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PLATFORMS": "cpu",
-    }
-    overrides = {
-        "data.synthetic.rows": 6000,
-        "data.batch_size": 128,
-        "embedding.dim": 4,
-        "ensemble.num_students": 3,
-        "ensemble.students.mlp.hidden_units": (8,),
-        "train.max_epochs": 10,
-        "train.patience": 100,
-        "train.log_every": 3,
-        "train.checkpoint_every": 5,
-    }
+    """Starts a process that trains the same run in any working directory."""
+    config = quickstart.get_config()
+    config.update_from_flattened_dict(
+        {
+            "data.synthetic.rows": 6000,
+            "data.batch_size": 128,
+            "embedding.dim": 4,
+            "ensemble.num_students": 3,
+            "ensemble.students.mlp.hidden_units": (8,),
+            "train.max_epochs": 10,
+            "train.patience": 100,
+            "train.log_every": 3,
+            "train.checkpoint_every": 5,
+        }
+    )
+    # Processes of a server that has imported what trains, and has trained nothing. It has the cache of
+    # programs: killed runs spend their time training, and find their kill points quickly.
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([loop.__name__])
+    with pytest.MonkeyPatch.context() as patch:
+        if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+            patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+            patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        patch.setenv("JAX_PLATFORMS", "cpu")
 
-    def run(workdir):
-        command = [sys.executable, "-m", "experiments.train", "--config=configs/quickstart.py"]
-        command += [f"--workdir={workdir}", *(f"--config.{key}={value}" for key, value in overrides.items())]
-        return subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        def run(workdir):
+            process = processes.Process(target=loop.train, args=(config.to_dict(), workdir))
+            process.start()
+            return process
 
-    return run
+        yield run
 
 
 def finish(process):
-    output, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, output
+    process.join(600)
+    assert process.exitcode == 0
 
 
 def newest_checkpoint(workdir):
@@ -72,13 +74,14 @@ def test_kills_change_nothing(start, whole, tmp_path, kills):
         process = start(killed)
         before = newest_checkpoint(killed)
         deadline = time.monotonic() + 120
-        while newest_checkpoint(killed) == before and process.poll() is None:
+        while newest_checkpoint(killed) == before and process.is_alive():
             assert time.monotonic() < deadline, "no checkpoint"
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.3))
-        assert process.poll() is None, f"finished after {len(points)} kills: make the run longer"
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        assert process.is_alive(), f"finished after {len(points)} kills: make the run longer"
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         points.append(newest_checkpoint(killed))
     assert len(set(points)) == kills
     assert not (killed / "result.json").exists()

@@ -23,6 +23,7 @@ from ektf_jax.training.step import (
     make_train_step,
     saved_form,
 )
+from tests.compilation import optimizations
 from tests.training import version_0_1_0
 
 SCHEMA = Schema("tiny", make_fields([("a", 4, 1), ("b", 5, 2)]), {}, {})
@@ -160,10 +161,14 @@ def test_steps_agree_with_the_transcription_whether_the_clip_bites_or_not(exact_
         assert int(state.step) == 3
 
 
+def make_random_step():
+    return make_train_step(start()[0], make_optimizer(CLIP), transfer.make("ektf"), l2=L2)
+
+
 @pytest.fixture(scope="module")
 def random_step():
     """The step as the loop runs it: float32, dropout, the EKTF loss."""
-    return make_train_step(start()[0], make_optimizer(CLIP), transfer.make("ektf"), l2=L2)
+    return make_random_step()
 
 
 # BatchNorm takes the bias before it out again: its gradient is exactly 0.
@@ -276,6 +281,20 @@ OPTIMIZERS = {
 def test_any_optax_optimizer_does_what_it_does_in_a_plain_optax_loop(name):
     optimizer = OPTIMIZERS[name]
     update = optax.with_extra_args_support(optimizer).update
+
+    @jax.jit
+    def plain(parameters, statistics, optimizer_state, ids, labels):
+        (value, _), gradient = transcribed_gradient(parameters, statistics, ids, labels)
+        updates, optimizer_state = update(
+            gradient,
+            optimizer_state,
+            parameters,
+            value=value,
+            grad=gradient,
+            value_fn=lambda p: transcribed_objective(p, statistics, ids, labels)[0],
+        )
+        return optax.apply_updates(parameters, updates), optimizer_state, value
+
     with jax.enable_x64(True):
         graphdef, state = init_state(make_model(jnp.float64, dropout=0.0), optimizer, jax.random.key(SEED))
         step = make_train_step(graphdef, optimizer, transfer.make("none"), l2=L2)
@@ -283,16 +302,7 @@ def test_any_optax_optimizer_does_what_it_does_in_a_plain_optax_loop(name):
         optimizer_state = optimizer.init(parameters)
         for number in range(4):
             ids, labels = make_batch(number)
-            (value, _), gradient = transcribed_gradient(parameters, statistics, ids, labels)
-            updates, optimizer_state = update(
-                gradient,
-                optimizer_state,
-                parameters,
-                value=value,
-                grad=gradient,
-                value_fn=lambda p: transcribed_objective(p, statistics, ids, labels)[0],  # noqa: B023
-            )
-            parameters = optax.apply_updates(parameters, updates)
+            parameters, optimizer_state, value = plain(parameters, statistics, optimizer_state, ids, labels)
             state, metrics = step(state, Batch(ids, labels))
             np.testing.assert_allclose(metrics.loss, value, rtol=1e-6)
             jax.tree.map(
@@ -312,8 +322,13 @@ def test_an_ordinary_adam_makes_the_loss_fall():
     assert np.all(np.diff(history) < 0)
 
 
-def test_the_default_optimizer_has_the_bits_of_version_0_1_0(random_step):
+def test_the_default_optimizer_has_the_bits_of_version_0_1_0():
     """p + (-rate * u) is p - rate * u, to the bit: XLA may contract either into one rounding, but alike."""
+    with optimizations(True):
+        assert_the_bits_of_version_0_1_0(make_random_step())
+
+
+def assert_the_bits_of_version_0_1_0(random_step):
     old_optimizer = version_0_1_0.make_optimizer(CLIP)
     graphdef, old = init_state(make_model(jnp.float32, dropout=0.5), old_optimizer, jax.random.key(SEED))
     old_step = version_0_1_0.make_train_step(graphdef, old_optimizer, transfer.make("ektf"), l2=L2)

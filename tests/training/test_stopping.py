@@ -23,9 +23,16 @@ def without_timings(result):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, tiny_config):
+def config(tiny_config):
+    made = tiny_config(max_epochs=3)
+    made["data"]["batch_size"] = 64  # no short batch: a step compiles once
+    return made
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, config):
     workdir = tmp_path_factory.mktemp("stopping") / "whole"
-    return workdir, loop.train(tiny_config(max_epochs=3), workdir)
+    return workdir, loop.train(config, workdir)
 
 
 def in_a_step(number, after):
@@ -48,9 +55,9 @@ def in_the_first_evaluation(number, after):
     ],
 )
 def test_a_run_stops_where_it_is_saved_and_goes_on_to_the_same_bits(
-    whole, tmp_path, tiny_config, send, after, number, step, epoch
+    whole, tmp_path, config, send, after, number, step, epoch
 ):
-    workdir, config = tmp_path / "run", tiny_config(max_epochs=3)
+    workdir = tmp_path / "run"
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(stopping.Stopped) as stopped:
         loop.train(config, workdir, [send(number, after)])

@@ -162,7 +162,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(runs, name, monkeypatch):
 
     def dying(*args):
         steps.append(args)
-        if len(steps) == 6:  # between a checkpoint within the second epoch and its end
+        if len(steps) == 12:  # of step 49: between a checkpoint within the second epoch and its end
             raise Interrupted
         return real(*args)
 
@@ -170,7 +170,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(runs, name, monkeypatch):
     with pytest.raises(Interrupted):
         loop.train(config, workdir)
     monkeypatch.undo()
-    assert (workdir / "checkpoints" / "latest").exists()
+    assert (workdir / "checkpoints" / "latest" / "40").exists()
+    assert not (workdir / "checkpoints" / "latest" / "50").exists()
     assert not (workdir / "result.json").exists()
     result, expected = loop.train(config, workdir), result_of(runs / name)
     for key in ("valid", "test", "best_epoch", "epochs", "params"):

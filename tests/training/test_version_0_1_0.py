@@ -5,6 +5,7 @@ import json
 import pytest
 
 from ektf_jax.training import loop, optimizer, training
+from tests.compilation import optimizations
 from tests.training import version_0_1_0
 
 
@@ -12,8 +13,23 @@ class Killed(Exception):
     pass
 
 
+@pytest.fixture(autouse=True)
+def as_users_compile():
+    """How the products and sums of a step are rounded is part of its bits."""
+    with optimizations(True):
+        yield
+
+
 @pytest.fixture
-def begun(tmp_path, tiny_config, monkeypatch):
+def config(tiny_config):
+    made = tiny_config(max_epochs=2)
+    made["data"]["batch_size"] = 64  # no short batch: a step compiles once
+    made["ensemble"]["num_students"] = 2
+    return made
+
+
+@pytest.fixture
+def begun(tmp_path, config, monkeypatch):
     """A run of version 0.1.0, dead in the middle of its second epoch, two steps after a checkpoint."""
 
     def make_train_step(*args, **options):
@@ -30,14 +46,14 @@ def begun(tmp_path, tiny_config, monkeypatch):
         patch.setattr(optimizer, "read", lambda train: version_0_1_0.make_optimizer(train.clip_norm))
         patch.setattr(training, "make_train_step", make_train_step)
         with pytest.raises(Killed):
-            loop.train(tiny_config(), tmp_path / "begun")
+            loop.train(config, tmp_path / "begun")
     assert (tmp_path / "begun" / "checkpoints" / "latest" / "40").exists()
     return tmp_path / "begun"
 
 
-def test_a_run_in_the_middle_of_an_epoch_goes_on_to_the_same_bits(begun, tmp_path, tiny_config):
-    resumed = loop.train(tiny_config(), begun)
-    whole = loop.train(tiny_config(), tmp_path / "whole")
+def test_a_run_in_the_middle_of_an_epoch_goes_on_to_the_same_bits(begun, tmp_path, config):
+    resumed = loop.train(config, begun)
+    whole = loop.train(config, tmp_path / "whole")
     for key in ("valid", "test", "best_epoch", "epochs"):
         assert resumed[key] == whole[key]
     lines = [(run / "metrics.jsonl").read_text() for run in (begun, tmp_path / "whole")]
