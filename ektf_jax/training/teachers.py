@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,7 @@ from ektf_jax import result as result_file
 from ektf_jax import sharding, transfer
 from ektf_jax.blend import Predictor
 from ektf_jax.config import Config
-from ektf_jax.data.encoded import Split
-from ektf_jax.data.loader import Batch, evaluation_batches
+from ektf_jax.data.loader import Batch
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
 from ektf_jax.result import Result
@@ -130,16 +129,16 @@ def monitored(
     teach: Teach,
     parameters: nnx.State,
     statistics: nnx.State,
-    split: Split,
-    batch_size: int,
+    batches: Iterable[tuple[Batch, int]],
 ) -> float:
-    """The mean over a split of what a method monitors instead of the AUC."""
-    total = 0.0
-    for batch, rows in evaluation_batches(split, batch_size):
+    """The mean over batches, with the number of rows that count of each, of what a method monitors."""
+    total, count = 0.0, 0
+    for batch, rows in batches:
         prediction: Any = predict(parameters, statistics, batch)
         told = method.monitored(prediction, teach(batch))
         total += float(np.sum(np.asarray(told, np.float64)[:rows]))
-    return total / len(split.labels)
+        count += rows
+    return total / count
 
 
 def _make_teach(teachers: Sequence[Predictor], hidden: Sequence[bool], mesh: Mesh) -> Teach:
