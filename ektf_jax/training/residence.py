@@ -28,7 +28,8 @@ from ektf_jax.training.step import StepMetrics
 
 # What a step changes: a training state and, where a run has one, the average of its weights.
 Carry = Any
-Advance = Callable[[Carry, Batch, Any], tuple[Carry, StepMetrics]]
+# Of the carry, what no step changes, a batch and its learning rate.
+Advance = Callable[[Carry, Any, Batch, Any], tuple[Carry, StepMetrics]]
 Splits = Mapping[str, Split]
 
 # Of a device's memory, for rows: the rest is for weights, moments and what a step computes.
@@ -75,9 +76,9 @@ class OnHost:
         batch = next(self._batches)
         return Block(1, len(batch.labels), batch)
 
-    def train(self, carry: Carry, block: Block, rates: np.ndarray) -> tuple[Carry, StepMetrics]:
-        """Take the step of a block at its learning rate."""
-        return self._advance(carry, block.source, rates[0])
+    def train(self, carry: Carry, fixed: Any, block: Block, rates: np.ndarray) -> tuple[Carry, StepMetrics]:
+        """Take the step of a block at its learning rate; no step changes what is `fixed`."""
+        return self._advance(carry, fixed, block.source, rates[0])
 
     def evaluation_batches(self, split: str) -> Iterator[tuple[Batch, int]]:
         """As `loader.evaluation_batches`."""
@@ -136,13 +137,14 @@ class OnDevices:
             return Block(1, self._left, source)
         return Block(min(most, self._most, self._full - first), self._batch_size, source)
 
-    def train(self, carry: Carry, block: Block, rates: np.ndarray) -> tuple[Carry, StepMetrics]:
+    def train(self, carry: Carry, fixed: Any, block: Block, rates: np.ndarray) -> tuple[Carry, StepMetrics]:
         """Take the steps of a block, each at its learning rate; metrics have a leading axis of steps."""
         order, first = block.source
         padded = np.zeros(self._most, np.float32)
         padded[: block.steps] = rates
         steps = np.int32(block.steps)
-        return self._steps(carry, self._resident("train"), order, first, steps, padded, rows=block.rows)
+        split = self._resident("train")
+        return self._steps(carry, fixed, split, order, first, steps, padded, rows=block.rows)
 
     def evaluation_batches(self, split: str) -> Iterator[tuple[Batch, int]]:
         """As `loader.evaluation_batches`, on the devices."""
@@ -236,6 +238,7 @@ def _make_steps(
     @partial(jax.jit, donate_argnums=0, static_argnames="rows", compiler_options=dict(options))
     def take(
         carry: Carry,
+        fixed: Any,
         split: Any,
         order: jax.Array,
         first: jax.Array,
@@ -251,7 +254,7 @@ def _make_steps(
             at = jax.lax.with_sharding_constraint(at, on_mesh)
             taken = (column.at[at].get(mode="promise_in_bounds") for column in split)
             batch = jax.lax.with_sharding_constraint(_as_batch(taken), on_mesh)
-            return advance(carry, batch, rates[index])
+            return advance(carry, fixed, batch, rates[index])
 
         def body(index: jax.Array, loop: tuple[Carry, StepMetrics]) -> tuple[Carry, StepMetrics]:
             carry, metrics = loop

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,16 @@ from ektf_jax.training.record import check_data, check_students, students_in_ful
 from ektf_jax.training.step import Predict
 from ektf_jax.transfer import Method, Teacher, TeacherOutputs
 
-Teach = Callable[[Batch], TeacherOutputs]
+
+class Teach(NamedTuple):
+    """What teachers say of a batch: `of` is jitted, and takes their weights, which no program has in it."""
+
+    of: Callable[[Any, Batch], TeacherOutputs]
+    weights: Any
+
+    def __call__(self, batch: Batch) -> TeacherOutputs:
+        """Ask them."""
+        return self.of(self.weights, batch)
 
 
 def directories(config: Config, workdir: Path) -> list[Path]:
@@ -142,7 +151,7 @@ def monitored(
 
 
 def _make_teach(teachers: Sequence[Predictor], hidden: Sequence[bool], mesh: Mesh) -> Teach:
-    """Jitted: batch -> `TeacherOutputs` of the teachers, with the hidden states that are wanted."""
+    """What the teachers say, with the hidden states that are wanted."""
     graphdefs, states = zip(*map(nnx.split, teachers), strict=True)
     states = jax.device_put(states, sharding.replicated(mesh))
 
@@ -155,4 +164,4 @@ def _make_teach(teachers: Sequence[Predictor], hidden: Sequence[bool], mesh: Mes
         )
         return TeacherOutputs(jnp.stack([model(batch.ids).ensemble for model in models]), tuple(wanted))
 
-    return lambda batch: teach(states, batch)
+    return Teach(teach, states)

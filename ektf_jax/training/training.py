@@ -140,7 +140,8 @@ class Training:
             self._count_seconds()
         first = progress.step % self.steps_per_epoch
         rates = self._of_epoch[first : first + block.steps]
-        (self.state, self.average), metrics = self.rows.train((self.state, self.average), block, rates)
+        carry, taught = (self.state, self.average), None if self.teach is None else self.teach.weights
+        (self.state, self.average), metrics = self.rows.train(carry, taught, block, rates)
         self._pending.append((progress.step + 1, block.steps, metrics))
         if compiles:
             jax.block_until_ready(self.state)
@@ -156,11 +157,11 @@ class Training:
             yield progress.step
 
     def _advance(
-        self, carry: tuple[TrainState, Weights | None], batch: Batch, rate: ArrayLike
+        self, carry: tuple[TrainState, Weights | None], taught: Any, batch: Batch, rate: ArrayLike
     ) -> tuple[tuple[TrainState, Weights | None], StepMetrics]:
-        """Take a step: what the teachers say of the batch, the step, the average of the weights."""
+        """Take a step: what the teachers, with these weights, say of the batch, the step, the average."""
         (state, average), part = carry, self.rows.part
-        outputs = () if self.teach is None else (part(self.teach)(batch),)
+        outputs = () if self.teach is None else (part(self.teach.of)(taught, batch),)
         state, metrics = part(self.train_step)(state, batch, rate, *outputs)
         if average is not None:
             average = part(self._update_average)(average, (state.parameters, state.statistics), state.step)

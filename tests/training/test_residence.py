@@ -149,7 +149,8 @@ def test_ids_of_every_type_and_labels_come_back_as_they_were(tiny_config, featur
     config = Config.from_dict(tiny_config())
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=size))
 
-    def seen(carry, batch, rate):
+    def seen(carry, fixed, batch, rate):
+        assert fixed is None
         return carry + 1, residence.StepMetrics(batch.labels.sum(), batch, rate, rate, rate)
 
     mesh = sharding.make_mesh()
@@ -160,7 +161,7 @@ def test_ids_of_every_type_and_labels_come_back_as_they_were(tiny_config, featur
     step, carry, rates = 0, jax.numpy.int32(0), np.arange(1, 6, dtype=np.float32)
     for most in (3, 7, 1, 2, 1, 1, 5):
         block = found.next(step, most)
-        carry, metrics = found.train(carry, block, rates[: block.steps])
+        carry, metrics = found.train(carry, None, block, rates[: block.steps])
         for index in range(block.steps):
             batch = jax.tree.map(lambda leaf, at=index: np.asarray(leaf[at]), metrics.terms)
             jax.tree.map(np.testing.assert_array_equal, batch, wanted[step + index])
