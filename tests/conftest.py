@@ -14,6 +14,7 @@ def pytest_configure(config: pytest.Config) -> None:
     `pytest --cache-clear` empties the cache.
     """
     if not config.pluginmanager.hasplugin("cacheprovider"):
+        os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # nor a user's, in commands
         return
     settings = {
         "jax_compilation_cache_dir": str(config.cache.mkdir("jax")),

@@ -7,7 +7,6 @@ from absl import flags
 from ektf_jax.cli import shell
 from ektf_jax.data.schema import SPLITS
 from ektf_jax.result import Result
-from ektf_jax.training import loop
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The working directory of a finished run.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", list(SPLITS), "Which split to evaluate.")
@@ -19,6 +18,8 @@ _PREDICTOR = flags.DEFINE_string(
 
 def main(argv: list[str]) -> None:
     """Print one JSON line per predictor: {"predictor", "split", "auc", "logloss"}."""
+    from ektf_jax.training import loop  # seconds, which --help has not
+
     del argv
     workdir = shell.path(_WORKDIR)
     result = Result.read(workdir)
