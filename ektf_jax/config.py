@@ -37,6 +37,7 @@ STACKS = ("auto", "vmap", "scan")
 MEMBERS = ("separate", "adapters")
 MATMUL_DTYPES = ("float32", "bfloat16")
 BLENDS = ("logits", "probabilities")
+RESIDENCES = ("auto", "host", "device")
 
 _MOST = 2**31  # of steps, rows and epochs
 _WIDEST = 2**16  # a dimension, or a number of students
@@ -61,6 +62,14 @@ class DataConfig:
     )
     batch_size: int = key(
         4096, "Rows of a step.", at_least(2, " (BatchNorm needs two rows) and below 2^31", _MOST)
+    )
+    residence: str = key(
+        "auto",
+        "Where the rows lie in training. host: a batch goes to the devices at a time; device: all of them are"
+        " there, and the steps up to the next line or checkpoint are one dispatch; auto: device where half of"
+        " an accelerator's memory holds them, and host on a CPU. The bits are the same.",
+        RESIDENCES,
+        decides="nothing",
     )
 
 

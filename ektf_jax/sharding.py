@@ -105,10 +105,11 @@ def batch_sharding(mesh: Mesh, rows: int) -> NamedSharding:
 
 def put(mesh: Mesh, array: ArrayLike) -> jax.Array:
     """An array with leading batch axis, whole in every process, on the devices of the mesh."""
+    wanted = batch_sharding(mesh, np.shape(array)[0])
+    if isinstance(array, jax.Array) and array.sharding == wanted:
+        return array
     values = np.asarray(array)
-    return jax.make_array_from_callback(
-        values.shape, batch_sharding(mesh, len(values)), lambda index: values[index]
-    )
+    return jax.make_array_from_callback(values.shape, wanted, lambda index: values[index])
 
 
 def gathered(array: jax.Array) -> np.ndarray:

@@ -24,6 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if "xla_cpu_use_fusion_emitters" not in flags:
             os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false".strip()
     if not config.pluginmanager.hasplugin("cacheprovider"):
+        os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # nor a user's, in commands
         return
     settings = {
         "jax_compilation_cache_dir": str(config.cache.mkdir("jax")),

@@ -2,8 +2,10 @@
 
     python tests/on_devices.py losses '[[2, 2, 2], ...]' [HOST:PORT,PROCESSES,INDEX]
     python tests/on_devices.py train WORKDIR '[2, 2, 2]' [stop after this epoch]
+    python tests/on_devices.py residences WORKDIR '[[2, 2, 2], ...]'
 
-`losses` prints, per mesh, the first predictions and the training losses of 50 steps.
+`losses` prints, per mesh, the first predictions and the training losses of 50 steps; `residences` trains, per
+mesh, a run with its rows on the host and one with them on the devices.
 """
 
 import json
@@ -79,12 +81,13 @@ def losses(shape: list[int]) -> dict[str, Any]:
     }
 
 
-def train(workdir: Path, shape: list[int], stop_after: int | None) -> None:
+def train(workdir: Path, shape: list[int], stop_after: int | None = None, **data: Any) -> None:
     """A tiny run of the whole loop, dying where a kill would hurt: before an epoch's checkpoint."""
     config = quickstart.get_config().to_dict()
     config["data"] |= {
         "batch_size": 64,
         "synthetic": {"rows": 2000, "values": (41, 20, 5), "max_lens": (1, 1, 3)},
+        **data,
     }
     config["embedding"]["dim"] = 4
     config["ensemble"]["num_students"] = 4
@@ -108,6 +111,10 @@ if __name__ == "__main__":
         if arguments[1:]:
             shell.join(arguments[1])
         print(json.dumps([losses(shape) for shape in json.loads(arguments[0])]))
+    elif command == "residences":
+        for index, shape in enumerate(json.loads(arguments[1])):
+            for side in ("host", "device"):
+                train(Path(arguments[0], f"{index}_{side}"), shape, residence=side)
     else:
         stop = int(arguments[2]) if arguments[2:] else None
         train(Path(arguments[0]), json.loads(arguments[1]), stop)

@@ -89,6 +89,17 @@ def test_a_run_goes_on_on_another_mesh(tmp_path):
     np.testing.assert_allclose(second, first, rtol=1e-5)
 
 
+@pytest.mark.slow
+def test_rows_on_the_devices_of_a_mesh_are_the_run_that_the_host_feeds(tmp_path):
+    meshes = [[2, 2, 1], [1, 2, 2], [4, 1, 1]]
+    finish(start("residences", str(tmp_path), json.dumps(meshes), devices=4))
+    for index in range(len(meshes)):
+        host, device = (tmp_path / f"{index}_{side}" for side in ("host", "device"))
+        assert (host / "metrics.jsonl").read_text() == (device / "metrics.jsonl").read_text()
+        ours, theirs = (json.loads((run / "result.json").read_text()) for run in (device, host))
+        assert ours["test"] == theirs["test"]
+
+
 def test_a_mesh_larger_than_the_machine_says_so():
     with pytest.raises(ValueError, match=r"mesh 3 x 2 x 100 needs 600 devices, here are 1"):
         sharding.make_mesh(3, 2, 100)

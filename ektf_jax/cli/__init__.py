@@ -56,6 +56,7 @@ def main() -> None:
 
 def call(name: str) -> None:
     """Run the main of a command on sys.argv. Prints a line and exits with 2 where its extra is missing."""
+    start.use_cache()
     try:
         from ektf_jax.cli import shell
 

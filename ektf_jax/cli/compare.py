@@ -5,15 +5,16 @@ DeLong's test for AUC, a paired bootstrap for logloss. One DIR compares two pred
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from ektf_jax.cli import shell
 from ektf_jax.data.schema import SPLITS
 from ektf_jax.errors import InputError
-from ektf_jax.runs import load_run
-from ektf_jax.runs.compare import compare
-from ektf_jax.significance import Estimate
+
+if TYPE_CHECKING:
+    from ektf_jax.significance import Estimate
 
 ARGUMENTS = 2
 
@@ -28,6 +29,9 @@ _PREDICTORS = flags.DEFINE_list(
 
 def main(argv: list[str]) -> None:
     """Print a JSON line per predictor and one for their difference, with 95 % intervals and p."""
+    from ektf_jax.runs import load_run  # seconds, which --help has not
+    from ektf_jax.runs.compare import compare
+
     workdirs = [Path(argument) for argument in argv[1:]]
     if len(workdirs) not in (1, 2):
         raise InputError(f"{len(workdirs)} runs are given; name two working directories, or one")
@@ -45,7 +49,7 @@ def main(argv: list[str]) -> None:
     print(json.dumps({"difference": "first less second"} | _flat(found.difference), allow_nan=False))
 
 
-def _flat(estimates: dict[str, Estimate]) -> dict[str, float]:
+def _flat(estimates: "dict[str, Estimate]") -> dict[str, float]:
     told: dict[str, float] = {}
     for metric, (value, low, high, p) in estimates.items():
         told |= {metric: value, f"{metric}_low": low, f"{metric}_high": high}

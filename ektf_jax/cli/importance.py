@@ -6,16 +6,12 @@ importance, of the ensemble and of each student.
 
 import json
 
-import polars as pl
 from absl import flags
 
 from ektf_jax import metrics
 from ektf_jax.cli import shell
 from ektf_jax.data.schema import SPLITS
 from ektf_jax.files import write_text
-from ektf_jax.report import figures
-from ektf_jax.runs import load_run
-from ektf_jax.runs.importance import Importance, columns, permutation_importance
 
 _RANKING = [name for name, one in metrics.METRICS.items() if one.better != "one" and not one.needs]
 
@@ -30,6 +26,11 @@ _OUT = flags.DEFINE_string("out", None, "A directory for importance.csv, importa
 
 def main(argv: list[str]) -> None:
     """Print a JSON line per field, the most important first: {"field", "ensemble", "ensemble_std", ...}."""
+    import polars as pl  # these take seconds, which --help has not
+
+    from ektf_jax.runs import load_run
+    from ektf_jax.runs.importance import Importance, columns, permutation_importance
+
     del argv
     out = None if _OUT.value is None else shell.path(_OUT)
     run = load_run(shell.path(_WORKDIR), None if _DATA.value is None else shell.path(_DATA))
@@ -43,6 +44,8 @@ def main(argv: list[str]) -> None:
     for row in table.iter_rows(named=True):
         print(json.dumps(row, allow_nan=False))
     if out is not None:
+        from ektf_jax.report import figures
+
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / "importance.csv", table.write_csv())
         title = f"{_METRIC.value} of the ensemble that a field's shuffling costs, {_SPLIT.value}"

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import jax
 from absl import app, flags, logging
 
 from ektf_jax import cli
@@ -98,6 +97,8 @@ def path(flag: flags.FlagHolder) -> Path:
 
 def join(job: str) -> None:
     """Join a job of several processes: "auto", or HOST:PORT,PROCESSES,INDEX. InputError if it is neither."""
+    import jax  # here: no other command needs it to parse its flags
+
     if job == "auto":
         try:
             jax.distributed.initialize()

@@ -10,9 +10,12 @@
 Ctrl-C and SIGTERM during the imports, which take seconds, end a command in one line, as `shell` does later.
 """
 
+import hashlib
 import os
+import platform
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
 KEEP_FREED_MEMORY = ":".join(
@@ -24,6 +27,32 @@ KEEP_FREED_MEMORY = ":".join(
         "glibc.malloc.arena_max=1",  # other arenas cannot hold large blocks, and map them
     )
 )
+
+
+def use_cache() -> None:
+    """Name the directory of JAX's compilation cache, before JAX is imported.
+
+    What a command compiled is not compiled again on this machine. JAX_COMPILATION_CACHE_DIR names another
+    directory, and JAX_ENABLE_COMPILATION_CACHE=false turns it off.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    try:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # nobody's home
+        return
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(caches / "ektf-jax" / "programs" / _processor())
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+
+def _processor() -> str:
+    """A name that machines with one home share only where one can run what another compiled."""
+    facts = platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+        facts += "".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
+    return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
 def anew() -> None:

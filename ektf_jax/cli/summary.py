@@ -3,13 +3,9 @@
 Parameters per part, FLOPs per sample and shapes, for the prepared dataset that the config names.
 """
 
-import jax
 from absl import flags
-from flax import nnx
 
 from ektf_jax.cli import config
-from ektf_jax.summary import summarize
-from ektf_jax.training import build
 
 _CONFIG = config.define()
 _DEPTH = flags.DEFINE_integer("depth", 2, "How far down the parts of a student are listed.", lower_bound=1)
@@ -17,6 +13,12 @@ _DEPTH = flags.DEFINE_integer("depth", 2, "How far down the parts of a student a
 
 def main(argv: list[str]) -> None:
     """Print the summary of the config's ensemble."""
+    import jax  # seconds, which --help has not
+    from flax import nnx
+
+    from ektf_jax.summary import summarize
+    from ektf_jax.training import build
+
     del argv
     settings = config.read_run(_CONFIG)
     build.check(settings)

@@ -15,14 +15,17 @@ import signal
 import subprocess
 import sys
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from ektf_jax import cli
 from ektf_jax.cli import config, grid, shell
 from ektf_jax.errors import InputError
-from ektf_jax.runs import sweep
-from ektf_jax.training import loop, stopping
+from ektf_jax.training import stopping
+
+if TYPE_CHECKING:
+    from ektf_jax.runs import sweep
 
 _CONFIG = config.define()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the runs are, a directory each.", required=True)
@@ -38,6 +41,9 @@ _ONLY = flags.DEFINE_string("only", None, "Train this run alone, in this process
 
 def main(argv: list[str]) -> None:
     """Train what is not finished; exit with 1 if something failed."""
+    from ektf_jax.runs import sweep  # seconds, which --help has not
+    from ektf_jax.training import loop
+
     del argv
     read, directory = config.read(_CONFIG), shell.path(_WORKDIR)
     if _GRID.value or _SEEDS.value is not None:
@@ -94,7 +100,7 @@ def _train(name: str) -> str | None:
     return None if process.returncode == 0 else f"exit status {process.returncode}: {lines[-1]}"
 
 
-def _table(plan: list[sweep.Planned]) -> str:
+def _table(plan: "list[sweep.Planned]") -> str:
     width = max(len(run.name) for run in plan)
     lines = [
         f"{run.name:<{width}}  {run.state:<11}  {_minutes(run.seconds):>9}"

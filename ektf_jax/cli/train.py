@@ -4,7 +4,6 @@ from absl import flags
 
 from ektf_jax.cli import config, shell
 from ektf_jax.config import Config
-from ektf_jax.training import loop
 
 _CONFIG = config.define()
 _DISTRIBUTED = flags.DEFINE_string(
@@ -18,6 +17,8 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps its state a
 
 def main(argv: list[str]) -> None:
     """Train, then print the test metrics."""
+    from ektf_jax.training import loop  # seconds, which --help has not
+
     del argv
     if _DISTRIBUTED.value is not None:
         shell.join(_DISTRIBUTED.value)

@@ -21,7 +21,7 @@ from ektf_jax.errors import InputError
 if TYPE_CHECKING:
     import polars as pl
 
-SCHEMA = "schema.json"
+SCHEMA, WORDS = "schema.json", "vocabulary.parquet"
 _REMEDY = "run `ektf prepare --dataset=NAME --raw=DIR --out=DIR`"
 _CHUNK_BYTES = 1 << 20  # a chunk of the scan stays in the cache
 
@@ -193,7 +193,7 @@ def write_description(directory: Path, schema: Schema, vocabulary: "pl.DataFrame
         # By way of memory: on a full disk polars raises no OSError.
         buffer = io.BytesIO()
         vocabulary.write_parquet(buffer)
-        (directory / "vocabulary.parquet").write_bytes(buffer.getbuffer())
+        (directory / WORDS).write_bytes(buffer.getbuffer())
     (directory / SCHEMA).write_text(schema.to_json(), encoding="utf-8")
 
 

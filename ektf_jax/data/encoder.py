@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from ektf_jax import files
 from ektf_jax.data import columns, parts, vocabulary
 from ektf_jax.data.chunk import Chunk, Rows
+from ektf_jax.data.encoded import WORDS
 from ektf_jax.data.schema import Field
 from ektf_jax.data.spec import TableSpec, spec_from_json, spec_to_json
 from ektf_jax.errors import InputError, cause
 
 NARROW = "narrow_floats"  # in a dataset's source and in encoder.json, see `Encoder.narrow`
-_DESCRIPTION, WORDS = "encoder.json", "vocabulary.parquet"
+_DESCRIPTION = "encoder.json"
 _WORDS_SCHEMA = {"field": pl.String(), "value": pl.String(), "id": pl.Int32()}
 
 

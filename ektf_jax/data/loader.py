@@ -28,6 +28,16 @@ def gather(split: Split, rows: np.ndarray) -> Batch:
     return Batch(*(column[rows] for column in split))
 
 
+def order(rows: int, *, seed: int, epoch: int) -> np.ndarray:
+    """The order [rows] in which an epoch visits the rows of a split; it depends on (seed, epoch) only."""
+    return np.random.default_rng([seed, epoch]).permutation(rows)
+
+
+def batches_per_epoch(rows: int, batch_size: int) -> int:
+    """How many batches hold so many rows, a short last one among them."""
+    return -(-rows // batch_size)
+
+
 class ShuffledBatches:
     """A Grain source whose records are whole batches, numbered on through all epochs.
 
@@ -41,10 +51,10 @@ class ShuffledBatches:
         self._gather = gather
         self._batch_size = batch_size
         self._epochs = epochs
-        self.batches_per_epoch = -(-len(split.labels) // batch_size)
+        self.batches_per_epoch = batches_per_epoch(len(split.labels), batch_size)
         # Two: Grain's prefetching reads the next epoch's first batches before the last of this one is used.
         self._order = functools.lru_cache(maxsize=2)(
-            lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(split.labels))
+            lambda epoch: order(len(split.labels), seed=seed, epoch=epoch)
         )
 
     def __len__(self) -> int:

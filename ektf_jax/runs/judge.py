@@ -1,15 +1,19 @@
 """A finished run's predictions of a split, for all rows or those of each value of a field."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from ektf_jax import metrics, significance
+from ektf_jax import directories, metrics, significance
 from ektf_jax.data import encoded, encoder
 from ektf_jax.data.schema import Field
 from ektf_jax.errors import unknown
+from ektf_jax.result import ENSEMBLE
+from ektf_jax.runs.compare import logits_of, split_of
 from ektf_jax.runs.run import Run
 from ektf_jax.training import rundata
 
@@ -17,6 +21,26 @@ _SURE: dict[str, Callable[..., significance.Estimate]] = {
     "auc": significance.auc,
     "logloss": significance.logloss,
 }
+
+
+class Predictions(NamedTuple):
+    """The rows of a split, and logits [N] of them by predictor: 0 .. K-1 and "ensemble"."""
+
+    rows: encoded.Split
+    of: dict[int | str, NDArray[np.float32]]
+
+
+def predictions(run: Run, split: str, predictor: str | None = None) -> Predictions:
+    """What a run predicts of a split: of all its predictors, or one, named as `Result.find` has them."""
+    wanted = None if predictor is None else run.result.find("--predictor", predictor)
+    rows = split_of(run, split)
+    logits = logits_of(run, rows, split)
+    of: dict[int | str, NDArray[np.float32]] = {k: logits[k] for k in range(run.students)}
+    of[ENSEMBLE] = logits[-1]
+    if predictor is not None:
+        name = ENSEMBLE if wanted is None else wanted
+        of = {name: of[name]}
+    return Predictions(rows, of)
 
 
 def find_field(run: Run, name: str, what: str) -> tuple[Field, slice]:
@@ -63,7 +87,44 @@ def _labels(run: Run, field: Field) -> dict[int, str]:
 
 
 def judge(
-    labels: NDArray[np.floating], logits: NDArray[np.floating], names: Sequence[str], **needs: Any
+    run: Run, predictions: Predictions, names: Sequence[str], *, by: str | None = None, most: int = 20
+) -> Iterator[dict[str, Any]]:
+    """Metrics by name: of each predictor on all rows, then on the rows of each value of the field `by`.
+
+    Metrics that need groups take the first value of `by` that a row has.
+    """
+    rows, of = predictions
+    needs = {} if by is None else {"groups": rows.ids[:, find_field(run, by, "--by")[1]][:, 0]}
+    values = metrics.evaluate(rows.labels, np.stack(list(of.values())), names, **needs)
+    yield from ({"predictor": name} | found for name, found in zip(of, values, strict=True))
+    of_rows = [name for name in names if not metrics.METRICS[name].needs]
+    for value, places in () if by is None else rows_by_value(run, rows, by, most):
+        labels = rows.labels[places]
+        about = {"by": by, "value": value, "rows": len(places), "clicks": int(labels.sum())}
+        for name, logits in of.items():
+            yield {"predictor": name} | about | _with_intervals(labels, logits[places], of_rows)
+
+
+def write(predictions: Predictions, out: Path) -> None:
+    """Write the rows in their order, as CSV or Parquet: label, p_ensemble, p_0 .. p_{K-1}."""
+    rows, of = predictions
+    order = sorted(of, key=lambda name: -1 if name == ENSEMBLE else int(name))
+    predicted = {f"p_{name}": metrics.probabilities(of[name]) for name in order}
+    frame = pl.DataFrame({"label": np.asarray(rows.labels, np.int8)} | predicted)
+    with directories.replacing_file(out) as (new, _):
+        (frame.write_csv if out.suffix == ".csv" else frame.write_parquet)(new)
+
+
+def shown(run: Run, predictions: Predictions) -> tuple[NDArray[np.floating], dict[str, NDArray[np.float32]]]:
+    """Labels, and of several predictors those that a figure has room for: ensemble and best student."""
+    rows, of = predictions
+    few = {name: of[name] for name in (ENSEMBLE, run.best)} if len(of) > 2 else of
+    named = {name if name == ENSEMBLE else f"student {name}": logits for name, logits in few.items()}
+    return np.asarray(rows.labels), {str(name): logits for name, logits in named.items()}
+
+
+def _with_intervals(
+    labels: NDArray[np.floating], logits: NDArray[np.floating], names: Sequence[str]
 ) -> dict[str, float | None]:
     """Metrics by name of logits [N]; None where they have none, such as AUC of one class.
 
@@ -71,9 +132,8 @@ def judge(
     """
     told: dict[str, float | None] = {}
     for name in names:
-        metric = metrics.METRICS[name]
         try:
-            told[name] = metric.function(labels, logits, **{need: needs[need] for need in metric.needs})
+            told[name] = metrics.METRICS[name].function(labels, logits)
         except ValueError:  # logits are finite and labels 0 or 1: what is missing is a class
             told[name] = None
             continue

@@ -1,6 +1,6 @@
 """Predictions and metrics of a model over a whole split."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,12 +8,13 @@ from flax import nnx
 
 from ektf_jax import measures, metrics
 from ektf_jax.data.encoded import Split
-from ektf_jax.data.loader import evaluation_batches
+from ektf_jax.data.loader import Batch, evaluation_batches
 from ektf_jax.data.schema import Schema
 from ektf_jax.training import compiler, finite
 from ektf_jax.training.step import Predict, make_predict
 
 Metrics = dict[str, Any]
+Batches = Iterable[tuple[Batch, int]]
 
 
 def prediction_of(model: nnx.Module, matmul_dtype: str) -> tuple[Predict, tuple[nnx.State, nnx.State]]:
@@ -27,8 +28,15 @@ def predict_split(
     predict: Predict, parameters: nnx.State, statistics: nnx.State, split: Split, batch_size: int
 ) -> np.ndarray:
     """Logits float32 [K + 1, N] of the students and, last, the ensemble, rows in the split's order."""
+    return predict_batches(predict, parameters, statistics, evaluation_batches(split, batch_size))
+
+
+def predict_batches(
+    predict: Predict, parameters: nnx.State, statistics: nnx.State, batches: Batches
+) -> np.ndarray:
+    """`predict_split` of (batch, number of rows that count)."""
     parts = []
-    for batch, rows in evaluation_batches(split, batch_size):
+    for batch, rows in batches:
         prediction = predict(parameters, statistics, batch)
         parts.append(np.concatenate([prediction.students, prediction.ensemble[None]])[:, :rows])
     return np.concatenate(parts, axis=1)
@@ -43,16 +51,21 @@ def evaluate_split(
     NotFinite for logits or metrics that are not finite.
     """
     logits = predict_split(predict, parameters, statistics, split, batch_size)
+    return evaluate_logits(split.labels, logits)
+
+
+def evaluate_logits(labels: np.ndarray, logits: np.ndarray) -> Metrics:
+    """`evaluate_split` of labels [N] and logits [K + 1, N], as `predict_split` gives them."""
     names = [*(f"student {k}" for k in range(len(logits) - 1)), "the ensemble"]
     finite.check({f"logit of {name}": row for name, row in zip(names, logits, strict=True)})
-    *students, ensemble = metrics.evaluate(split.labels, logits)
+    *students, ensemble = metrics.evaluate(labels, logits)
     for name, values in zip(names, [*students, ensemble], strict=True):
         finite.check({f"{metric} of {name}": value for metric, value in values.items()})
     found: Metrics = {"ensemble": ensemble, "students": students}
     if len(students) > 1:
         diversity = {
-            "ambiguity": measures.ambiguity(split.labels, logits[:-1]),
-            "error_correlation": measures.error_correlation(split.labels, logits[:-1]),
+            "ambiguity": measures.ambiguity(labels, logits[:-1]),
+            "error_correlation": measures.error_correlation(labels, logits[:-1]),
         }
         finite.check({f"{measure} of the students": value for measure, value in diversity.items()})
         found["diversity"] = diversity

@@ -1,7 +1,7 @@
 """Nothing that is not finite is a result: it ends a run where it shows."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,10 @@ import numpy as np
 from ektf_jax.errors import InputError
 from ektf_jax.sharding import path_name
 from ektf_jax.training.step import StepMetrics
+
+# The first of some steps, how many they are, and their metrics: of steps that were one dispatch with a
+# leading axis, which may be longer.
+Pending = tuple[int, int, StepMetrics]
 
 
 class NotFinite(ArithmeticError):
@@ -42,10 +46,10 @@ def _finite(state: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), state)
 
 
-def step_terms(pending: list[tuple[int, StepMetrics]]) -> dict[str, Any]:
+def step_terms(pending: Sequence[Pending]) -> dict[str, Any]:
     """The terms of the newest of these steps, after waiting for it and checking all of them."""
     terms: dict[str, Any] = {}
-    for step, metrics in jax.device_get(pending):
+    for step, metrics in _each(pending):
         terms = {
             "ctr": metrics.terms.ctr,
             "kd": metrics.terms.kd,
@@ -60,6 +64,15 @@ def step_terms(pending: list[tuple[int, StepMetrics]]) -> dict[str, Any]:
         }
         check({f"step {step}: {name}": value for name, value in terms.items()})
     return {name: np.asarray(value).tolist() for name, value in terms.items()}
+
+
+def _each(pending: Sequence[Pending]) -> Iterator[tuple[int, StepMetrics]]:
+    for first, steps, metrics in jax.device_get(list(pending)):
+        if np.ndim(metrics.loss):
+            for index in range(steps):
+                yield first + index, jax.tree.map(lambda leaf, at=index: leaf[at], metrics)
+        else:
+            yield first, metrics
 
 
 @contextlib.contextmanager

@@ -32,7 +32,9 @@ class Listener:
         """Before the first step of this process."""
 
     def stepped(self, run: Training) -> None:
-        """After each step, which the device may not have done yet."""
+        """After each step, which the device may not have done yet. Of steps that are one dispatch
+        (`data.residence`) it is told after that, and `run.state` is that after the last of them.
+        """
 
     def logged(self, run: Training, terms: Told) -> None:
         """Every `train.log_every` steps and wherever a run is saved: the terms of the newest step."""

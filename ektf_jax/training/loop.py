@@ -127,8 +127,8 @@ def _train_epoch(
     while run.epoch == epoch:
         if run.compiles:
             _tell(listeners, "compiles", run)
-        run.take_step()
-        _tell(listeners, "stepped", run)
+        for _ in run.take_steps(_steps_to_tell(run)):
+            _tell(listeners, "stepped", run)
         step, ends = run.progress.step, run.epoch > epoch
         logged = step % train.log_every == 0
         asked = 0 if ends else stopping.asked(requested, here=logged)
@@ -142,6 +142,12 @@ def _train_epoch(
         if asked:
             raise stopping.stopped(run.workdir, step, epoch + 1, asked)
     return terms
+
+
+def _steps_to_tell(run: Training) -> int:
+    """How many steps there are to the next that is logged or saved."""
+    train = run.config.train
+    return min(every - run.progress.step % every for every in (train.log_every, train.checkpoint_every))
 
 
 def _save(run: Training, listeners: Sequence[Listener], latest: ocp.CheckpointManager) -> None:

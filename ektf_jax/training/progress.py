@@ -24,11 +24,11 @@ class Progress:
     compiling: float = 0.0
     wall: float = 0.0
 
-    def to_json(self, batches: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a checkpoint has, with the position in the batches."""
+    def to_json(self) -> dict[str, Any]:
+        """Return what a checkpoint has; `batches` is for earlier versions, which do not look at the step."""
         return {
             "plateau": schedule.to_json(self.plateau),
-            "batches": batches,
+            "batches": {"next_index": self.step},
             "seconds": self.seconds,
             "rows": self.rows,
             "compiling_seconds": self.compiling,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ektf_jax import directories
 from ektf_jax.config import Config
-from ektf_jax.data import encoded, encoder, synthetic
+from ektf_jax.data import encoded, synthetic
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
 from ektf_jax.training import build
@@ -39,16 +39,16 @@ def keep(workdir: Path, data: Path) -> None:
 
 def has_words(data: Path) -> bool:
     """Whether a dataset says which values its ids are of."""
-    return (data / encoder.WORDS).is_file()
+    return (data / encoded.WORDS).is_file()
 
 
 def copy_description(data: Path, new: Path) -> None:
     """Write what a dataset says of itself into a directory that nobody reads yet."""
     shutil.copyfile(data / encoded.SCHEMA, new / encoded.SCHEMA)
     try:
-        (new / encoder.WORDS).hardlink_to(data / encoder.WORDS)  # a sweep's runs share it
+        (new / encoded.WORDS).hardlink_to(data / encoded.WORDS)  # a sweep's runs share it
     except OSError:  # on another file system, or one that has no links
-        shutil.copyfile(data / encoder.WORDS, new / encoder.WORDS)
+        shutil.copyfile(data / encoded.WORDS, new / encoded.WORDS)
 
 
 def opened(config: Config, data: Path) -> tuple[Schema, dict[str, encoded.Split]]:

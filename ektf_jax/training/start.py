@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-import polars as pl
 from flax import nnx
 from numpy.typing import NDArray
 
 from ektf_jax import sharding
 from ektf_jax.blend import Predictor
 from ektf_jax.config import Config
-from ektf_jax.data import encoded, encoder
+from ektf_jax.data import encoded
 from ektf_jax.data.schema import Schema
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.errors import InputError
@@ -21,6 +20,9 @@ from ektf_jax.layers import adapters
 from ektf_jax.result import Result
 from ektf_jax.training import rundata, teachers
 from ektf_jax.training.record import check_data
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _FRESH = -1
 _TABLE = "embedding/table"
@@ -82,7 +84,9 @@ def _open(directory: Path, config: Config, workdir: Path, schema: Schema) -> tup
     check_data(directory, described, data)
     ours = rundata.where(config, workdir)
     if rundata.has_words(data) and rundata.has_words(ours):
-        there, here = (encoder.read_words(path / encoder.WORDS) for path in (data, ours))
+        from ektf_jax.data import encoder  # which imports polars: no other run needs it
+
+        there, here = (encoder.read_words(path / encoded.WORDS) for path in (data, ours))
         rows, known = _rows(described, there, schema, here, directory)
         gone = len(there) - known
         said = (
@@ -102,7 +106,7 @@ def _open(directory: Path, config: Config, workdir: Path, schema: Schema) -> tup
 
 
 def _rows(
-    described: Schema, there: pl.DataFrame, schema: Schema, here: pl.DataFrame, directory: Path
+    described: Schema, there: "pl.DataFrame", schema: Schema, here: "pl.DataFrame", directory: Path
 ) -> tuple[NDArray[np.int64], int]:
     """For each row of our table their row with the same value of the same field, or -1; how many values."""
     names, known = ([field.name for field in one.fields] for one in (schema, described))

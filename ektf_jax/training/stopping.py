@@ -7,10 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-import jax
-import numpy as np
-from jax.experimental import multihost_utils
-
 
 class Stopped(Exception):
     """A run was asked to stop by a signal; it is saved, and the message says where it goes on."""
@@ -58,8 +54,13 @@ def asked(requested: Callable[[], int], *, here: bool) -> int:
 
     A step needs all of them, so that several agree, at those steps that are `here`, which costs a message.
     """
+    import jax  # here, for every command imports this file
+
     if jax.process_count() == 1:
         return requested()
+    import numpy as np
+    from jax.experimental import multihost_utils
+
     return int(np.max(multihost_utils.process_allgather(np.int32(requested())))) if here else 0
 
 

@@ -3,10 +3,10 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,7 @@ from ektf_jax import result as result_file
 from ektf_jax import sharding, transfer
 from ektf_jax.blend import Predictor
 from ektf_jax.config import Config
-from ektf_jax.data.encoded import Split
-from ektf_jax.data.loader import Batch, evaluation_batches
+from ektf_jax.data.loader import Batch
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
 from ektf_jax.result import Result
@@ -28,7 +27,16 @@ from ektf_jax.training.record import check_data, check_students, students_in_ful
 from ektf_jax.training.step import Predict
 from ektf_jax.transfer import Method, Teacher, TeacherOutputs
 
-Teach = Callable[[Batch], TeacherOutputs]
+
+class Teach(NamedTuple):
+    """What teachers say of a batch: `of` is jitted, and takes their weights, which no program has in it."""
+
+    of: Callable[[Any, Batch], TeacherOutputs]
+    weights: Any
+
+    def __call__(self, batch: Batch) -> TeacherOutputs:
+        """Ask them."""
+        return self.of(self.weights, batch)
 
 
 def directories(names: Sequence[str], workdir: Path) -> list[Path]:
@@ -130,20 +138,20 @@ def monitored(
     teach: Teach,
     parameters: nnx.State,
     statistics: nnx.State,
-    split: Split,
-    batch_size: int,
+    batches: Iterable[tuple[Batch, int]],
 ) -> float:
-    """The mean over a split of what a method monitors instead of the AUC."""
-    total = 0.0
-    for batch, rows in evaluation_batches(split, batch_size):
+    """The mean over batches, with the number of rows that count of each, of what a method monitors."""
+    total, count = 0.0, 0
+    for batch, rows in batches:
         prediction: Any = predict(parameters, statistics, batch)
         told = method.monitored(prediction, teach(batch))
         total += float(np.sum(np.asarray(told, np.float64)[:rows]))
-    return total / len(split.labels)
+        count += rows
+    return total / count
 
 
 def _make_teach(teachers: Sequence[Predictor], hidden: Sequence[bool], mesh: Mesh) -> Teach:
-    """Jitted: batch -> `TeacherOutputs` of the teachers, with the hidden states that are wanted."""
+    """What the teachers say, with the hidden states that are wanted."""
     graphdefs, states = zip(*map(nnx.split, teachers), strict=True)
     states = jax.device_put(states, sharding.replicated(mesh))
 
@@ -156,4 +164,4 @@ def _make_teach(teachers: Sequence[Predictor], hidden: Sequence[bool], mesh: Mes
         )
         return TeacherOutputs(jnp.stack([model(batch.ids).ensemble for model in models]), tuple(wanted))
 
-    return lambda batch: teach(states, batch)
+    return Teach(teach, states)

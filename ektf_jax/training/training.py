@@ -1,6 +1,7 @@
 """A run in training: all that changes while it goes on, and the steps that change it."""
 
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,32 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 from tqdm import tqdm
 
 from ektf_jax import sharding, transfer
 from ektf_jax.config import Config
 from ektf_jax.data import encoded, loader
+from ektf_jax.data.loader import Batch
 from ektf_jax.data.schema import Schema
 from ektf_jax.ensemble import count_parameters
 from ektf_jax.errors import InputError
-from ektf_jax.training import build, checkpoint, compiler, finite, optimizer, schedule, start, teachers
-from ektf_jax.training.evaluate import embedding_use, evaluate_split
+from ektf_jax.training import (
+    build,
+    checkpoint,
+    compiler,
+    finite,
+    optimizer,
+    residence,
+    schedule,
+    start,
+    teachers,
+)
+from ektf_jax.training.evaluate import embedding_use, evaluate_logits, predict_batches
 from ektf_jax.training.progress import Progress
 from ektf_jax.training.step import (
     StepMetrics,
+    TrainState,
     from_saved_form,
     init_state,
     init_state_on,
@@ -65,22 +79,18 @@ class Training:
             weights = state.parameters, state.statistics
             self._update_average = optimizer.make_average(weights, config.train.ema)
             self.average = jax.tree.map(jnp.copy, weights)
-        on_mesh: Any = {"mesh": mesh, "compiler_options": compiler.options(config.ensemble.matmul_dtype)}
-        self.train_step = make_train_step(graphdef, made, self.method, l2=config.embedding.l2, **on_mesh)
-        self.predict = make_predict(graphdef, **on_mesh)
-        self.batches, self.steps_per_epoch = loader.training_batches(
-            splits["train"],
-            config.data.batch_size,
-            seed=config.seed,
-            epochs=config.train.max_epochs,
-            gather=sharding.make_gather(mesh),
-        )
+        options = compiler.options(config.ensemble.matmul_dtype)
+        self.predict = make_predict(graphdef, mesh=mesh, compiler_options=options)
+        self.rows = residence.make(config, mesh, schema, splits, self._advance, options)
+        on_rows: Any = {"mesh": mesh, "compiler_options": self.rows.part_options}
+        self.train_step = make_train_step(graphdef, made, self.method, l2=config.embedding.l2, **on_rows)
+        self.steps_per_epoch = loader.batches_per_epoch(len(splits["train"].labels), config.data.batch_size)
         self.rates = optimizer.rates(config.train, self.steps_per_epoch * config.train.max_epochs)
         self.progress = Progress(schedule.Plateau(config.train.learning_rate))
         self.learning_rate = config.train.learning_rate
         self._of_epoch = np.zeros(0, np.float32)
-        self._pending: list[tuple[int, StepMetrics]] = []
-        self._compiled: set[tuple[int, ...]] = set()
+        self._pending: list[finite.Pending] = []
+        self._compiled: set[int] = set()  # sizes of batches
         self._began = self._clock = time.perf_counter()
 
     @property
@@ -117,31 +127,45 @@ class Training:
         self._of_epoch = self.rates(first, first + self.steps_per_epoch, self.progress.plateau.learning_rate)
         self._clock = time.perf_counter()
 
-    def take_step(self) -> None:
-        """Train on the next batch. Does not wait for the device, but for a step that compiles."""
+    def take_steps(self, most: int) -> Iterator[int]:
+        """Train on the next batches, at most so many, in one dispatch; yields after each, to be counted.
+
+        Does not wait for the device, but for a step that compiles, which is alone.
+        """
         progress, wanted = self.progress, time.perf_counter()
-        batch = next(self.batches)
+        block = self.rows.next(progress.step, most if self._compiled else 1)
         waited = time.perf_counter() - wanted
-        if compiles := batch.labels.shape not in self._compiled:
+        if compiles := block.rows not in self._compiled:
             jax.block_until_ready(self.state)
             self._count_seconds()
-        rate = self._of_epoch[progress.step % self.steps_per_epoch]
-        outputs = () if self.teach is None else (self.teach(batch),)
-        self.state, metrics = self.train_step(self.state, batch, rate, *outputs)
-        progress.step += 1
-        self.learning_rate = float(rate)
-        self._pending.append((progress.step, metrics))
-        if self.average is not None:
-            weights = self.state.parameters, self.state.statistics
-            self.average = self._update_average(self.average, weights, np.int32(progress.step))
+        first = progress.step % self.steps_per_epoch
+        rates = self._of_epoch[first : first + block.steps]
+        carry, taught = (self.state, self.average), None if self.teach is None else self.teach.weights
+        (self.state, self.average), metrics = self.rows.train(carry, taught, block, rates)
+        self._pending.append((progress.step + 1, block.steps, metrics))
         if compiles:
             jax.block_until_ready(self.state)
-            self._compiled.add(batch.labels.shape)
+            self._compiled.add(block.rows)
             progress.compiling += time.perf_counter() - self._clock
             self._clock = time.perf_counter()
         else:
-            progress.rows += batch.labels.shape[0]
+            progress.rows += block.steps * block.rows
             progress.waited += waited
+        for rate in rates:
+            progress.step += 1
+            self.learning_rate = float(rate)
+            yield progress.step
+
+    def _advance(
+        self, carry: tuple[TrainState, Weights | None], taught: Any, batch: Batch, rate: ArrayLike
+    ) -> tuple[tuple[TrainState, Weights | None], StepMetrics]:
+        """Take a step: what the teachers, with these weights, say of the batch, the step, the average."""
+        (state, average), part = carry, self.rows.part
+        outputs = () if self.teach is None else (part(self.teach.of)(taught, batch),)
+        state, metrics = part(self.train_step)(state, batch, rate, *outputs)
+        if average is not None:
+            average = part(self._update_average)(average, (state.parameters, state.statistics), state.step)
+        return (state, average), metrics
 
     def settle(self) -> dict[str, Any]:
         """Wait for the steps so far and return the terms of the newest; InputError if any is not finite."""
@@ -154,9 +178,9 @@ class Training:
     def evaluate(self, split: str) -> dict[str, Any]:
         """Return the metrics of a split; InputError if any is not finite."""
         with finite.ending(self.workdir, f"evaluation of {split} at step {self.progress.step}: "):
-            return evaluate_split(
-                self.predict, *self.weights, self.splits[split], self.config.data.batch_size
-            )
+            batches = self.rows.evaluation_batches(split)
+            logits = predict_batches(self.predict, *self.weights, batches)
+            return evaluate_logits(self.splits[split].labels, logits)
 
     def embedding_use(self) -> dict[str, Any]:
         """Return how much of their dimensions the embeddings use, by field. All processes take part."""
@@ -183,8 +207,8 @@ class Training:
         name = self.method.monitors
         if name is None or self.teach is None:
             return valid["ensemble"]["auc"]
-        rows = self.splits["valid"], self.config.data.batch_size
-        valid[name] = teachers.monitored(self.method, self.predict, self.teach, *self.weights, *rows)
+        batches = self.rows.evaluation_batches("valid")
+        valid[name] = teachers.monitored(self.method, self.predict, self.teach, *self.weights, batches)
         with finite.ending(self.workdir, f"evaluation of valid at step {self.progress.step}: "):
             finite.check({name: valid[name]})
         return -valid[name]
@@ -192,8 +216,7 @@ class Training:
     def save(self, latest: ocp.CheckpointManager) -> None:
         """Save all that the run needs to go on."""
         self._count_wall()
-        saved = self.progress.to_json(self.batches.get_state())
-        checkpoint.save(latest, self.progress.step, self._tree(), saved)
+        checkpoint.save(latest, self.progress.step, self._tree(), self.progress.to_json())
         self._clock = time.perf_counter()
 
     def check_state(self) -> None:
@@ -222,7 +245,7 @@ class Training:
         step = int(self.state.step)
         rows = step // self.steps_per_epoch * len(self.splits["train"].labels)
         self.progress = Progress.from_json(progress, step, rows)
-        self.batches.set_state(progress["batches"])
+        self.rows.go_to(step)
         tqdm.write(f"{self.workdir}: going on after step {step}")
         kept = self.progress.plateau.best_epoch * self.steps_per_epoch
         if kept and kept not in best.all_steps():

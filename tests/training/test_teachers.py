@@ -15,7 +15,7 @@ from ektf_jax.config import Config
 from ektf_jax.data import encoded
 from ektf_jax.data.loader import Batch
 from ektf_jax.errors import InputError
-from ektf_jax.training import build, finite, loop, teachers
+from ektf_jax.training import build, compiler, finite, loop, teachers
 from ektf_jax.transfer.dagfm import Fixed
 from tests.training.listening import result_of
 
@@ -178,6 +178,35 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(runs, name, monkeypatch):
         assert result[key] == expected[key]
     assert (workdir / "metrics.jsonl").read_text() == (runs / name / "metrics.jsonl").read_text()
     shutil.rmtree(workdir)
+
+
+def on_the_devices(runs, name):
+    config = json.loads((runs / name / "config.json").read_text())
+    config["transfer"]["teachers"] = tuple(config["transfer"]["teachers"])
+    config["data"]["residence"] = "device"
+    return loop.train(config, runs / f"{name}_on_the_devices")
+
+
+@pytest.mark.parametrize("name", ["distilled", "finetuned"])
+def test_rows_on_the_devices_are_the_run_that_the_host_feeds(runs, name):
+    result, expected = on_the_devices(runs, name), result_of(runs / name)
+    for key in ("valid", "test", "best_epoch", "epochs", "params"):
+        assert result[key] == expected[key]
+    ours, theirs = (runs / one / "metrics.jsonl" for one in (f"{name}_on_the_devices", name))
+    assert ours.read_text() == theirs.read_text()
+
+
+def test_teachers_in_a_program_of_many_steps_say_the_same(runs, make, tiny_config, monkeypatch):
+    """To the same bits where they have the compiler's options of the step, which a CPU gives that alone."""
+    monkeypatch.setattr(compiler, "options", lambda _: {})
+    config = make(tiny_config()["ensemble"]["students"], "eckd", ["../pnn", "../ecn"])
+    expected = loop.train(config, runs / "eckd_without_options")
+    result = on_the_devices(runs, "eckd_without_options")
+    for key in ("valid", "test", "best_epoch"):
+        assert result[key] == expected[key]
+    monkeypatch.undo()
+    near = on_the_devices(runs, "eckd")["test"]["ensemble"]
+    assert near == pytest.approx(result_of(runs / "eckd")["test"]["ensemble"], rel=1e-6)
 
 
 def refused(config, workdir, match):

@@ -1,0 +1,223 @@
+"""Rows on the devices and many steps a dispatch: the same bits as a batch and a step at a time."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from ektf_jax import sharding
+from ektf_jax.config import Config
+from ektf_jax.data import loader
+from ektf_jax.data.encoded import Split
+from ektf_jax.data.schema import Schema, make_fields
+from ektf_jax.errors import InputError
+from ektf_jax.training import loop, residence
+from ektf_jax.training.listeners import Listener
+from tests.training.listening import result_of
+
+EXACT = ("valid", "test", "best_epoch", "epochs", "params", "embedding_use")
+
+
+def on(residence_, config, **keys):
+    return config | {"data": config["data"] | {"residence": residence_} | keys}
+
+
+def lines_of(workdir):
+    return (workdir / "metrics.jsonl").read_text()
+
+
+def assert_same_run(one, other):
+    for key in EXACT:
+        assert result_of(one)[key] == result_of(other)[key], key
+    assert lines_of(one) == lines_of(other)
+
+
+class Told(Listener):
+    """Everything that a listener is told, and where the run was."""
+
+    def __init__(self, stop_after=None):
+        self.events, self.dispatches, self.stop_after = [], 0, stop_after
+
+    def begin(self, run):
+        train = run.rows.train
+
+        def counted(*given):
+            self.dispatches += 1
+            return train(*given)
+
+        run.rows.train = counted
+
+    def _add(self, name, run, *told):
+        self.events.append((name, run.progress.step, run.learning_rate, *told))
+
+    def epoch_begins(self, run):
+        self._add("epoch_begins", run)
+
+    def stepped(self, run):
+        self._add("stepped", run)
+        if run.progress.step == self.stop_after:
+            raise SystemExit(9)
+
+    def logged(self, run, terms):
+        self._add("logged", run, terms)
+
+    def evaluated(self, run, *told):
+        self._add("evaluated", run, *told)
+
+    def saves(self, run):
+        self._add("saves", run)
+
+
+@pytest.fixture(scope="module")
+def host(tiny_config, tmp_path_factory):
+    """A run with its rows on the host: its directory, its config and what it told."""
+    workdir, config, told = tmp_path_factory.mktemp("residence") / "host", tiny_config(ema=0.9), Told()
+    loop.train(on("host", config), workdir, [told])
+    return workdir, config, told
+
+
+def test_many_steps_a_dispatch_are_the_same_run_and_tell_the_same(host, tmp_path):
+    workdir, config, told = host
+    ours = Told()
+    loop.train(on("device", config), tmp_path, [ours])
+    assert_same_run(workdir, tmp_path)
+    assert ours.events == told.events
+    assert told.dispatches == 100
+    assert ours.dispatches < 50  # of 100 steps: those up to each seventh or tenth, and the short last ones
+
+
+def test_one_step_a_dispatch_is_the_same_run(host, tmp_path):
+    workdir, config, told = host
+    ours = Told()
+    one = on("device", config) | {"train": config["train"] | {"log_every": 1}}
+    loop.train(one, tmp_path, [ours])
+    assert_same_run(workdir, tmp_path)
+    assert ours.dispatches == 100
+    at = {event[1]: event for event in ours.events if event[0] == "logged"}
+    assert all(at[event[1]] == event for event in told.events if event[0] == "logged")
+
+
+@pytest.mark.parametrize("step", [3, 10, 12, 25, 38])
+def test_a_run_that_dies_within_a_dispatch_goes_on_to_the_same_bits_and_on_the_other_side(
+    host, tmp_path, step
+):
+    workdir, config, _ = host
+    with pytest.raises(SystemExit):
+        loop.train(on("device", config), tmp_path / "killed", [Told(step)])
+    loop.train(on("host" if step == 12 else "device", config), tmp_path / "killed")
+    assert_same_run(workdir, tmp_path / "killed")
+
+
+def test_a_run_on_the_host_goes_on_on_the_devices(host, tmp_path):
+    workdir, config, _ = host
+    with pytest.raises(SystemExit):
+        loop.train(on("host", config), tmp_path / "moved", [Told(33)])
+    loop.train(on("device", config), tmp_path / "moved")
+    assert_same_run(workdir, tmp_path / "moved")
+
+
+def test_a_checkpoint_says_where_the_batches_are_as_earlier_versions_read_it(host):
+    (path,) = (host[0] / "checkpoints" / "latest").glob("100/progress/metadata")
+    assert json.loads(path.read_text())["batches"] == {"next_index": 100}
+
+
+def test_what_is_not_finite_within_a_dispatch_is_named_with_its_step(tiny_config, tmp_path):
+    messages = []
+    for side in ("host", "device"):
+        config = tiny_config(learning_rate=1e30)
+        with pytest.raises(InputError) as error:
+            loop.train(on(side, config), tmp_path / side)
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+    assert messages[0].startswith("step ")
+
+
+FEATURES = {250: np.uint8, 257: np.uint16, 65_537: np.int32}
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_ids_of_every_type_and_labels_come_back_as_they_were(tiny_config, features):
+    fields = make_fields([("a", features - 1, 1), ("b", 2, 2)])
+    schema = Schema("tiny", fields, {}, {})
+    assert schema.num_features >= features
+    rng, rows, size = np.random.default_rng(0), 37, 8
+    ids = rng.integers(0, schema.num_features, (rows, 3)).astype(np.int32)
+    ids[0] = schema.num_features - 1
+    split = Split(ids, rng.integers(0, 2, rows).astype(np.float32))
+    config = Config.from_dict(tiny_config())
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=size))
+
+    def seen(carry, fixed, batch, rate):
+        assert fixed is None
+        return carry + 1, residence.StepMetrics(batch.labels.sum(), batch, rate, rate, rate)
+
+    mesh = sharding.make_mesh()
+    found = residence.OnDevices(config, mesh, schema, {"train": split}, seen, {})
+    assert found._resident("train").ids.dtype == FEATURES[features]
+    source = loader.ShuffledBatches(split, size, seed=config.seed, epochs=2)
+    wanted = [source[index] for index in range(len(source))]
+    step, carry, rates = 0, jax.numpy.int32(0), np.arange(1, 6, dtype=np.float32)
+    for most in (3, 7, 1, 2, 1, 1, 5):
+        block = found.next(step, most)
+        carry, metrics = found.train(carry, None, block, rates[: block.steps])
+        for index in range(block.steps):
+            batch = jax.tree.map(lambda leaf, at=index: np.asarray(leaf[at]), metrics.terms)
+            jax.tree.map(np.testing.assert_array_equal, batch, wanted[step + index])
+            assert batch.ids.dtype == np.int32
+            assert metrics.own[index] == rates[index]
+        step += block.steps
+    assert step == int(carry) == 10
+    expected = list(loader.evaluation_batches(split, size))
+    for (batch, count), (other, others) in zip(found.evaluation_batches("train"), expected, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, batch, other)
+        assert count == others
+
+
+class Memory:
+    def __init__(self, limit):
+        self.limit = limit
+
+    def memory_stats(self):
+        return None if self.limit is None else {"bytes_limit": self.limit}
+
+
+class Mesh:
+    def __init__(self, limit):
+        self.local_devices = [Memory(limit)]
+
+
+SCHEMA = Schema("tiny", make_fields([("a", 300, 1), ("b", 31, 2)]), {}, {})
+ROWS = Split(np.zeros((100, 3), np.int32), np.zeros(100, np.float32))
+BYTES = 200 * (3 * 2 + 1) + 100 * 8  # two splits of 16-bit ids and a label, two orders of one
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit", "there"),
+    [
+        ("auto", None, False),
+        ("auto", 2 * BYTES, True),
+        ("auto", 2 * BYTES - 1, False),
+        ("host", 2 * BYTES, False),
+        ("device", None, True),
+        ("device", BYTES, True),
+    ],
+)
+def test_where_the_rows_lie_is_asked_for_or_follows_from_the_memory(tiny_config, asked, limit, there):
+    config = Config.from_dict(on(asked, tiny_config()))
+    splits = {"train": ROWS, "valid": ROWS}
+    assert residence.on_devices(config, Mesh(limit), SCHEMA, splits) == there
+
+
+def test_rows_that_do_not_fit_are_an_error(tiny_config):
+    config = Config.from_dict(on("device", tiny_config()))
+    with pytest.raises(InputError, match=r"config\.data\.residence = 'device': the rows of train, valid are"):
+        residence.on_devices(config, Mesh(BYTES - 1), SCHEMA, {"train": ROWS, "valid": ROWS})
+
+
+def test_a_residence_that_is_none_is_refused(tiny_config):
+    with pytest.raises(
+        InputError, match=r"config\.data\.residence 'card' is unknown; valid: auto, device, host"
+    ):
+        Config.from_dict(on("card", tiny_config()))
