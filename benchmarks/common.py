@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -61,14 +62,27 @@ MODELS = tuple(published.MODELS)
 MODEL_SHAPES = tuple(f"ml1m_{model}" for model in MODELS)
 
 
-def config(shape: str, num_students: int) -> dict[str, Any]:
-    """The config of a shape, as experiments.train reads it."""
+def config(
+    shape: str, num_students: int, changes: Mapping[str, Any] = MappingProxyType({}), *, small: bool = False
+) -> dict[str, Any]:
+    """The config of a shape, as experiments.train reads it, with changes by dotted keys.
+
+    A small one has layers and batches of next to nothing.
+    """
     dataset, _, model = shape.partition("_")
     if model in MODELS:
         settings = table2.get_config(f"{dataset},{model}")
     else:
         settings = (ektf_latest if model else ektf_mlp).get_config(dataset)
     settings.ensemble.num_students = num_students
+    if small:
+        settings.data.batch_size = 64
+        for student in settings.ensemble.students.values():
+            if "hidden_units" in student:
+                student.hidden_units = (16, 8)
+        if dataset == "criteo":
+            settings.embedding.dim = 2  # of 910,747 features
+    settings.update_from_flattened_dict(dict(changes))
     return settings.to_dict()
 
 

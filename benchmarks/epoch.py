@@ -18,6 +18,7 @@ import jax
 from absl import app, flags, logging
 
 from benchmarks import common
+from ektf_jax.config import Config
 from ektf_jax.training import loop
 from ektf_jax.training.listeners import Listener
 from ektf_jax.training.training import Training
@@ -69,14 +70,14 @@ class Clock(Listener):
 
 def run(shape: str, num_students: int, data: Path) -> dict[str, float]:
     """Seconds per step of an epoch and per step alone, both means, and the share of waiting for rows."""
-    config = common.config(shape, num_students)
-    config["data"]["path"] = str(data)
-    config["train"]["max_epochs"] = 1
+    config = common.config(shape, num_students, {"data.path": str(data), "train.max_epochs": 1})
     clock = Clock()
     with tempfile.TemporaryDirectory() as workdir:
         result = loop.train(config, Path(workdir), [clock])
     step = clock.step
-    rows = result["dataset"]["rows"]["train"] - config["data"]["batch_size"]  # without the first step's
+    rows = (
+        result["dataset"]["rows"]["train"] - Config.from_dict(config).data.batch_size
+    )  # without the first step's
     training_seconds = rows / result["train_samples_per_second"]
     epoch_step = (training_seconds - step.not_of_the_epoch) / (step.calls - 1)
     return {
@@ -88,7 +89,7 @@ def run(shape: str, num_students: int, data: Path) -> dict[str, float]:
 
 def measure(shape: str, num_students: int, epoch_steps: int) -> dict[str, Any]:
     """One case. `kept` is a step's time alone by its time in an epoch, in the same run."""
-    batch_size = common.config(shape, num_students)["data"]["batch_size"]
+    batch_size = Config.from_dict(common.config(shape, num_students)).data.batch_size
     with common.random_dataset(common.schema(shape, epoch_steps * batch_size, 2 * batch_size)) as data:
         runs = [run(shape, num_students, data) for _ in range(_REPEAT.value)]
     return {

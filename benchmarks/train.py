@@ -16,6 +16,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import common
+from ektf_jax.config import Config
 
 _PEER = flags.DEFINE_string("peer_python", None, "An interpreter with torch and fuxictr.", required=True)
 _CASES = flags.DEFINE_list(
@@ -53,7 +54,7 @@ def compare(ours: Callable[[], Run], peer: Callable[[], Run]) -> tuple[dict[str,
 def measure(shape: str, num_students: int, epoch_steps: int = 0) -> dict[str, Any]:
     """One case: steps, and epochs of `epoch_steps` if there are any."""
     config = common.config(shape, num_students)
-    batch_size = config["data"]["batch_size"]
+    batch_size = Config.from_dict(config).data.batch_size
     rows = epoch_steps * batch_size
     schema = common.schema(shape, rows, 2 * batch_size)
 

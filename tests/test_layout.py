@@ -130,3 +130,15 @@ def test_no_method_is_known_by_name_elsewhere():
         if set(re.findall(r"[a-z]\w*", line.lower())) & names or re.search("[\"']ektf[\"']", line)
     ]
     assert known == []
+
+
+def test_the_shape_of_a_config_is_known_to_its_classes_alone():
+    looked_up = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for folder in ("ektf_jax", "experiments", "benchmarks", "examples", "docs")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if path != ROOT / "ektf_jax" / "config.py"
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if "config[" in line
+    ]
+    assert looked_up == []

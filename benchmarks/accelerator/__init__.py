@@ -34,14 +34,10 @@ def case_name(case: Case) -> str:
     return f"{case[0]}:{case[1]}"
 
 
-def settings(case: Case, smoke: bool) -> tuple[dict[str, Any], Schema]:
-    """Config and schema of a case; in a smoke test with layers and batches of next to nothing."""
-    config, schema = common.config(*case), common.schema(case[0])
-    if smoke:
-        config["data"]["batch_size"] = 64
-        for student in config["ensemble"]["students"].values():
-            if "hidden_units" in student:
-                student["hidden_units"] = (16, 8)
-        if case[0] == "criteo":
-            config["embedding"]["dim"] = 2  # of 910,747 features
-    return config, schema
+def settings(case: Case, smoke: bool, **changes: Any) -> tuple[dict[str, Any], Schema]:
+    """Config and schema of a case; in a smoke test with layers and batches of next to nothing.
+
+    `changes` are groups of the config with some of their keys.
+    """
+    flat = {f"{group}.{key}": value for group, keys in changes.items() for key, value in keys.items()}
+    return common.config(*case, flat, small=smoke), common.schema(case[0])

@@ -8,6 +8,7 @@ last one. From a state of its own, rounding grows from step to step: that is rep
 import json
 import sys
 import time
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -61,13 +62,14 @@ class Side(NamedTuple):
         return np.concatenate([found.students, found.ensemble[None]])
 
 
-def settings(case: str, rows: int, smoke: bool) -> tuple[dict[str, Any], Schema]:
+def settings(case: str, rows: int, smoke: bool) -> tuple[Config, Schema]:
     """The published config of a case on ML-1M, on batches of `rows`, and its schema."""
     shape = {"latest": "ml1m_latest", "ektf": "ml1m", "dagfm": "ml1m_mlp"}.get(case, f"ml1m_{case}")
-    config, schema = accelerator.settings((shape, 3 if case in ("latest", "ektf") else 1), smoke)
+    size = 3 if case in ("latest", "ektf") else 1
+    nested, schema = accelerator.settings((shape, size), smoke, data={"batch_size": rows})
+    config = Config.from_dict(nested)
     if case == "dagfm":
-        config["ensemble"]["students"] = {"dagfm": {"name": "dagfm"}}
-    config["data"]["batch_size"] = rows
+        config = replace(config, ensemble=replace(config.ensemble, students={"dagfm": {"name": "dagfm"}}))
     return config, schema
 
 
@@ -78,9 +80,9 @@ def keep_gradients() -> optax.GradientTransformation:
     )
 
 
-def prepare(config: dict[str, Any], schema: Schema, device: jax.Device, stack: str) -> Side:
+def prepare(config: Config, schema: Schema, device: jax.Device, stack: str) -> Side:
     """A model on a device, its copies run as `stack` says; the same initial values everywhere."""
-    read = Config.from_dict(config | {"ensemble": config["ensemble"] | {"stack": stack}})
+    read = replace(config, ensemble=replace(config.ensemble, stack=stack))
     adam = make_optimizer(read.train.clip_norm)
 
     def optimizer(rate: ArrayLike) -> optax.GradientTransformation:
@@ -109,7 +111,7 @@ def check(case: str, rows: int, smoke: bool) -> dict[str, Any]:
     config, schema = settings(case, rows, smoke)
     theirs = prepare(config, schema, jax.devices()[0], "vmap")
     cpu = prepare(config, schema, jax.local_devices(backend="cpu")[0], "scan")
-    learning_rate = np.float32(config["train"]["learning_rate"])
+    learning_rate = np.float32(config.train.learning_rate)
     state, own = cpu.first, theirs.first
     losses, gradients, statistics, drift, seconds = [], [], [], [], [0.0, 0.0]
     for number in range(STEPS):

@@ -88,7 +88,7 @@ def test_every_student_is_compared_with_the_cpu():
     used = set()
     for case in accelerator.CHECKED:
         config, _ = correctness.settings(case, 8, smoke=True)
-        used |= {student["name"] for student in config["ensemble"]["students"].values()}
+        used |= {student["name"] for student in config.ensemble.students.values()}
     assert used == set(REGISTRY)
 
 
