@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_a_device_that_computes_something_else_does_not_pass(monkeypatch):
 
     def wrong(config, schema, device, stack):
         if stack == "vmap":
-            config = config | {"embedding": config["embedding"] | {"l2": 0.1}}
+            config = replace(config, embedding=replace(config.embedding, l2=0.1))
         return real(config, schema, device, stack)
 
     monkeypatch.setattr(correctness, "prepare", wrong)
