@@ -167,6 +167,7 @@ def render(layout: Layout, rows: list[dict[str, str]], end: str = "\n", blank: s
     seed=st.integers(0, 3),
     files=st.integers(1, 3),
 )
+@pytest.mark.slow
 def test_against_plain_python(tmp_path_factory, case, end, blank, zipped, chunk_bytes, seed, files):
     spec, rows = case
     folder = tmp_path_factory.mktemp("case")

@@ -66,7 +66,9 @@ def separate(stacked, name, index):
     return nnx.merge(graphdef, state), member
 
 
-@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize(
+    "name", ["mlp", *(pytest.param(name, marks=pytest.mark.slow) for name in list(STUDENTS)[1:])]
+)
 @pytest.mark.parametrize("stack", [pytest.param("vmap", marks=pytest.mark.slow), "scan"])
 def test_a_member_is_a_student_with_scaled_kernels(name, stack):
     stacked = filled(partial(group, name, stack))

@@ -142,18 +142,10 @@ def test_the_number_of_rows_may_be_open(label):
 
 
 # How a stack is run does not depend on the student: where it owns columns or a loss, both ways are tried.
-FAST = (
-    "lr",
-    "mlp",
-    "wide_deep over ids",
-    "afn with its own embedding",
-    "final with two blocks",
-    "qnn",
-    "fcn",
-)
+FAST = ("lr", "mlp", "wide_deep over ids", "afn with its own embedding", "final with two blocks")
 STACKS = [
     pytest.param(label, "vmap", marks=() if label in FAST else pytest.mark.slow) for label in STUDENTS
-] + [(label, "scan") for label in FAST[2:5]]
+] + [pytest.param(label, "scan", marks=() if label in FAST[:3] else pytest.mark.slow) for label in FAST[2:]]
 
 
 @pytest.mark.parametrize(("label", "stack"), STACKS)
@@ -198,7 +190,14 @@ def test_a_stack_is_its_copies_and_every_parameter_is_trained(label, stack):
             assert (copy != 0).any() or not is_trained(path), jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("label", ["afn", "autoint", "cl4ctr", "ecn", "eulernet", "masknet serial"])
+@pytest.mark.parametrize(
+    "label",
+    [
+        "ecn",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("afn", "autoint", "cl4ctr", "eulernet")),
+        pytest.param("masknet serial", marks=pytest.mark.slow),
+    ],
+)
 def test_padding_and_extreme_embeddings_have_finite_gradients_in_single_precision(label):
     """Logarithms, phases, roots and norms at 0, where padding is, next to 0, and far from it."""
     with jax.enable_x64(False):
@@ -234,7 +233,10 @@ SMALL_MIXTURE = ["afn with its own embedding", "wide_deep over ids", "cl4ctr ove
 
 @pytest.fixture(
     scope="module",
-    params=[SMALL_MIXTURE, pytest.param(MIXTURE, marks=pytest.mark.long)],
+    params=[
+        pytest.param(SMALL_MIXTURE, marks=pytest.mark.slow),
+        pytest.param(MIXTURE, marks=pytest.mark.long),
+    ],
     ids=["small", "all"],
 )
 def mixture(request):
