@@ -397,7 +397,7 @@ def test_read_columns_are_those_that_a_students_logits_depend_on(own_columns):
         model.embedding.table[...] = table
         return jnp.sum(model(IDS).students, axis=1)
 
-    gradients = jax.jacobian(logits)(model.embedding.table[...])
+    gradients = jax.jit(jax.jacobian(logits))(model.embedding.table[...])
     depends = np.any(np.asarray(gradients) != 0, axis=1)
     wide = model.shared_dim + model.own_dim  # weights of linear models come last, and are no embeddings
     assert model.read_columns() == [np.flatnonzero(row[:wide]).tolist() for row in depends]
@@ -409,12 +409,13 @@ def test_a_student_that_is_cut_out_predicts_as_before(own_columns, members):
     students = OWNED if members == "separate" else OWNED[1:]  # an FM has no kernel to share
     model = filled_ensemble(students=students, own_columns=own_columns, members=members)
     size = sum(count for _, count in students)
-    together = model(IDS)
+    run = jax.jit(lambda model: model(IDS))
+    together = run(model)
     for k in range(size):
-        alone = model.student(k)(IDS)
+        alone = run(model.student(k))
         assert_close(alone.students, together.students[k : k + 1])
         assert_close(alone.ensemble, together.students[k])
-    assert_close(model(IDS).students, together.students)  # and the model stays whole
+    assert_close(run(model).students, together.students)  # and the model stays whole
     one = model.student(size - 1)
     assert one.embedding.table[...].shape[1] == DIM + one.groups[0].own_dim + one.groups[0].wide_dim
     for k in (-1, size):
@@ -424,10 +425,11 @@ def test_a_student_that_is_cut_out_predicts_as_before(own_columns, members):
 
 def test_a_loop_that_is_unrolled_is_the_scan():
     model = filled_ensemble(students=OWNED)
-    scanned = model(IDS)
+    run = jax.jit(lambda model: model(IDS))
+    scanned = run(model)
     for group in model.groups:
         group.stack = "unrolled"
-    assert_close(model(IDS)._asdict(), scanned._asdict())
+    assert_close(run(model)._asdict(), scanned._asdict())
 
 
 @pytest.mark.parametrize("own_columns", [-1, 3])

@@ -57,10 +57,8 @@ def prepare(data: Path, train: pl.DataFrame | None = None) -> None:
 def config(data: Path) -> dict[str, Any]:
     """Three students over it."""
     config = quickstart.get_config().to_dict()
-    config["data"] |= {
-        "path": str(data),
-        "batch_size": 60,
-    }  # no short batch in 900 rows: a step compiles once
+    # 900 rows to train on have no short batch of 60: a step compiles once.
+    config["data"] |= {"path": str(data), "batch_size": 60}
     config["embedding"]["dim"] = 4
     config["ensemble"]["num_students"] = 3
     config["ensemble"]["students"] = {

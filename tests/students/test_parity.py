@@ -384,7 +384,14 @@ def float64():
         yield
 
 
-@pytest.fixture(scope="module", params=CASES)
+# A cross network, products, a tower, gates and attention: make test-all has all.
+FAST = ("mlp", "pnn", "ecn", "final", "qnn")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in CASES],
+)
 def case_and_record(request):
     case = CASES[request.param]
     return case, dict(np.load(HERE / "fixtures" / f"{case.name}.npz"))
