@@ -215,7 +215,7 @@ def _make_cut(mesh: Mesh, batch_size: int) -> Callable[[Batch, np.int32], Batch]
     """Jitted: a batch of a resident split from a row on, as the host would give it."""
 
     @partial(jax.jit, out_shardings=sharding.batch_sharding(mesh, batch_size))
-    def cut(split: Batch, start: jax.Array) -> Batch:
+    def cut(split: Any, start: jax.Array) -> Batch:
         return _as_batch(jax.lax.dynamic_slice_in_dim(jnp.asarray(c), start, batch_size) for c in split)
 
     return cut

@@ -189,7 +189,7 @@ def test_versions_of_what_is_not_installed_are_those_of_its_module(monkeypatch):
 
 def test_the_best_weights_are_missed_before_the_work_goes_on(interrupted, tiny_config, monkeypatch):
     shutil.rmtree(interrupted / "checkpoints" / "best")
-    monkeypatch.setattr(training, "evaluate_split", None)
+    monkeypatch.setattr(training, "predict_batches", None)
     with pytest.raises(InputError, match=r"checkpoints/best: no checkpoint 50, the best so far"):
         loop.train(tiny_config(), interrupted)
 
@@ -231,7 +231,7 @@ STUDENT = r"evaluation of valid at step 50: logit of student 1\[3\] is"
 )
 def test_logits_that_are_not_finite_are_no_result(tmp_path, tiny_config, monkeypatch, value, match):
     """At the evaluation of the second epoch; infinite ones have an AUC, and a logloss of inf."""
-    real, calls = evaluate.predict_split, []
+    real, calls = evaluate.predict_batches, []
 
     def diverged(*args):
         calls.append(args)
@@ -240,7 +240,7 @@ def test_logits_that_are_not_finite_are_no_result(tmp_path, tiny_config, monkeyp
             logits[1, 3] = value
         return logits
 
-    monkeypatch.setattr(evaluate, "predict_split", diverged)
+    monkeypatch.setattr(training, "predict_batches", diverged)
     with pytest.raises(
         InputError, match=match + r"; the last good checkpoint stays in .*run/checkpoints; try"
     ):
