@@ -385,7 +385,7 @@ def float64():
 
 
 # A cross network, products, a tower, gates and attention: make test-all has all.
-FAST = ("mlp", "pnn", "ecn", "final", "qnn")
+FAST = ("mlp", "pnn", "ecn", "final_1b", "qnn")
 
 
 @pytest.fixture(
