@@ -17,6 +17,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from benchmarks import common
+from ektf_jax.config import Config
 from ektf_jax.training import loop
 
 _CASES = flags.DEFINE_list("cases", ["ml1m:2:24", "ml1m_lr:1:140"], "SHAPE:K:STEPS of an epoch.")
@@ -24,12 +25,11 @@ _REPEAT = flags.DEFINE_integer("repeat", 3, "Processes of each variant.")
 _BEFORE = flags.DEFINE_string("before", None, "A checkout of an earlier version.")
 _ONE = flags.DEFINE_string("one", None, "A config as JSON: train it, print its samples per second.")
 
-# Of config.data and config.train.
-VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "before": ({}, {}),
-    "host": ({"residence": "host"}, {}),
-    "device, a step a dispatch": ({"residence": "device"}, {"log_every": 1}),
-    "device": ({"residence": "device"}, {}),
+VARIANTS: dict[str, dict[str, Any]] = {
+    "before": {},
+    "host": {"data.residence": "host"},
+    "device, a step a dispatch": {"data.residence": "device", "train.log_every": 1},
+    "device": {"data.residence": "device"},
 }
 
 
@@ -46,19 +46,15 @@ def run(config: dict[str, Any]) -> dict[str, float]:
 
 def measure(cache: str, shape: str, num_students: int, epoch_steps: int) -> dict[str, Any]:
     """One case; the validation logloss of all variants must be the same."""
-    config = common.config(shape, num_students)
-    batch_size = config["data"]["batch_size"]
+    batch_size = Config.from_dict(common.config(shape, num_students)).data.batch_size
     variants = [name for name in VARIANTS if name != "before" or _BEFORE.value]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
     with common.random_dataset(common.schema(shape, epoch_steps * batch_size, batch_size)) as data:
         for _ in range(_REPEAT.value):
             for name in variants:
-                of_data, of_train = VARIANTS[name]
-                one = config | {
-                    "data": config["data"] | {"path": str(data)} | of_data,
-                    "train": config["train"] | {"max_epochs": 1} | of_train,
-                }
-                if name == "before":
+                changes = {"data.path": str(data), "train.max_epochs": 1} | VARIANTS[name]
+                one = common.config(shape, num_students, changes)
+                if name == "before":  # which does not know the key
                     one["data"].pop("residence")
                 place = _BEFORE.value if name == "before" else "."
                 environment = os.environ | {"PYTHONPATH": place, "JAX_COMPILATION_CACHE_DIR": cache}

@@ -77,6 +77,7 @@ def test_what_a_key_decides_is_its_own():
     assert dict(deciding(Config(), ["run"])) == {"seed": 2024}
     assert {name for name, _ in deciding(Config(), ["nothing"])} == {
         "data.path",
+        "data.residence",
         "ensemble.stack",
         "train.log_every",
         "train.checkpoint_every",

@@ -478,6 +478,8 @@ def test_a_failed_replacement_keeps_the_old_dataset(dataset, monkeypatch, what, 
     schema = make_schema(new=True)
     with monkeypatch.context() as patch:
         crash(patch, what, nth, raised)
+        if nth > 1 and what == "rename":  # a system that cannot exchange two names
+            patch.setattr(directories, "_exchange", lambda new, out: False)
         with pytest.raises((InputError, KeyboardInterrupt)):
             encoded.write(dataset, schema, make_splits(schema, 1), VOCABULARY)
     assert_holds(dataset, make_schema(), make_splits(make_schema()))

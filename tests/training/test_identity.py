@@ -17,6 +17,7 @@ CONFIG = base.get_config().to_dict()
 
 # By hand: a config's keys that do not say what is trained, ...
 NOT_THE_RUN = {
+    "data.residence",
     "data.path",
     "ensemble.stack",
     "mesh.data",
@@ -52,6 +53,7 @@ def changed(path, value):
 OTHERS = {
     "embedding.sharing": "own",
     "ensemble.fusion": "sum",
+    "data.residence": "device",
     "ensemble.stack": "vmap",
     "ensemble.matmul_dtype": "bfloat16",
     "ensemble.members": "adapters",

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -15,7 +18,39 @@ from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.errors import InputError
 from ektf_jax.training import loop, residence
 from ektf_jax.training.listeners import Listener
+from tests.compilation import optimizations
 from tests.training.listening import result_of
+
+
+@pytest.fixture(scope="module", autouse=True)
+def as_users_compile():
+    """How the products and sums of a step are rounded is part of its bits."""
+    with optimizations(True):
+        yield
+
+
+FAST = "xla_cpu_use_fusion_emitters=false"  # what tests/conftest.py sets
+as_users_have_xla = pytest.mark.skipif(
+    FAST in os.environ.get("XLA_FLAGS", ""),
+    reason="as users have XLA: test_the_bits_of_this_file_as_users_have_xla",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(FAST not in os.environ.get("XLA_FLAGS", ""), reason="XLA is as users have it")
+def test_the_bits_of_this_file_as_users_have_xla():
+    """Only there is a part of a larger program compiled as it would be alone, see `compiler.apart`."""
+    flags = os.environ["XLA_FLAGS"].replace(FAST, "xla_cpu_use_fusion_emitters=true")
+    child = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", __file__],
+        env=os.environ | {"XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+    )
+    assert child.returncode == 0, child.stdout
+    assert "passed" in child.stdout
+    assert "skipped" not in child.stdout.replace("1 skipped", "")  # this test itself
+
 
 EXACT = ("valid", "test", "best_epoch", "epochs", "params", "embedding_use")
 
@@ -78,6 +113,7 @@ def host(tiny_config, tmp_path_factory):
     return workdir, config, told
 
 
+@as_users_have_xla
 def test_many_steps_a_dispatch_are_the_same_run_and_tell_the_same(host, tmp_path):
     workdir, config, told = host
     ours = Told()
@@ -88,6 +124,7 @@ def test_many_steps_a_dispatch_are_the_same_run_and_tell_the_same(host, tmp_path
     assert ours.dispatches < 50  # of 100 steps: those up to each seventh or tenth, and the short last ones
 
 
+@as_users_have_xla
 def test_one_step_a_dispatch_is_the_same_run(host, tmp_path):
     workdir, config, told = host
     ours = Told()
@@ -99,6 +136,7 @@ def test_one_step_a_dispatch_is_the_same_run(host, tmp_path):
     assert all(at[event[1]] == event for event in told.events if event[0] == "logged")
 
 
+@as_users_have_xla
 @pytest.mark.parametrize("step", [3, 10, 12, 25, 38])
 def test_a_run_that_dies_within_a_dispatch_goes_on_to_the_same_bits_and_on_the_other_side(
     host, tmp_path, step
@@ -110,6 +148,7 @@ def test_a_run_that_dies_within_a_dispatch_goes_on_to_the_same_bits_and_on_the_o
     assert_same_run(workdir, tmp_path / "killed")
 
 
+@as_users_have_xla
 def test_a_run_on_the_host_goes_on_on_the_devices(host, tmp_path):
     workdir, config, _ = host
     with pytest.raises(SystemExit):

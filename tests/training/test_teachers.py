@@ -17,6 +17,7 @@ from ektf_jax.data.loader import Batch
 from ektf_jax.errors import InputError
 from ektf_jax.training import build, compiler, finite, loop, teachers
 from ektf_jax.transfer.dagfm import Fixed
+from tests.compilation import optimizations
 from tests.training.listening import result_of
 
 STUDENTS = {
@@ -200,8 +201,9 @@ def test_teachers_in_a_program_of_many_steps_say_the_same(runs, make, tiny_confi
     """To the same bits where they have the compiler's options of the step, which a CPU gives that alone."""
     monkeypatch.setattr(compiler, "options", lambda _: {})
     config = make(tiny_config()["ensemble"]["students"], "eckd", ["../pnn", "../ecn"])
-    expected = loop.train(config, runs / "eckd_without_options")
-    result = on_the_devices(runs, "eckd_without_options")
+    with optimizations(True):
+        expected = loop.train(config, runs / "eckd_without_options")
+        result = on_the_devices(runs, "eckd_without_options")
     for key in ("valid", "test", "best_epoch"):
         assert result[key] == expected[key]
     monkeypatch.undo()
