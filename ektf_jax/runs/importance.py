@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ektf_jax import metrics
 from ektf_jax.runs.compare import logits_of, split_of
+from ektf_jax.runs.judge import find_field
 from ektf_jax.runs.run import Run
 
 
@@ -42,9 +43,9 @@ def permutation_importance(
     before = _values(rows.labels, logits_of(run, rows, split), metric)
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(len(rows.labels)) for _ in range(repeats)]
-    found, slot = [], 0
+    found = []
     for field in run.schema.fields:
-        slots = slice(slot, slot := slot + field.max_len)
+        _, slots = find_field(run, field.name, "field")
         ids = np.array(rows.ids)
         after = []
         for order in orders:

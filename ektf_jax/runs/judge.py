@@ -80,7 +80,7 @@ def _labels(run: Run, field: Field) -> dict[int, str]:
     """What the ids of a field stand for."""
     labels = {field.oov: "(unseen)"}
     if rundata.has_words(run.data):
-        words = encoder.read_words(run.data / encoder.WORDS)
+        words = encoder.read_words(run.data / encoded.WORDS)
         own = words.filter(words["field"] == field.name)
         labels |= dict(zip(own["id"].to_list(), own["value"].to_list(), strict=True))
     return labels
