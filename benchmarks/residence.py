@@ -25,12 +25,12 @@ _REPEAT = flags.DEFINE_integer("repeat", 3, "Processes of each variant.")
 _BEFORE = flags.DEFINE_string("before", None, "A checkout of an earlier version.")
 _ONE = flags.DEFINE_string("one", None, "A config as JSON: train it, print its samples per second.")
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "before": {},
+PLACES: dict[str, dict[str, Any]] = {
     "host": {"data.residence": "host"},
     "device, a step a dispatch": {"data.residence": "device", "train.log_every": 1},
     "device": {"data.residence": "device"},
 }
+VARIANTS: dict[str, dict[str, Any]] = {"before": {}} | PLACES
 
 
 def run(config: dict[str, Any]) -> dict[str, float]:

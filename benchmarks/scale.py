@@ -166,7 +166,7 @@ def this_machine() -> Device:
     a, b = jnp.ones((10_000, 400)), jnp.ones((400, 400))
     x = jnp.ones(1 << 25)
     # By the library that multiplies in a step.
-    multiply = jax.jit(jnp.matmul, compiler_options=compiler.options("float32"))
+    multiply = jax.jit(jnp.matmul, compiler_options=dict(compiler.options("float32")))
     increment = jax.jit(lambda x: x + 1)
     product = best_seconds(lambda: multiply(a, b))
     copy = best_seconds(lambda: increment(x))

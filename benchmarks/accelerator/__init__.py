@@ -7,6 +7,7 @@ found: a run that is cut off leaves what it had. The parts:
   on the device, beside the same on the CPU, float32.
 - rates: what the device reaches in a plain product and a plain copy.
 - steps: training steps of published shapes in float32, TF32 and bfloat16, beside the peer's.
+- residence: the loop of experiments.train with its rows on the host and on the device.
 - runs: experiments.train to its result.
 - tests: those of the fast tests that need no package but JAX's own and pytest, on the default device.
 - profile: the kernels of a step that take longest.
@@ -24,6 +25,12 @@ PRECISIONS = ("tf32", "float32", "bfloat16")
 MATMUL_PRECISION = {"float32": "highest", "tf32": None, "bfloat16": None}
 
 Case = tuple[str, int]  # SHAPE and K
+
+CASES: tuple[Case, ...] = (
+    *(("ml1m", 10), ("ml1m", 2), ("ml1m", 1), ("ml1m_latest", 3)),
+    *(("criteo", 2), ("criteo", 10), ("ml1m", 64), ("ml1m", 128)),
+)
+RUNS = (("mlp_k2", "ml1m", 2), ("mlp_k10", "ml1m", 10), ("latest_k3", "ml1m_latest", 3))
 
 # What is compared with the CPU: the ensembles, and every student alone.
 CHECKED = ("latest", "ektf", *published.MODELS, "dagfm")

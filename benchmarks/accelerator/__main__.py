@@ -1,8 +1,8 @@
 """All parts in turn: python -m benchmarks.accelerator --out=DIR [--data=DIR] [--smoke]; see accelerator.sh.
 
 Writes DIR/accelerator.jsonl, a line for everything found as it is found, and DIR/log.txt, what the processes
-of the parts said. What can be prepared together (compilations, the comparison with the CPU) is; what is
-timed has the device to itself, the most important first. Ends with 1 where anything failed.
+of the parts said. What a part compiles is compiled side by side; what is timed has the device to itself, the
+most important part first. Ends with 1 where anything failed. --only=steps,runs does these parts alone.
 """
 
 import argparse
@@ -12,8 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,20 @@ from benchmarks import accelerator, common
 from benchmarks.accelerator.processes import Records, Worker, ended, outcomes
 
 SECONDS = 460  # in all; a run has to end within eight minutes
-# Of these, at most: until the first step is timed, a case's turn, and so on.
-LIMITS = {"preparing": 200, "rates": 40, "step": 25, "data": 60, "run": 75, "tests": 100, "profile": 40}
+# Of these, at most: until the steps of a precision are ready, a case's turn, and so on.
+LIMITS = {
+    **{"preparing": 130, "rates": 40, "step": 25, "residence": 70, "data": 60, "run": 60},
+    **{"correctness": 130, "tests": 90, "profile": 40},
+}
 
-CASES: tuple[accelerator.Case, ...] = (
-    *(("ml1m", 10), ("ml1m", 2), ("ml1m", 1), ("ml1m_latest", 3)),
-    *(("criteo", 2), ("criteo", 10), ("ml1m", 64), ("ml1m", 128)),
-)
+# Ours beside themselves, in tf32: copies in turn, and BatchNorm's statistics as a CPU computes them.
 SCANNED: tuple[accelerator.Case, ...] = (("ml1m", 10), ("ml1m", 2), ("ml1m_latest", 3), ("ml1m", 64))
+IN_TWO_PASSES: tuple[accelerator.Case, ...] = (("ml1m", 10), ("ml1m", 64))
 # Of the peer's, what takes it minutes is left out: 64 students are 4,032 pairs.
-EAGER: tuple[accelerator.Case, ...] = CASES[:7]
-COMPILED = {"tf32": CASES[:6], "bfloat16": CASES[:1], "float32": CASES[:1]}
-SMOKE_COMPILED: dict[str, tuple[accelerator.Case, ...]] = {"tf32": (("ml1m", 2),)}
-PEERS = ("eager", "compiled")
-RUNS = (("mlp_k2", "ml1m", 2), ("mlp_k10", "ml1m", 10), ("latest_k3", "ml1m_latest", 3))
+EAGER: tuple[accelerator.Case, ...] = accelerator.CASES[:6]
+COMPILED: tuple[accelerator.Case, ...] = accelerator.CASES[
+    :5
+]  # in tf32 alone: 10 students take it two minutes
 
 # They need JAX's own packages, pytest, hypothesis and scikit-learn.
 TESTS = (
@@ -46,7 +46,11 @@ TESTS = (
 SMOKE_TESTS = ("tests/layers/test_dropout.py", "tests/layers/test_matmul.py")
 
 
-Name = tuple[str, str, str]  # "vmap", "scan", "eager" or "compiled", a case, a precision
+PARTS = ("steps", "residence", "runs", "correctness", "tests", "profile")
+
+HOW = ("vmap", "two passes", "scan", "eager", "compiled")
+Name = tuple[str, str]  # of these one, and a case
+Start = Callable[..., Worker]
 
 
 def module(name: str, task: dict[str, Any]) -> list[str]:
@@ -60,80 +64,95 @@ class Check:
     def __init__(self, out: Path, data: Path | None, smoke: bool, seconds: float):
         self.out, self.data, self.smoke = out, data, smoke
         self.ends = time.monotonic() + seconds
-        self.scale = seconds / SECONDS
         out.mkdir(parents=True, exist_ok=True)
         self.records = Records(out / "accelerator.jsonl", time.monotonic())
         self.log = (out / "log.txt").open("a", encoding="utf-8")
         self.cores = os.cpu_count() or 1
-        self.platform, self.device = "cpu", "cpu"
 
     def left(self, part: str) -> float:
         """Seconds that a part may take now."""
-        return max(0.0, min(self.scale * LIMITS[part], self.ends - time.monotonic()))
+        return max(0.0, min(LIMITS[part], self.ends - time.monotonic()))
 
-    def everything(self) -> None:
-        """Run the parts."""
+    def everything(self, only: Collection[str]) -> None:
+        """Run the parts that are named, in the order of their importance."""
         self.records.add("machine", smoke=self.smoke, **gpu(), **common.machine())
-        with ExitStack() as stack:
-            self.steps(stack)
         with tempfile.TemporaryDirectory() as scratch:
             self.scratch = Path(scratch)
-            self.runs()
-            self.tests()
+            for part in PARTS:
+                if part in only:
+                    getattr(self, part)()
 
-    def steps(self, stack: ExitStack) -> None:
-        """Compile and compare with the CPU side by side, then time one case after another."""
-        cases = CASES if not self.smoke else (("ml1m", 2),)
-        scanned = SCANNED if not self.smoke else (("ml1m", 2),)
-
-        def start(command: Sequence[str], **options: Any) -> Worker:
-            worker = Worker(command, self.log, **options)
-            stack.callback(worker.end)
-            return worker
-
-        workers: dict[Name, Worker] = {}
-
-        def ours(precision: str, how: str, some: Sequence[accelerator.Case], stack: str) -> None:
-            threads = max(1, self.cores // 5)
-            task = {"precision": precision, "stack": stack, "cases": some, "threads": threads}
-            worker = start(module("steps", task | self.timing()))
-            workers.update({(how, accelerator.case_name(case), precision): worker for case in some})
-
-        probe = start(module("device", {"smoke": self.smoke}))
-        on_cpu = gpu()["gpu"] is None
-        for precision in accelerator.PRECISIONS:
-            # A CPU has no batched products in bfloat16.
-            ours(precision, "vmap", cases, "scan" if on_cpu and precision == "bfloat16" else "vmap")
-        ours("tf32", "scan", scanned, "scan")
-        if has_torch():
-            workers |= self.peers(start, cases, "cpu" if on_cpu else "cuda")
-        else:
+    def steps(self) -> None:
+        """Training steps in each precision, and what the device reaches at most."""
+        if not has_torch():
             self.records.add("note", text="no PyTorch here: no peer")
-        late = self.wait(self.correctness(start), workers)
-        if late:
-            self.records.add("late", error=f"not ready in time: {', '.join(late)}")
-        probe.answer(self.left("rates"))
-        self.records.add("rates", **probe.ask("rates", self.left("rates")))
         for precision in accelerator.PRECISIONS:
-            for case in cases:
-                for how in ("vmap", "eager", "compiled"):
-                    self.time_case((how, accelerator.case_name(case), precision), workers)
-        for case in scanned:
-            self.time_case(("scan", accelerator.case_name(case), "tf32"), workers)
-        self.records.add("profile", **probe.ask("profile", self.left("profile")))
+            with self.workers() as start:
+                self.precision(precision, start)
+        self.ask_device("rates")
 
-    def wait(
-        self, checks: Sequence[tuple[Sequence[str], Worker]], workers: dict[Name, Worker]
-    ) -> Sequence[str]:
-        """Until all that goes side by side is done, or for so long; names what is not."""
+    def profile(self) -> None:
+        """The longest kernels of a step."""
+        self.ask_device("profile")
+
+    def ask_device(self, what: str) -> None:
+        with self.workers() as start:
+            probe = start(module("device", {"smoke": self.smoke}))
+            probe.answer(self.left(what))
+            self.records.add(what, **probe.ask(what, self.left(what)))
+
+    @contextmanager
+    def workers(self) -> Iterator[Start]:
+        """What starts processes that end with the block."""
+        with ExitStack() as stack:
+
+            def start(command: Sequence[str], **options: Any) -> Worker:
+                worker = Worker(command, self.log, **options)
+                stack.callback(worker.end)
+                return worker
+
+            yield start
+
+    def precision(self, precision: str, start: Start) -> None:
+        """Compile the steps of a precision, ours and the peer's, side by side, then time each in turn."""
+        cases: Sequence[accelerator.Case] = accelerator.CASES if not self.smoke else (("ml1m", 2),)
+        on_cpu = gpu()["gpu"] is None
+        workers: dict[Name, Worker] = {}
+        if has_torch():
+            device = "cpu" if on_cpu else "cuda"
+            kinds: dict[str, Sequence[accelerator.Case]] = {
+                "compiled": COMPILED if precision == "tf32" else (),
+                "eager": EAGER,
+            }
+            for variant, some in kinds.items():
+                for case in set(some) & set(cases):
+                    name = variant, accelerator.case_name(case)
+                    workers[name] = self.peer(start, case, variant, precision, device)
+        # A CPU has no batched products in bfloat16.
+        ours = [("vmap", "scan" if on_cpu and precision == "bfloat16" else "vmap", cases)]
+        if precision == "tf32":
+            ours += [
+                ("scan", "scan", SCANNED if not self.smoke else cases),
+                ("two passes", "vmap", IN_TWO_PASSES if not self.smoke else cases),
+            ]
+        for how, stack, some in ours:
+            # Tracing is Python, so that several processes are ready sooner than one with threads.
+            count = min(len(some), max(1, self.cores // 6))
+            for turn in range(count):
+                dealt = some[turn::count]
+                task = {"precision": precision, "stack": stack, "cases": dealt, "threads": 4, "how": how}
+                worker = start(module("steps", task | self.timing()))
+                workers.update({(how, accelerator.case_name(case)): worker for case in dealt})
+        if late := self.wait(workers):
+            self.records.add("late", error=f"not ready in time, {precision}: {', '.join(late)}")
+        for case in cases:
+            for how in HOW:
+                self.time_case((how, accelerator.case_name(case)), precision, workers)
+
+    def wait(self, workers: dict[Name, Worker]) -> Sequence[str]:
+        """Until all are ready, or for so long; names what is not."""
         deadline = time.monotonic() + self.left("preparing")
         late = []
-        for cases, check in checks:
-            left = list(cases)
-            while left and (found := check.answer(deadline - time.monotonic())):
-                self.records.add("correctness", **found)
-                left.remove(found["case"])
-            late += [f"correctness of {case}" for case in left]
         for worker in dict.fromkeys(workers.values()):
             names = [" ".join(name) for name in workers if workers[name] is worker]
             ready = worker.answer(deadline - time.monotonic())
@@ -143,57 +162,62 @@ class Check:
                 self.records.add("ready", of=names, **ready)
         return late
 
-    def time_case(self, name: Name, workers: dict[Name, Worker]) -> None:
-        """One case in one precision, ours or the peer's, which has the device to itself."""
-        if name not in workers or self.left("step") < 1:
+    def time_case(self, name: Name, precision: str, workers: dict[Name, Worker]) -> None:
+        """One case, ours or the peer's, which has the device to itself."""
+        if name not in workers or workers[name].process.poll() is not None or self.left("step") < 1:
             return
-        how, case, precision = name
-        found = workers[name].ask(precision if how in PEERS else case, self.left("step"))
-        if how in PEERS and "seconds" in found:
+        how, case = name
+        side = "peer" if how in ("eager", "compiled") else "ours"
+        found = workers[name].ask(case if side == "ours" else precision, self.left("step"))
+        if side == "peer" and "seconds" in found:
             found["seconds"] = common.spread(found["seconds"], 7)
-        side = "peer" if how in PEERS else "ours"
         self.records.add("step", side=side, variant=how, case=case, precision=precision, **found)
 
-    def peers(self, start: Any, cases: Sequence[accelerator.Case], device: str) -> dict[Name, Worker]:
-        """The peer's processes: one for a case, eager, which has every precision; one for each compiled."""
-        found: dict[Name, Worker] = {}
-
-        def peer(case: accelerator.Case, variant: str, precisions: Sequence[str]) -> None:
-            config, schema = accelerator.settings(case, self.smoke)
-            task = common.peer_task(
-                config,
-                schema,
-                task="variants",
-                precisions=precisions,
-                compile=variant == "compiled",
-                device=device,
-                **self.timing(),
-            )
-            worker = start(["benchmarks/peer.py"], first=json.dumps(task), TORCHINDUCTOR_COMPILE_THREADS="2")
-            name = accelerator.case_name(case)
-            found.update({(variant, name, precision): worker for precision in precisions})
-
-        for precision, some in (SMOKE_COMPILED if self.smoke else COMPILED).items():
-            for case in some:
-                peer(case, "compiled", (precision,))
-        for case in cases:
-            if case in EAGER:
-                peer(case, "eager", accelerator.PRECISIONS)
-        return found
+    def peer(self, start: Start, case: accelerator.Case, variant: str, precision: str, device: str) -> Worker:
+        """A process of the peer."""
+        config, schema = accelerator.settings(case, self.smoke)
+        task = common.peer_task(
+            config,
+            schema,
+            task="variants",
+            precisions=(precision,),
+            compile=variant == "compiled",
+            device=device,
+            **self.timing(),
+        )
+        return start(["benchmarks/peer.py"], first=json.dumps(task), TORCHINDUCTOR_COMPILE_THREADS="2")
 
     def timing(self) -> dict[str, Any]:
         return {"steps": 3 if self.smoke else 40, "seconds": 0.5 if self.smoke else 1.5, "smoke": self.smoke}
 
-    def correctness(self, start: Any) -> list[tuple[Sequence[str], Worker]]:
+    def correctness(self) -> None:
         """The comparison with the CPU: cases dealt out to some processes."""
         cases = accelerator.CHECKED if not self.smoke else ("latest", "lr")
-        count = min(len(cases), max(1, self.cores // 3))
+        count = min(len(cases), max(1, self.cores // 2))
         rows = 32 if self.smoke else 256
-        dealt = [cases[i::count] for i in range(count)]
-        return [
-            (some, start(module("correctness", {"cases": some, "rows": rows, "smoke": self.smoke})))
-            for some in dealt
-        ]
+        deadline = time.monotonic() + self.left("correctness")
+        with self.workers() as start:
+            checks = []
+            for i in range(count):
+                task = {"cases": cases[i::count], "rows": rows, "smoke": self.smoke}
+                # It compiles far more than it runs, so that no kernels are tried.
+                flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0"
+                checks.append((list(cases[i::count]), start(module("correctness", task), XLA_FLAGS=flags)))
+            for left, check in checks:
+                while left and (found := check.answer(deadline - time.monotonic())):
+                    self.records.add("correctness", **found)
+                    left.remove(found["case"])
+        if late := [case for left, _ in checks for case in left]:
+            self.records.add("late", error=f"not ready in time: correctness of {', '.join(late)}")
+
+    def residence(self) -> None:
+        """Epochs with their rows on the host and on the device, of one process."""
+        deadline = time.monotonic() + self.left("residence")
+        worker = Worker(module("residence", {"smoke": self.smoke}), self.log)
+        while found := worker.answer(deadline - time.monotonic()):
+            self.records.add("residence", **found)
+        if worker.process.wait():
+            self.records.add("residence", error="late, or it failed; log.txt may say why")
 
     def runs(self) -> None:
         """experiments.train to its result, or as far as it came."""
@@ -207,7 +231,7 @@ class Check:
             if made is not None:
                 self.records.add("run", error=f"no data: {made}")
                 return
-        for name, shape, students in RUNS[:1] if self.smoke else RUNS:
+        for name, shape, students in accelerator.RUNS[:1] if self.smoke else accelerator.RUNS:
             if self.left("run") < 10:
                 return
             workdir = self.scratch / name
@@ -288,9 +312,13 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help="after so many, what is left is left out"
     )
+    parser.add_argument("--only", default=",".join(PARTS), help="parts to do, with commas between")
     arguments = parser.parse_args()
+    only = arguments.only.split(",")
+    if unknown := set(only) - set(PARTS):
+        parser.error(f"--only={arguments.only}: there is no part {min(unknown)!r}; use {', '.join(PARTS)}")
     check = Check(arguments.out, arguments.data, arguments.smoke, arguments.seconds)
-    check.everything()
+    check.everything(only)
     failures = sorted(set(check.records.failures))
     check.records.add("end", failures=failures)
     sys.exit(1 if failures else 0)

@@ -1,8 +1,9 @@
-"""What a run of accelerator.sh found, for the page: python -m benchmarks.accelerator.collect DIR
+"""What runs of accelerator.sh found, for the page: python -m benchmarks.accelerator.collect DIR...
 
-Reads DIR/accelerator.jsonl, whole or cut off, and writes results/benchmarks/accelerator_DEVICE.json. Needs no
-accelerator. Adds what a step needs by hand (`benchmarks/scale.py`) and the least time that the device's
-public rates leave for it, and beside the runs on MovieLens-1M what the same runs had on a CPU (results/ml1m).
+Reads DIR/accelerator.jsonl, whole or cut off; of what several directories have, the last. Writes
+results/benchmarks/accelerator_DEVICE.json. Needs no accelerator. Adds what a step needs by hand
+(`benchmarks/scale.py`) and the least time that the device's public rates leave for it, and beside the runs on
+MovieLens-1M what the same runs had on a CPU (results/ml1m).
 """
 
 import json
@@ -12,10 +13,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import common, peaks
+from benchmarks import accelerator, common, peaks
 from ektf_jax.errors import InputError
 
 Record = dict[str, Any]
+
+# What tells the records of a part from one another; other parts have one.
+KEYS = {
+    "correctness": ("case",),
+    "step": ("side", "variant", "case", "precision"),
+    "residence": ("case", "rows"),
+    "run": ("run",),
+    "note": ("text",),
+}
 
 
 def read(path: Path) -> list[Record]:
@@ -33,11 +43,19 @@ def read(path: Path) -> list[Record]:
 
 def gather(records: Iterable[Record]) -> Record:
     """One document of all records, with what is known by hand beside them."""
-    by_part: dict[str, list[Record]] = {}
+    latest: dict[tuple[Any, ...], Record] = {}
+    ready = []
     for record in records:
         found = {key: value for key, value in record.items() if key not in ("part", "at")}
-        by_part.setdefault(record["part"], []).append(found)
-    ready = [record for record in by_part.get("ready", []) if "device" in record]
+        part = record["part"]
+        if part == "ready" and "device" in found:
+            ready.append(found)
+        key = part, *(found.get(key) for key in KEYS.get(part, ()))
+        if "error" not in found or key not in latest:
+            latest[key] = found
+    by_part: dict[str, list[Record]] = {}
+    for (part, *_), found in latest.items():
+        by_part.setdefault(part, []).append(found)
     if not ready:
         raise InputError(
             "accelerator.jsonl: no step was ready before the run ended, so its device is unknown"
@@ -45,22 +63,45 @@ def gather(records: Iterable[Record]) -> Record:
     machine = by_part["machine"][0]
     device = ready[0]["device"]
     peak = peaks.PEAKS.get(device)
-    return {
+    document = {
         "benchmark": "accelerator",
         "command": "bash benchmarks/accelerator.sh" + (" --smoke" if machine["smoke"] else ""),
         "machine": machine,
         "device": device,
-        "versions": ready[0]["versions"],
+        "notes": [note["text"] for note in by_part.get("note", [])],
+        "versions": ready[-1]["versions"],
         "peak": None if peak is None else vars(peak),
         "correctness": by_part.get("correctness", []),
         "rates": one(by_part, "rates"),
         "steps": [with_floor(step, peak, machine["smoke"]) for step in by_part.get("step", [])],
+        "residence": by_part.get("residence", []),
         "runs": [beside_cpu(run) for run in by_part.get("run", [])],
         "tests": one(by_part, "tests"),
         "profile": one(by_part, "profile"),
-        "late": [record["error"] for record in by_part.get("late", [])],
-        "whole": "end" in by_part,
     }
+    return document | {"missing": missing(document)}
+
+
+def missing(document: Record) -> list[str]:
+    """Names of what a whole check finds, that these runs did not come to."""
+    timed = {
+        (step["case"], step["precision"])
+        for step in document["steps"]
+        if step["variant"] == "vmap" and "error" not in step
+    }
+    checked = {case["case"] for case in document["correctness"]}
+    ended = {run["run"] for run in document["runs"] if "result" in run}
+    return [
+        *(
+            f"{case} in {precision}"
+            for precision in accelerator.PRECISIONS
+            for case in map(accelerator.case_name, accelerator.CASES)
+            if (case, precision) not in timed
+        ),
+        *(f"correctness of {case}" for case in accelerator.CHECKED if case not in checked),
+        *(f"run {name}" for name, *_ in accelerator.RUNS if name not in ended),
+        *(part for part in ("tests", "profile") if document[part] is None),
+    ]
 
 
 def one(by_part: dict[str, list[Record]], part: str) -> Record | None:
@@ -101,9 +142,12 @@ def beside_cpu(run: Record) -> Record:
 
 def main(argv: list[str]) -> None:
     """Write the file."""
-    document = gather(read(Path(argv[1]) / "accelerator.jsonl"))
+    directories = [Path(directory) for directory in argv[1:]]
+    document = gather(record for directory in directories for record in read(directory / "accelerator.jsonl"))
     if document["machine"]["smoke"]:
-        raise InputError(f"{argv[1]}: a smoke test, whose figures mean nothing; run without --smoke")
+        raise InputError(
+            f"{', '.join(argv[1:])}: a smoke test, whose figures mean nothing; run without --smoke"
+        )
     name = re.sub(r"[^a-z0-9]+", "_", document["device"].lower()).strip("_")
     path = common.RESULTS / f"accelerator_{name}.json"
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

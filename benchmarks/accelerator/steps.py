@@ -1,8 +1,9 @@
 """Training steps on the default device: python -m benchmarks.accelerator.steps JSON
 
-The task is {"precision": ..., "stack": ..., "cases": [[SHAPE, K], ...], "threads": N, "steps": N,
-"seconds": S, "smoke": BOOL}. All cases are compiled first, on so many threads, and a line says so; then each
-line SHAPE:K of stdin is answered by one with that case's times: one case at a time has the device.
+The task is {"precision": ..., "stack": ..., "how": ..., "cases": [[SHAPE, K], ...], "threads": N,
+"steps": N, "seconds": S, "smoke": BOOL}; `how` is "two passes" for BatchNorm's statistics as a CPU computes
+them. All cases are compiled first, on so many threads, and a line says so; then each line SHAPE:K of stdin is
+answered by one with that case's times: one case at a time has the device.
 """
 
 import json
@@ -19,6 +20,7 @@ from benchmarks import accelerator, common
 from ektf_jax import transfer
 from ektf_jax.config import Config
 from ektf_jax.ensemble import count_parameters
+from ektf_jax.layers import activation
 from ektf_jax.training import build, compiler
 from ektf_jax.training.optimizer import make_optimizer
 from ektf_jax.training.step import init_state, make_train_step
@@ -96,9 +98,9 @@ class Prepared:
         }
 
 
-def _compile(lowered: Any, options: dict[str, str]) -> tuple[Any, float]:
+def _compile(lowered: Any, options: compiler.Options) -> tuple[Any, float]:
     started = time.perf_counter()
-    return lowered.compile(options), time.perf_counter() - started
+    return lowered.compile(dict(options)), time.perf_counter() - started
 
 
 def _cost(program: Any) -> dict[str, Any]:
@@ -114,6 +116,8 @@ def _cost(program: Any) -> dict[str, Any]:
 def main() -> None:
     """Prepare the cases, then time those that stdin names."""
     task = json.loads(sys.argv[1])
+    if task["how"] == "two passes":
+        activation._in_one_pass = activation._in_two_passes
     started = time.perf_counter()
     with ThreadPoolExecutor(task["threads"]) as pool:
         prepared = {

@@ -22,11 +22,16 @@ def accelerator(result: Result) -> list[Block]:
         ),
         cells.provenance(result, {"": result["versions"]}),
     ]
-    if not result["whole"]:
-        blocks.append(Text("This run was cut off: what it did not come to is missing."))
-    blocks += [Text(f"Missing: {text}") for text in result["late"]]
+    blocks += [Text(text) for text in result["notes"]]
+    if result["missing"]:
+        blocks.append(Text(f"Not measured yet: {', '.join(result['missing'])}."))
     blocks += _device_steps(result)
     blocks += _device_correctness(result["correctness"])
+    if result.get("residence"):
+        places = [_device_rows(found) for found in result["residence"]]
+        columns = ("shape", "rows", "samples/s", "waiting for rows")
+        text = "`data.residence` in the loop of `experiments.train`, random rows, evaluations left out."
+        blocks += [Heading("Where the rows lie", 3), Text(text), cells.table(columns, places)]
     if result["runs"]:
         rows = [_device_run(run) for run in result["runs"]]
         header = ("run", "seconds", "epochs", "samples/s", "waiting for rows", "test AUC", "on a CPU")
@@ -64,12 +69,7 @@ def _device_steps(result: Result) -> list[Block]:
         own, floor = step["row_seconds"]["median"], step.get("floor_seconds")
         device = step["device_seconds"]["median"]
         others = peers.get((step["case"], step["precision"]), {})
-        compared = [
-            f"{1e3 * others[kind]['row_seconds']:,.3f} ({others[kind]['row_seconds'] / own:.2f})"
-            if kind in others
-            else ""
-            for kind in ("eager", "compiled")
-        ]
+        compared = [_peer_step(others[kind], own) if kind in others else "" for kind in ("eager", "compiled")]
         flops = step.get("flops", step["compiler_flops"])
         rows.append(
             [
@@ -104,6 +104,12 @@ def _device_steps(result: Result) -> list[Block]:
     return blocks
 
 
+def _peer_step(step: Result, own: float) -> str:
+    """In a row of calls, and how many times ours; of that, where it is known, its kernels."""
+    row, kernels = step["row_seconds"], step.get("kernel_seconds")
+    return f"{1e3 * row:,.3f} ({row / own:.2f})" + (f", kernels {1e3 * kernels:,.3f}" if kernels else "")
+
+
 def _device_correctness(cases: Sequence[Result]) -> list[Block]:
     """How far the device is from the CPU."""
     measured = [case for case in cases if "error" not in case]
@@ -124,6 +130,16 @@ def _device_correctness(cases: Sequence[Result]) -> list[Block]:
             " from step to step."
         ),
         cells.table(("model", *keys, "passes"), rows),
+    ]
+
+
+def _device_rows(found: Result) -> list[str]:
+    if "error" in found:
+        return [found.get("case", ""), "", found["error"][:80], ""]
+    shape, _, students = found["case"].partition(":")
+    return [
+        *(cells.shape({"shape": shape, "students": students}), found["rows"]),
+        *(f"{found['samples_per_second']:,.0f}", f"{found['input_wait']:.0%}"),
     ]
 
 

@@ -27,8 +27,7 @@ def norm_relu_dropout(
 def _forward(
     x: jax.Array, scale: jax.Array, bias: jax.Array, rate: float, key: jax.Array
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]:
-    mean = jnp.mean(x, axis=0)
-    variance = jnp.mean((x - mean) ** 2, axis=0)
+    mean, variance = jax.lax.platform_dependent(x, cpu=_in_two_passes, default=_in_one_pass)
     inverse = jax.lax.rsqrt(variance + EPSILON)
     z = (x - mean) * (inverse * scale) + bias
     y = jnp.where(_passes(z, rate, key), z / (1 - rate), 0)
@@ -45,6 +44,22 @@ def _backward(
     dscale = inverse * jnp.sum(dz * (x - mean), axis=0)
     centred = dz - dbias / x.shape[0] - (x - mean) * (inverse * dscale / x.shape[0])
     return centred * (inverse * scale), dscale, dbias, None
+
+
+def _in_two_passes(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and biased variance of x [B, H] over B."""
+    mean = jnp.mean(x, axis=0)
+    return mean, jnp.mean((x - mean) ** 2, axis=0)
+
+
+def _in_one_pass(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The same, but x is read from memory once; a row of it is near enough to the mean to round as well.
+
+    A step of 64 students on an H100 takes 4.5 % less time for it (`benchmarks/accelerator.sh`).
+    """
+    moved = x - x[0]
+    mean = jnp.mean(moved, axis=0)
+    return mean + x[0], jnp.maximum(jnp.mean(moved**2, axis=0) - mean**2, 0)
 
 
 def _passes(z: jax.Array, rate: float, key: jax.Array) -> jax.Array:

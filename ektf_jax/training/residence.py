@@ -51,7 +51,7 @@ class OnHost:
     """
 
     def __init__(
-        self, config: Config, mesh: Mesh, splits: Splits, advance: Advance, options: Mapping[str, str]
+        self, config: Config, mesh: Mesh, splits: Splits, advance: Advance, options: compiler.Options
     ):
         self.part_options = options
         self._splits, self._advance, self._batch_size = splits, advance, config.data.batch_size
@@ -92,7 +92,7 @@ class OnDevices:
     `options`; its parts have none.
     """
 
-    part_options: Mapping[str, str] = MappingProxyType({})
+    part_options: compiler.Options = MappingProxyType({})
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class OnDevices:
         schema: Schema,
         splits: Splits,
         advance: Advance,
-        options: Mapping[str, str],
+        options: compiler.Options,
     ):
         self._splits, self._mesh, self._batch_size = splits, mesh, config.data.batch_size
         self._features = schema.num_features
@@ -171,7 +171,7 @@ def make(
     schema: Schema,
     splits: Splits,
     advance: Advance,
-    options: Mapping[str, str],
+    options: compiler.Options,
 ) -> OnHost | OnDevices:
     """The rows where config.data.residence has them; InputError where they do not fit there.
 
@@ -227,7 +227,7 @@ def _as_batch(columns: Any) -> Batch:
 
 
 def _make_steps(
-    advance: Advance, mesh: Mesh, batch_size: int, most: int, options: Mapping[str, str]
+    advance: Advance, mesh: Mesh, batch_size: int, most: int, options: compiler.Options
 ) -> Callable[..., tuple[Carry, StepMetrics]]:
     """Jitted: `steps` steps from the batch `first` of an order on, each of `rows` rows. Donates the carry.
 

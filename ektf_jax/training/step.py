@@ -1,6 +1,6 @@
 """The training step: one pure function of (state, batch), with any optax optimizer, and donated state."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from ektf_jax import losses, sharding
 from ektf_jax.data.loader import Batch
 from ektf_jax.ensemble import Ensemble, Prediction
+from ektf_jax.training import compiler
 from ektf_jax.training.optimizer import Optimizer
 from ektf_jax.transfer import TeacherOutputs
 from ektf_jax.transfer.method import Loss
@@ -123,7 +124,7 @@ def make_train_step(
     *,
     l2: float,
     mesh: Mesh | None = None,
-    compiler_options: Mapping[str, str] | None = None,
+    compiler_options: compiler.Options | None = None,
 ) -> TrainStep:
     """The jitted step: (state, batch) -> (state, metrics). Donates `state`.
 
@@ -181,7 +182,7 @@ def make_train_step(
 
 
 def make_predict(
-    graphdef: nnx.GraphDef, *, mesh: Mesh | None = None, compiler_options: Mapping[str, str] | None = None
+    graphdef: nnx.GraphDef, *, mesh: Mesh | None = None, compiler_options: compiler.Options | None = None
 ) -> Predict:
     """The jitted prediction in evaluation mode: (parameters, statistics, batch) -> `Prediction`.
 

@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from ektf_jax.layers import activation
 from ektf_jax.layers.activation import EPSILON, norm_relu_dropout
 from ektf_jax.layers.blocks import HiddenLayers
 from ektf_jax.layers.dropout import dropout
@@ -62,6 +65,31 @@ def test_works_under_vmap_with_a_key_each():
     for row, key in zip(stacked, keys, strict=True):
         np.testing.assert_allclose(row, norm_relu_dropout(x, scale, bias, 0.5, key)[0], rtol=1e-12)
     assert len({tuple(np.asarray(row == 0).ravel()) for row in stacked}) == 3
+
+
+@settings(deadline=None)  # each number of rows compiles
+@given(
+    mean=st.floats(-1e4, 1e4),
+    deviation=st.floats(1e-3, 1e3),
+    rows=st.sampled_from([1, 2, 77]),
+    seed=st.integers(0, 99),
+)
+def test_statistics_in_one_pass_are_those_of_float64(mean, deviation, rows, seed):
+    """However far the mean is from zero, where a mean of squares alone would have no digits left."""
+    x = (mean + deviation * np.random.default_rng(seed).standard_normal((rows, 3))).astype(np.float32)
+    found_mean, variance = activation._in_one_pass(jnp.asarray(x))
+    exact = np.float64(x)
+    spacing = np.spacing(np.abs(x).max(axis=0))
+    np.testing.assert_array_less(np.abs(found_mean - exact.mean(axis=0)), 4 * spacing)
+    np.testing.assert_allclose(variance, exact.var(axis=0), rtol=1e-4, atol=1e-12)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.7])
+def test_what_accelerators_compute_is_what_a_cpu_does(monkeypatch, rate):
+    expected = norm_relu_dropout(*inputs(), rate, KEY)
+    monkeypatch.setattr(activation, "_in_two_passes", activation._in_one_pass)
+    for found, exact in zip(norm_relu_dropout(*inputs(), rate, KEY), expected, strict=True):
+        np.testing.assert_allclose(found, exact, rtol=1e-10, atol=1e-12)
 
 
 def test_a_hidden_layer_in_training_is_flax_layers_in_a_row():

@@ -34,7 +34,17 @@ def test_an_xla_that_does_not_know_them_gets_none(monkeypatch):
     assert compiler.options("float32") == {}
 
 
-def test_factors_in_bfloat16_and_accelerators_get_none(monkeypatch):
+def test_factors_in_bfloat16_get_none():
     assert compiler.options("bfloat16") == {}
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert compiler.options("float32") == {}
+
+
+@pytest.mark.parametrize("matmul_dtype", ["float32", "bfloat16"])
+def test_a_gpu_gets_an_option_that_xla_knows(monkeypatch, matmul_dtype):
+    with monkeypatch.context() as patched:
+        patched.setattr(jax, "default_backend", lambda: "gpu")
+        options = compiler.options(matmul_dtype)
+    assert options
+    assert jax.jit(lambda x: x + 1, compiler_options=dict(options))(1.0) == 2
+    with monkeypatch.context() as patched:
+        patched.setattr(jax, "default_backend", lambda: "tpu")
+        assert compiler.options(matmul_dtype) == {}
