@@ -182,10 +182,11 @@ def read(runs: Any) -> Runs:
     runs = plain(runs, "config.runs")
     _check_names(runs)
     made: dict[str, Config] = {}
+    tried: set[str] = set()
     for name, config in runs.items():
         try:
             made[name] = Config.from_dict(config)
-            build.check(made[name])
+            build.check(made[name], tried)
         except InputError as error:
             raise InputError(f"run {name}: {error}") from None
     for name, config in made.items():

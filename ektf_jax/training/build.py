@@ -30,8 +30,12 @@ _LARGEST = float(np.finfo(np.float32).max)  # what a step computes in
 _MOST = 2**31
 
 
-def check(config: Config) -> None:
-    """Raise InputError for keys that do not go together, and students or a method that cannot be made."""
+def check(config: Config, tried: set[str] | None = None) -> None:
+    """Raise InputError for keys that do not go together, and students or a method that cannot be made.
+
+    `tried` is what earlier calls with it have made, which is not made again: the runs of a sweep share it.
+    """
+    tried = set() if tried is None else tried
     ensemble, mesh, name = config.ensemble, config.mesh, config.transfer.name
     method = transfer.read(config.transfer)
     if ensemble.blend:
@@ -74,13 +78,23 @@ def check(config: Config) -> None:
             f" at least {len(kinds)}, the number of config.ensemble.students"
         )
     _check_teachers(config, method)
-    optimizer.read(config.train)
-    optimizer.rates(config.train, 1000)
-    make_students(config)
+    if _is_new(tried, config.train):
+        optimizer.read(config.train)
+        optimizer.rates(config.train, 1000)
+    make_students(config, tried)
     try:
-        method.check(count)
+        if _is_new(tried, config.transfer, count):
+            method.check(count)
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"config.transfer.{transfer.group_of(name)}: {cause(error)}") from None
+
+
+def _is_new(tried: set[str], *settings: Any) -> bool:
+    """Whether these settings, of which a representation tells all, are tried for the first time."""
+    text = repr(settings)
+    new = text not in tried
+    tried.add(text)
+    return new
 
 
 def _check_teachers(config: Config, method: transfer.Method) -> None:
@@ -132,21 +146,27 @@ def make_synthetic_spec(config: Config) -> SyntheticSpec:
         raise InputError(f"config.data.synthetic: {error}") from None
 
 
-def make_students(config: Config) -> list[tuple[Callable[..., nnx.Module], int]]:
-    """Per kind of student in config.ensemble, how to make one and how many: K dealt out in turn."""
+def make_students(
+    config: Config, tried: set[str] | None = None
+) -> list[tuple[Callable[..., nnx.Module], int]]:
+    """Per kind of student in config.ensemble, how to make one and how many: K dealt out in turn.
+
+    `tried` as in `check`.
+    """
+    tried = set() if tried is None else tried
     sharding.check_devices()
     kinds = config.ensemble.students
     if not kinds:
         raise InputError("config.ensemble.students is empty; name at least one student")
     makes = {
-        label: _make_student(f"config.ensemble.students.{label}", arguments, config)
+        label: _make_student(f"config.ensemble.students.{label}", arguments, config, tried)
         for label, arguments in kinds.items()
     }
     labels = config.ensemble.labels
     return [(make, labels.count(label)) for label, make in makes.items() if label in labels]
 
 
-def _make_student(path: str, arguments: Any, config: Config) -> Callable[..., nnx.Module]:
+def _make_student(path: str, arguments: Any, config: Config, tried: set[str]) -> Callable[..., nnx.Module]:
     student = student_class(path, arguments)
     options = dict(arguments)
     name = options.pop("name")
@@ -163,6 +183,8 @@ def _make_student(path: str, arguments: Any, config: Config) -> Callable[..., nn
         if parameter.name in options:
             _check_option(f"{path}.{parameter.name}", options[parameter.name], parameter.default)
     make: Callable[..., nnx.Module] = partial(student, **options)
+    if not _is_new(tried, student, options, config.embedding.dim):
+        return make
     try:
         model = nnx.eval_shape(lambda: make(2, config.embedding.dim, rngs=nnx.Rngs(0)))
         if ":" in name:

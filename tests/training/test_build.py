@@ -420,3 +420,18 @@ def test_a_bad_option_of_a_transfer_method_is_refused_by_name():
 def test_bad_settings_of_synthetic_data_are_refused_by_name(settings):
     message = message_of(make_synthetic_spec, make_config(data__synthetic=settings))
     assert message.startswith("config.data.synthetic: ")
+
+
+def test_what_was_made_for_another_config_is_not_made_again(monkeypatch):
+    made = []
+    real = nnx.eval_shape
+    monkeypatch.setattr(nnx, "eval_shape", lambda make: made.append(make) or real(make))
+    tried = set()
+    for changes in ({}, {"seed": 7}, {"embedding__dim": 3}):
+        build.check(Config.from_dict(make_config(**changes)), tried)
+    assert len(made) == 2
+    build.check(Config.from_dict(make_config()))
+    assert len(made) == 3
+    bad = Config.from_dict(make_config(ensemble__students={"mlp": {"name": "mlp", "hidden_units": ()}}))
+    with pytest.raises(InputError, match="hidden_units"):
+        build.check(bad, tried)
