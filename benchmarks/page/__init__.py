@@ -1,6 +1,7 @@
 """The page of all benchmarks, from results/benchmarks/*.json: python -m benchmarks.page
 
 cells       numbers and provenance as text
+accuracy    of the models that the report has trained
 figures     what is drawn
 sections    a section for each benchmark, and for
 device      an accelerator

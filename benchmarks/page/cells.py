@@ -27,9 +27,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 
 def dataset(shape: str) -> str:
-    return {"ml1m": "ML-1M", "criteo": "Criteo", "kdd12": "KDD12", "ml1m_latest": "ML-1M, EKTF_Latest"}.get(
-        shape, shape
-    )
+    return {
+        "ml1m": "ML-1M",
+        "criteo": "Criteo",
+        "kdd12": "KDD12",
+        "ml1m_latest": "ML-1M, EKTF_Latest",
+        "ml1m_lr": "ML-1M, LR",
+    }.get(shape, shape)
 
 
 def shape(case: Result) -> str:

@@ -61,8 +61,7 @@ def _device_steps(result: Result) -> list[Block]:
     for step in result["steps"]:
         if step["side"] != "ours":
             continue
-        shape, _, students = step["case"].partition(":")
-        about = [cells.shape({"shape": shape, "students": students}), step["precision"], step["variant"]]
+        about = [_shape(step["case"]), step["precision"], step["variant"]]
         if "error" in step:
             rows.append([*about, step["error"][:80], *[""] * 7])
             continue
@@ -86,6 +85,18 @@ def _device_steps(result: Result) -> list[Block]:
         *("eager, ms (times ours)", "compiled, ms (times ours)", "TFLOP/s", "of the floor's speed"),
     )
     blocks: list[Block] = [Heading("Steps", 3), cells.table(header, rows)]
+    times = [
+        f"{step['row_seconds']['median'] / step['floor_seconds']:.1f} ({_shape(step['case'])})"
+        for step in result["steps"]
+        if step["variant"] == "vmap" and step["precision"] == "tf32" and "floor_seconds" in step
+    ]
+    if times:
+        blocks.append(
+            Text(
+                f'A step takes {", ".join(times)} times the floor, which is what "Scale on paper" predicts:'
+                " its predictions for this device are to be multiplied by as much."
+            )
+        )
     rates = result["rates"]
     if rates and "bytes" in rates:
         reached = ", ".join(
@@ -102,6 +113,11 @@ def _device_steps(result: Result) -> list[Block]:
             text += f" ({result['peak']['source']})."
         blocks.append(Text(text))
     return blocks
+
+
+def _shape(case: str) -> str:
+    shape, _, students = case.partition(":")
+    return cells.shape({"shape": shape, "students": students})
 
 
 def _peer_step(step: Result, own: float) -> str:
@@ -136,9 +152,8 @@ def _device_correctness(cases: Sequence[Result]) -> list[Block]:
 def _device_rows(found: Result) -> list[str]:
     if "error" in found:
         return [found.get("case", ""), "", found["error"][:80], ""]
-    shape, _, students = found["case"].partition(":")
     return [
-        *(cells.shape({"shape": shape, "students": students}), found["rows"]),
+        *(_shape(found["case"]), found["rows"]),
         *(f"{found['samples_per_second']:,.0f}", f"{found['input_wait']:.0%}"),
     ]
 

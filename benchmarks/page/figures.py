@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from benchmarks.page.accuracy import Point
 from benchmarks.page.cells import Result
 
 
@@ -48,5 +49,31 @@ def bars(labels: Sequence[str], values: Sequence[float], title: str) -> Figure:
     axes.set_xlim(0, 1.15 * max(*values, 1))
     axes.invert_yaxis()
     axes.set_title(title, fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def accuracy(points: Sequence[Point]) -> Figure:
+    """AUC over milliseconds, students hollow and ensembles filled."""
+    figure = Figure(figsize=(6.5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for point in points:
+        face = "0.1" if point.ensemble else "white"
+        axes.plot(point.milliseconds, point.auc, "o", color="0.1", markerfacecolor=face, markersize=6)
+        axes.annotate(
+            point.label,
+            (point.milliseconds, point.auc),
+            xytext=(6, -9),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    axes.set_xscale("log")
+    axes.margins(x=0.18, y=0.15)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
+    axes.set_xlabel("milliseconds of one row")
+    axes.set_ylabel("test AUC")
+    axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     return figure

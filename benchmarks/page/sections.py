@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.page import cells, figures
+from benchmarks.page import accuracy, cells, figures
 from benchmarks.page.cells import Result
 from ektf_jax.report.render import Block, Heading, Picture, Text
 
@@ -153,10 +153,10 @@ def encode(result: Result) -> list[Block]:
 
 
 def inference(result: Result) -> list[Block]:
-    """Latency and throughput of each side."""
+    """Latency and throughput of each side, and accuracy over latency."""
     rows = [
         [
-            case["what"] if case["what"] == "student" else f"ensemble of {case['students']}",
+            _model(case),
             str(case["rows"]),
             side,
             f"{1e3 * found['median']:,.2f}",
@@ -164,20 +164,32 @@ def inference(result: Result) -> list[Block]:
             f"{found['rows_per_second']:,}",
         ]
         for case in result["cases"]
-        # A student alone is the same whatever K is.
-        if case["what"] != "student" or case["students"] == result["cases"][0]["students"]
         for side, found in case["sides"].items()
     ]
     header = ("model", "B", "side", "median, ms", "99th percentile, ms", "rows/s")
-    return [
+    blocks: list[Block] = [
         Heading("Inference"),
         Text(
-            f"From ids to logits in evaluation mode, {cells.dataset(result['shape'])} shape: the live model,"
-            " its program in a bundle, run by JAX and by onnxruntime, and the peer in PyTorch."
+            "From ids to logits in evaluation mode: the live model, its program in a bundle, by JAX and by"
+            " onnxruntime, and the peer in PyTorch, eager and by `torch.onnx.export` and onnxruntime."
         ),
         cells.provenance(result, result["versions"]),
-        cells.table(header, rows),
     ]
+    if points := accuracy.points(result["cases"]):
+        blocks += [
+            Picture("inference", figures.accuracy(points), "Test AUC on MovieLens-1M over latency."),
+            Text(
+                "AUC is the mean over seeds of the runs in results/ml1m, of a student that of all of its kind"
+                " in the ensemble; latency the median of one row, by onnxruntime where it was measured."
+            ),
+        ]
+    return [*blocks, cells.table(header, rows)]
+
+
+def _model(case: Result) -> str:
+    if case["what"] != "ensemble":
+        return f"{case['what']} alone, {cells.dataset(case['shape'])}"
+    return f"ensemble of {case['students']}, {cells.dataset(case['shape'])}"
 
 
 def score(result: Result) -> list[Block]:
@@ -201,6 +213,30 @@ def score(result: Result) -> list[Block]:
         ),
         cells.provenance(result, {"": result["versions"]}),
         cells.table(header, rows),
+    ]
+
+
+def residence(result: Result) -> list[Block]:
+    """Rows on the host and on the device, in the loop of training."""
+    rows = [
+        [
+            cells.shape(case),
+            name,
+            cells.spread(found["samples_per_second"], 0),
+            cells.percent(found["input_wait"], 1),
+        ]
+        for case in result["cases"]
+        for name, found in case["variants"].items()
+    ]
+    return [
+        Heading("Where the rows lie"),
+        Text(
+            "`data.residence` in the loop of `experiments.train`, random rows, without evaluations and what"
+            " compiles. `before` is the version that had its rows on the host alone; a step a dispatch also"
+            " logs every step."
+        ),
+        cells.provenance(result, {"": result["versions"]}),
+        cells.table(("shape", "rows", "samples/s", "waiting for rows"), rows),
     ]
 
 
@@ -368,6 +404,7 @@ SECTIONS = {
     "encode": encode,
     "inference": inference,
     "score": score,
+    "residence": residence,
     "startup": startup,
     "scale_k": scale_k,
     "scale": scale,

@@ -1,6 +1,9 @@
 """What the peer can be asked to do with its model."""
 
+import contextlib
 import copy
+import functools
+import importlib.util
 import json
 import sys
 import tempfile
@@ -203,26 +206,67 @@ def metrics(model: EKTF, loader: Any) -> dict[str, Any]:
     return {"ensemble": ensemble, "students": students}
 
 
+class _First(torch.nn.Module):
+    """The first student of a model alone."""
+
+    def __init__(self, model: EKTF):
+        super().__init__()
+        self.embedding, self.student = model.embedding, model.students[0]
+
+    def forward(self, batch: Batch) -> Tensor:
+        found: Tensor = self.student(self.embedding(batch))
+        return found
+
+
 def time_predictions(model: EKTF, task: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of predictions for each batch size: of the ensemble, and of its first student alone."""
+    """Seconds of predictions by number of rows, as many as `calls` says; `what` is student or ensemble.
+
+    As it is (`eager`), and by onnxruntime after `torch.onnx.export` where that is installed (`onnx`).
+    """
     model.eval()
-    alone: dict[int, list[float]] = {}
-    everything: dict[int, list[float]] = {}
+    module = _First(model).eval() if task["what"] == "student" else model
+    calls: dict[str, Callable[[Batch], Any]] = {"eager": module}
+    if all(map(importlib.util.find_spec, ("onnxscript", "onnxruntime"))):
+        calls["onnx"] = as_onnx(module, model, task)
+    found: dict[str, dict[int, list[float]]] = {how: {} for how in calls}
     with torch.no_grad():
-        for rows in task["batch_sizes"]:
-            batch = random_batch(model, task, rows)
-
-            def one(batch: Batch = batch) -> None:
-                model.students[0](model.embedding(batch))
-
-            def ensemble(batch: Batch = batch) -> None:
-                model(batch)
-
-            for run, into in ((one, alone), (ensemble, everything)):
+        for rows, count in task["calls"].items():
+            batch = random_batch(model, task, int(rows))
+            for how, call in calls.items():
+                run = functools.partial(call, batch)
                 for _ in range(3):
                     run()
-                into[rows] = [clock(run, model) for _ in range(task["calls"])]
-    return {"student": alone, "ensemble": everything}
+                found[how][int(rows)] = [clock(run, model) for _ in range(count)]
+    return found
+
+
+def as_onnx(module: torch.nn.Module, model: EKTF, task: dict[str, Any]) -> Callable[[Batch], Any]:
+    """A module of a batch of any number of rows, run by onnxruntime on the CPU; checked on one batch."""
+    import onnxruntime
+
+    batch = random_batch(model, task, 8)
+    rows = {name: {0: torch.export.Dim("rows")} for name in batch}
+    with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stdout(sys.stderr):
+        file = str(Path(directory) / "model.onnx")
+        torch.onnx.export(
+            module,
+            kwargs={"batch": batch},  # a dict at the end of `args` would be taken for these
+            f=file,
+            input_names=list(batch),
+            dynamic_shapes={"batch": rows},
+            external_data=False,
+            verbose=False,
+        )
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_inputs()]
+
+    def call(batch: Batch) -> Any:
+        return session.run(None, {name: batch[name].numpy() for name in names})
+
+    expected = module(batch)
+    first = expected[0] if isinstance(expected, tuple) else expected
+    np.testing.assert_allclose(call(batch)[0], first.detach().numpy(), rtol=1e-4, atol=1e-6)
+    return call
 
 
 def trace(model: EKTF, task: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,15 @@
 """The page says what the JSON files say."""
 
 import json
+from pathlib import Path
+
+import numpy as np
+import pytest
 
 from benchmarks import common, page
+from benchmarks.page import accuracy
+
+ROOT = Path(__file__).resolve().parents[2]
 
 MACHINE = {"cpu": "toy", "cores": 2, "memory_gib": 8.0, "load_before": 0.1}
 
@@ -85,3 +92,38 @@ def test_page(tmp_path, monkeypatch):
     assert "Evaluation" not in text
     names = {path.name for path in tmp_path.iterdir()}
     assert {"train.png", "train.svg", "scale_k.png", "scale_k.svg"} <= names
+
+
+def test_accuracy_over_latency_is_of_the_runs_of_the_report(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+    def case(shape, what, students, rows, **medians):
+        sides = {name.replace("_", " "): {"median": median} for name, median in medians.items()}
+        return {"shape": shape, "what": what, "students": students, "rows": rows, "sides": sides}
+
+    found = accuracy.points(
+        [
+            case("ml1m", "mlp", 1, 1, jax_bundle=0.002, onnx_bundle=0.001),
+            case("ml1m", "mlp", 1, 64, jax_bundle=0.02),
+            case("ml1m", "ensemble", 10, 1, jax_bundle=0.003),
+            case("ml1m_latest", "ecn", 1, 1, jax_bundle=0.004),
+            case("ml1m_latest", "ensemble", 3, 1, jax_bundle=0.005),
+            case("criteo", "ensemble", 2, 1, jax_bundle=0.006),
+        ]
+    )
+    assert [(point.label, point.ensemble, point.milliseconds) for point in found] == [
+        ("mlp", False, 1.0),
+        ("mlp, K=10", True, 3.0),
+        ("ecn", False, 4.0),
+        ("latest, K=3", True, 5.0),
+    ]
+    (tens,) = Path("results/ml1m/ektf").glob("mlp_k10_s*/result.json")
+    tested = json.loads(tens.read_text(encoding="utf-8"))["test"]
+    assert found[1].auc == tested["ensemble"]["auc"]
+    assert found[0].auc == pytest.approx(np.mean([student["auc"] for student in tested["students"]]))
+    latest = [
+        json.loads(path.read_text(encoding="utf-8"))["test"]["students"][0]["auc"]  # in alphabetical order
+        for path in Path("results/ml1m/ektf").glob("latest_k3_s*/result.json")
+    ]
+    assert found[2].auc == pytest.approx(np.mean(latest))
+    assert [point.label for point in accuracy.points([case("kdd12", "mlp", 1, 1, jax_bundle=1.0)])] == []
