@@ -330,7 +330,12 @@ GOOD = "y,c,n\n" + "1,a,5\n0,b,6\n" * 8
 def test_again_only_after_a_change(tmp_path, monkeypatch):
     def written(data=GOOD, **options):
         calls = []
-        monkeypatch.setattr(tables, "_write", lambda *args, write=write: (calls.append(1), write(*args)))
+
+        def counted(*args):
+            calls.append(1)
+            write(*args)
+
+        monkeypatch.setattr(tables, "_write", counted)
         assert simple(tmp_path, data, **options) == encoded.open_schema(tmp_path / "out")
         return bool(calls)
 

@@ -39,9 +39,9 @@ def test_product_and_its_gradients_sum_rounded_factors_in_float32(rows: tuple[in
 
 
 def test_every_dense_layer_of_a_model_uses_it():
-    model = nnx.Sequential(nnx.Linear(6, 5, rngs=nnx.Rngs(0)), nnx.Linear(5, 4, rngs=nnx.Rngs(1)))
-    x = normal(3, 10, 6)
-    first, second = (rounded(layer.kernel[...]) for layer in model.layers)
+    layers = nnx.Linear(6, 5, rngs=nnx.Rngs(0)), nnx.Linear(5, 4, rngs=nnx.Rngs(1))
+    model, x = nnx.Sequential(*layers), normal(3, 10, 6)
+    first, second = (rounded(np.asarray(layer.kernel[...])) for layer in layers)
     use_bfloat16(model)
     np.testing.assert_allclose(model(x), rounded((rounded(x) @ first).astype(np.float32)) @ second, atol=1e-5)
 
