@@ -26,7 +26,7 @@ def normal(seed: int, *shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("rows", [(64,), (8, 5)])
-def test_product_and_its_gradients_sum_rounded_factors_in_float32(rows: tuple[int, ...]):
+def test_product_and_its_gradients_sum_rounded_factors_in_float32(rows):
     x, kernel, cotangent = normal(0, *rows, 300), normal(1, 300, 40), normal(2, *rows, 40)
     y, pull = jax.vjp(bfloat16_product, x, kernel)
     dx, dkernel = pull(jnp.asarray(cotangent))
