@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 from absl import flags
 
@@ -34,12 +35,11 @@ def run(module: str, *arguments: Any) -> Done:
     What a process has of its own is another matter: signals, encodings, what it imports. Children test those.
     """
     out, err = io.StringIO(), io.StringIO()
-    argv, app_run = sys.argv, shell.app.run
+    argv = sys.argv
     sys.argv = [str(ROOT / f"{module.replace('.', '/')}.py"), *map(str, arguments)]
-    # No logging set up again.
-    shell.app.run = lambda main, flags_parser: sys.exit(main(flags_parser(sys.argv)))
     try:
         with (
+            mock.patch.object(shell.app, "run", _app_run),
             _flags_of_one_module(),
             contextlib.chdir(ROOT),
             contextlib.redirect_stdout(out),
@@ -54,8 +54,13 @@ def run(module: str, *arguments: Any) -> Done:
             except SystemExit as error:
                 status = error.code or 0
     finally:
-        sys.argv, shell.app.run = argv, app_run
+        sys.argv = argv
     return Done(status, out.getvalue(), err.getvalue())
+
+
+def _app_run(main: Any, flags_parser: Any) -> None:
+    """`absl.app.run`, but no logging set up again."""
+    sys.exit(main(flags_parser(sys.argv)))
 
 
 @contextlib.contextmanager

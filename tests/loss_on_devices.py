@@ -175,7 +175,7 @@ def data_parallel(check_vma):
 
 def own_block_only():
     """Without a name a device's loss is that of its block alone; a block of students is a smaller K."""
-    some = [losses.ektf_loss, losses.dml_ctr_loss]
+    some: list[Callable] = [losses.ektf_loss, losses.dml_ctr_loss]
 
     def alone(z, y):
         return [loss(z, y)[0][None] for loss in some]

@@ -208,7 +208,7 @@ def test_edcn_has_the_parameters_of_barss_logs(features, fields, options, expect
 
 
 def test_edcns_published_settings_are_those_of_barss_runs():
-    bars = {
+    bars: dict[str, dict] = {
         "ml1m": {"num_cross_layers": 2, "residual": True, "regulation": False},
         "criteo": {"residual": True, "temperature": 20.0},
     }

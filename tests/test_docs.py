@@ -188,7 +188,8 @@ def test_a_metric_is_one_function_and_its_line(shops, monkeypatch):
     assert names["found"][0]["gauc"] == pytest.approx(0.5)
     source = Path(metrics.__file__).read_text(encoding="utf-8") + added.partition("\n")[2]
     monkeypatch.setattr(metrics, "METRICS", dict(metrics.METRICS))
-    exec(source, grown := {"__name__": "grown"})
+    grown: dict = {"__name__": "grown"}
+    exec(source, grown)
     rng = np.random.default_rng(0)
     labels, logits = rng.integers(0, 2, 500), rng.integers(-9, 9, 500) / 4
     found = grown["average_precision"](labels, logits)

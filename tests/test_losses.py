@@ -651,7 +651,7 @@ def test_passes_that_agree_teach_nothing_and_extremes_stay_finite(row):
     assert np.isfinite(own)
     np.testing.assert_allclose(mean[0], row, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(gradient, 0, atol=1e-6)
-    for value in self_transfer_gradients(equal * np.float32([[[1]], [[-1]], [[0.5]]])):
+    for value in self_transfer_gradients(equal * np.array([[[1]], [[-1]], [[0.5]]], np.float32)):
         assert np.isfinite(value).all()
 
 

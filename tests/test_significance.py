@@ -62,6 +62,7 @@ def test_predictors_without_a_difference_have_p_near_uniform():
         labels = rng.integers(0, 2, 200)
         truth = labels + rng.normal(size=200)
         found = significance.auc_difference(labels, *(truth + rng.normal(size=(2, 200))))
+        assert found.p is not None
         small += found.p < 0.1
     assert 20 < small < 62  # 40 expected, 6 standard deviation: 3.5 to either side
 

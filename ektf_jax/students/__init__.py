@@ -12,6 +12,8 @@ A student is an NNX module `Student(num_fields, embedding_dim, *, ..., rngs)`, c
   gives or takes hints in ECKD.
 """
 
+from collections.abc import Callable
+
 from flax import nnx
 
 from ektf_jax.students.afn import AFN
@@ -38,7 +40,8 @@ from ektf_jax.students.qnn import QNN
 from ektf_jax.students.wide_deep import WideDeep
 from ektf_jax.students.xdeepfm import XDeepFM
 
-REGISTRY: dict[str, type[nnx.Module]] = {
+# Classes, but to type checkers type[nnx.Module] takes no arguments.
+REGISTRY: dict[str, Callable[..., nnx.Module]] = {
     "lr": LR,
     "fm": FM,
     "mlp": MLP,

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ektf_jax.config import Config
@@ -39,9 +39,9 @@ def identity(
     return flat
 
 
-def arguments_in_full(student: type, given: Mapping[str, Any]) -> dict[str, Any]:
+def arguments_in_full(student: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """A student's arguments with the defaults of those that are not given, as JSON can hold them."""
-    parameters = inspect.signature(student.__init__).parameters.values()  # type: ignore[misc]
+    parameters = inspect.signature(student.__init__).parameters.values()
     defaults = {p.name: _recordable(p.default) for p in parameters if p.default is not p.empty}
     return defaults | dict(given)
 

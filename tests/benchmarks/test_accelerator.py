@@ -132,7 +132,7 @@ def test_a_worker_answers_and_a_silent_one_is_ended(tmp_path):
 def test_a_part_that_takes_too_long_is_stopped_and_one_that_fails_is_told(tmp_path):
     with (tmp_path / "log.txt").open("w") as log:
         assert processes.ended([sys.executable, "-c", "pass"], log, 60) is None
-        assert "ended with 3" in processes.ended([sys.executable, "-c", "raise SystemExit(3)"], log, 60)
+        assert "ended with 3" in str(processes.ended([sys.executable, "-c", "raise SystemExit(3)"], log, 60))
         slow = [sys.executable, "-c", "import time; time.sleep(60)"]
         assert processes.ended(slow, log, 0.5) == "stopped after 0 s"
 

@@ -23,7 +23,7 @@ def data(tmp_path):
     schema = Schema("toy", make_fields(FIELDS), {"train": 600, "valid": 200, "test": 200}, {})
     splits = {}
     for seed, (name, rows) in enumerate(schema.splits.items()):
-        ids, _ = common.random_rows(schema, rows, seed)
+        ids = np.asarray(common.random_rows(schema, rows, seed).ids)
         ids[::2, 2] = 0  # an empty slot
         splits[name] = ids, (ids[:, 0] % 2).astype(np.float32)
     encoded.write(tmp_path / "data", schema, splits, None)

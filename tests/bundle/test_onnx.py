@@ -44,7 +44,7 @@ def raw():
     """Rows with values that are missing, and others that the dataset does not know."""
     rows = shop.rows(5000, 7).drop("click")
     assert rows["price"].null_count() > 0
-    assert rows["user"].max() > shop.rows(900, 0)["user"].max()
+    assert rows["user"].to_numpy().max() > shop.rows(900, 0)["user"].to_numpy().max()
     return rows
 
 

@@ -328,7 +328,7 @@ def main():
         json.dumps(config.to_dict(), allow_nan=False)
         return {"config": config.to_dict(), "test": {"ensemble": metrics, "students": []}}
 
-    loop.run, loop.Training = run, lambda config, *_: config
+    vars(loop).update(run=run, Training=lambda config, *_: config)
 
     def generate(config, workdir):
         trained.append(config)

@@ -15,7 +15,7 @@ def ektf(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(sys, "argv", ["/somewhere/bin/ektf", *arguments])
     try:
         cli.main()
-        status = 0
+        status: object = 0
     except SystemExit as error:
         status = error.code
     return status, *capsys.readouterr()

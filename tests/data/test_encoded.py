@@ -61,7 +61,7 @@ def assert_holds(directory, schema, splits):
         np.testing.assert_array_equal(split.labels, splits[name][1])
 
 
-def visible_and_hidden(directory: Path):
+def visible_and_hidden(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 

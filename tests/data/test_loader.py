@@ -163,9 +163,8 @@ def test_evaluation_keeps_the_order_and_fills_the_last_batch_with_padding(rows, 
         assert ids.shape == (batch_size, SLOTS)
         assert ids.dtype == np.int32
         assert labels.shape == (batch_size,)
-        assert not ids[count:].any()
+        assert not np.asarray(ids)[count:].any()
     assert [count for _, count in batches[:-1]] == [batch_size] * (len(batches) - 1)
-    np.testing.assert_array_equal(np.concatenate([batch.ids[:count] for batch, count in batches]), split.ids)
-    np.testing.assert_array_equal(
-        np.concatenate([batch.labels[:count] for batch, count in batches]), split.labels
-    )
+    for column, expected in enumerate(split):
+        found = [np.asarray(batch[column])[:count] for batch, count in batches]
+        np.testing.assert_array_equal(np.concatenate(found), expected)

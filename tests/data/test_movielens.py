@@ -120,7 +120,7 @@ def test_against_plain_python(files, end, last, split_seed):
     with tempfile.TemporaryDirectory() as folder:
         raw, out = write_raw(Path(folder, "raw"), *files, end=end, last=last), Path(folder, "out")
         schema = movielens.prepare(raw, out, split_seed=split_seed)
-        assert_matches(out, schema, reference(*files, split_seed))
+        assert_matches(out, schema, reference(*files, split_seed=split_seed))
 
 
 def test_by_hand(tmp_path):

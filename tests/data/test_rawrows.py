@@ -72,6 +72,7 @@ def test_scores_and_labels_are_those_of_the_split(prepared, tmp_path):
     np.testing.assert_allclose(scored["p"], 1 / (1 + np.exp(-predictor.logits(split.ids)[0])), rtol=1e-5)
     p, y = scored["p"].to_numpy(), split.labels
     logloss = -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p))
+    assert found.metrics is not None
     assert found.metrics[0]["logloss"] == pytest.approx(logloss, rel=1e-6)
 
 

@@ -45,7 +45,7 @@ def reference_values(field: FieldSpec, text: str) -> list[str | None]:
     return [str(math.floor(math.log(x) ** 2) if x > 2 else 1 if field.paper_buckets else int(x))]
 
 
-def reference(spec: TableSpec, rows: list[dict[str, str]], splits: list[str]):
+def reference(spec: TableSpec, rows: list[dict[str, str]], splits: list[str]) -> tuple[list, list]:
     """(words of each field, ids of each row), from rows of text in order and the split of each."""
     vocabularies, offset, columns = [], 0, []
     for field in spec.fields:
@@ -104,7 +104,7 @@ LETTERS = st.sampled_from(["a", "b", "é", "漢", "😀", " ", "'", ",", ";", "\
 NUMBERS = st.sampled_from(["0", "1", "2", "3", "2.5", "-1", "-1.7", "0.3", "7", "20", "1e3", "1000000", "05"])
 
 
-def text(layout: Layout, avoid: str = ""):
+def text(layout: Layout, avoid: str = "") -> st.SearchStrategy[str]:
     letters = set("\n\r") | set(layout.separator) | {'"'} if not layout.quoting else set("\r")
     return st.text(LETTERS.filter(lambda letter: letter not in letters | set(avoid)), max_size=3)
 
@@ -330,7 +330,12 @@ GOOD = "y,c,n\n" + "1,a,5\n0,b,6\n" * 8
 def test_again_only_after_a_change(tmp_path, monkeypatch):
     def written(data=GOOD, **options):
         calls = []
-        monkeypatch.setattr(tables, "_write", lambda *args, write=write: (calls.append(1), write(*args)))
+
+        def counted(*args):
+            calls.append(1)
+            write(*args)
+
+        monkeypatch.setattr(tables, "_write", counted)
         assert simple(tmp_path, data, **options) == encoded.open_schema(tmp_path / "out")
         return bool(calls)
 

@@ -38,9 +38,8 @@ def in_float64():
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.7])
 def test_equals_the_three_in_a_row(rate):
-    for ours, expected in zip(
-        norm_relu_dropout(*inputs(), rate, KEY), plain(*inputs(), rate, KEY), strict=True
-    ):
+    given = (*inputs(), rate, KEY)
+    for ours, expected in zip(norm_relu_dropout(*given), plain(*given), strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -96,7 +95,9 @@ def test_a_hidden_layer_in_training_is_flax_layers_in_a_row():
     x = inputs()[0]
     block = HiddenLayers(7, (5,), dropout=0.0, batch_norm=True, rngs=nnx.Rngs(0))
     linear, norm = nnx.clone(block.linears[0]), nnx.clone(block.norms[0])
-    linear.bias[...] = block.linears[0].bias[...] = jnp.arange(5, dtype=jnp.float32)
+    for layer in (linear, block.linears[0]):
+        assert layer.bias is not None
+        layer.bias[...] = jnp.arange(5, dtype=jnp.float32)
     expected = nnx.relu(norm(linear(x), use_running_average=False))
     np.testing.assert_allclose(block(x, train=True), expected, rtol=1e-6)
     np.testing.assert_allclose(block.norms[0].mean[...], norm.mean[...], rtol=1e-6)

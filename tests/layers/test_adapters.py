@@ -75,7 +75,7 @@ def test_a_member_is_a_student_with_scaled_kernels(name, stack):
     keys = jax.random.split(KEY, SIZE)
     pairs = [separate(stacked, name, k) for k in range(SIZE)]
 
-    @partial(nnx.jit, static_argnames="train")
+    @nnx.jit(static_argnames="train")
     def predict(model, embeddings, train, key):
         return model(embeddings, train=train, key=key)
 

@@ -26,7 +26,7 @@ def normal(seed: int, *shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("rows", [(64,), (8, 5)])
-def test_product_and_its_gradients_sum_rounded_factors_in_float32(rows: tuple[int, ...]):
+def test_product_and_its_gradients_sum_rounded_factors_in_float32(rows):
     x, kernel, cotangent = normal(0, *rows, 300), normal(1, 300, 40), normal(2, *rows, 40)
     y, pull = jax.vjp(bfloat16_product, x, kernel)
     dx, dkernel = pull(jnp.asarray(cotangent))
@@ -39,9 +39,9 @@ def test_product_and_its_gradients_sum_rounded_factors_in_float32(rows: tuple[in
 
 
 def test_every_dense_layer_of_a_model_uses_it():
-    model = nnx.Sequential(nnx.Linear(6, 5, rngs=nnx.Rngs(0)), nnx.Linear(5, 4, rngs=nnx.Rngs(1)))
-    x = normal(3, 10, 6)
-    first, second = (rounded(layer.kernel[...]) for layer in model.layers)
+    layers = nnx.Linear(6, 5, rngs=nnx.Rngs(0)), nnx.Linear(5, 4, rngs=nnx.Rngs(1))
+    model, x = nnx.Sequential(*layers), normal(3, 10, 6)
+    first, second = (rounded(np.asarray(layer.kernel[...])) for layer in layers)
     use_bfloat16(model)
     np.testing.assert_allclose(model(x), rounded((rounded(x) @ first).astype(np.float32)) @ second, atol=1e-5)
 

@@ -73,7 +73,8 @@ def test_a_line_for_every_value(finished, split):
 
 
 def test_a_group_of_one_class_has_no_auc():
-    found = judge._with_intervals(np.zeros(3), np.array([0.5, 1.0, 2.0]), ["auc", "logloss", "calibration"])
+    logits = np.array([0.5, 1.0, 2.0])
+    found: dict = judge._with_intervals(np.zeros(3), logits, ["auc", "logloss", "calibration"])
     assert found["auc"] is None
     assert found["calibration"] is None
     assert found["logloss_low"] <= found["logloss"] <= found["logloss_high"]

@@ -233,7 +233,12 @@ def test_a_failing_teacher_blocks_its_students_and_nothing_else(tmp_path, report
 def test_a_student_waits_for_a_teacher_that_another_worker_trains(tmp_path, reports):
     with sweep.claimed(tmp_path / "c"):
         trained = []
-        sweep.work(CHAIN, tmp_path, lambda name: trained.append(name) or finish(tmp_path, name), report=print)
+
+        def train(name):
+            trained.append(name)
+            finish(tmp_path, name)
+
+        sweep.work(CHAIN, tmp_path, train, report=print)
     assert trained == ["d"]
     assert sweep.plan(CHAIN, tmp_path)[0].state == "to do"
 

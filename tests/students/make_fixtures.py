@@ -32,7 +32,7 @@ ROWS, DIM = 8, 4
 VOCABULARY = {"user": 7, "gender": 4, "item": 9, "genres": 6}  # sizes, with padding, which is id 0
 MAX_GENRES = 3
 FIELDS = len(VOCABULARY)
-COLUMNS = {"user": 0, "gender": 1, "item": 2, "genres": slice(3, 3 + MAX_GENRES)}  # of the ids
+COLUMNS: dict = {"user": 0, "gender": 1, "item": 2, "genres": slice(3, 3 + MAX_GENRES)}  # of the ids
 
 
 @dataclass(frozen=True)
@@ -283,7 +283,7 @@ def cl4ctr(checkouts: Checkouts) -> "nn.Module":
     from torch import nn
 
     if "long" not in vars(np):  # in NumPy 1.24 to 1.26
-        np.long = int
+        vars(np)["long"] = int
     sys.path.insert(0, str(checkouts.cl4ctr))
     try:
         from model.FM import FM_CL4CTR

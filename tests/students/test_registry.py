@@ -1,5 +1,6 @@
 """Every student alone, as a stack of copies, and in a mixture of all. Values are random float64 here."""
 
+import inspect
 import re
 from functools import partial
 
@@ -28,7 +29,7 @@ IDS[:3, 3] = 0
 LABELS = RNG.integers(0, 2, ROWS).astype(np.float64)
 
 TOWER = {"hidden_units": (6, 4), "dropout": 0.2}
-STUDENTS = {
+STUDENTS: dict[str, tuple[str, dict]] = {
     "lr": ("lr", {}),
     "lr over ids": ("lr", {"wide": "ids"}),
     "fm": ("fm", {}),
@@ -118,7 +119,7 @@ def is_trained(path):
 
 
 def assert_close(actual, expected):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)  # type: ignore[operator]  # no stub
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9), actual, expected)
 
 
@@ -173,7 +174,7 @@ def test_a_stack_is_its_copies_and_every_parameter_is_trained(label, stack):
     @jax.jit
     def copy_outcome(state, inputs, key, cotangent):
         run = lambda student, train, key: run_copy((student, inputs), train, key)  # noqa: E731
-        return outcome.__wrapped__(run, nnx.merge(graphdef, state), key, cotangent)
+        return inspect.unwrap(outcome)(run, nnx.merge(graphdef, state), key, cotangent)
 
     for i, key in enumerate(jax.random.split(KEY, COPIES)):
         alone = copy_outcome(jax.tree.map(lambda x, i=i: x[i], state), inputs[i], key, cotangent[i])

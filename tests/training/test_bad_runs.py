@@ -204,8 +204,7 @@ def test_a_run_in_the_directory_of_another_is_refused(tiny_config):
 
 @pytest.mark.parametrize("name", ["v1.0", "a.b/c", ".a", "a b", "é", "%s", "[x]", "*", "a:b", "--x", "..."])
 def test_a_run_may_have_any_name_of_a_directory(tmp_path, tiny_config, name):
-    runs = {name: tiny_config(), "b": tiny_config()}
-    runs = sweep.read(runs)
+    runs = sweep.read({name: tiny_config(), "b": tiny_config()})
     (tmp_path / name).mkdir(parents=True)
     (tmp_path / name / "result.json").write_text('{"wall_seconds": 1}', encoding="utf-8")
     assert [run.state for run in sweep.plan(runs, tmp_path)] == ["done", "to do"]

@@ -108,7 +108,7 @@ def test_students_and_synthetic_settings_may_have_any_keys():
 # Values
 
 # Per key: the values nearest to the limit that are refused, and those that are accepted.
-LIMITS = {
+LIMITS: dict[str, tuple[list, list]] = {
     "seed": ([-1, 2**32], [0, 2**32 - 1]),
     "data__batch_size": ([1, 0], [2]),
     "embedding__dim": ([-1], [0, 1]),

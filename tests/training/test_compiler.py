@@ -24,7 +24,7 @@ def test_products_are_the_same_with_the_options():
         return jnp.sum(jnp.tanh(x @ kernel))
 
     with optimizations(True):
-        gradient = jax.jit(jax.grad(loss), compiler_options=compiler.options("float32"))(kernel, x)
+        gradient = jax.jit(jax.grad(loss), compiler_options=dict(compiler.options("float32")))(kernel, x)
     y = np.float64(x) @ kernel
     np.testing.assert_allclose(gradient, np.float64(x).T @ (1 - np.tanh(y) ** 2), rtol=1e-4, atol=1e-4)
 

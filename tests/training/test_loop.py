@@ -61,7 +61,7 @@ def test_result_json_keeps_the_contract(finished):
 def test_result_json_says_how_students_differ_and_how_embeddings_are_used(finished, tiny_config):
     workdir, result = finished
     schema, splits = encoded.open_dataset(workdir / "data", ["valid"])
-    model = teachers.load(workdir, schema)
+    model, _ = teachers.predictor(workdir, schema)
     students = np.asarray(model(np.asarray(splits["valid"].ids)).students)
     found = result["valid"]["diversity"]
     assert found["ambiguity"] == pytest.approx(measures.ambiguity(splits["valid"].labels, students), rel=1e-4)

@@ -57,8 +57,10 @@ def transcribed(soft_weight, hint_weight, temperature):
         for i in range(TEACHERS):
             teacher, student = (sigmoid(z[b] / temperature) for z in (OUTPUTS.logits[i], STUDENT[0]))
             soft += alpha[i] * cross_entropy(teacher, student)
-            if OUTPUTS.hidden[i] is not None:
-                gap = OUTPUTS.hidden[i][b] - PREDICTION.hints[i][b]
+            hidden, guess = OUTPUTS.hidden[i], PREDICTION.hints[i]
+            if hidden is not None:
+                assert guess is not None
+                gap = hidden[b] - guess[b]
                 hint += alpha[i] * (gap @ gap) / len(gap)
         ctr.append(cross_entropy(LABELS[b], sigmoid(STUDENT[0, b])))
         kd.append(soft_weight * soft + hint_weight * hint)
