@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, SingleDeviceSharding
 
 from ektf_jax import result as result_file
 from ektf_jax import sharding, transfer
@@ -78,9 +78,14 @@ def load(workdir: Path, schema: Schema) -> nnx.Module:
     directory, advice = workdir / "checkpoints" / "best", "restore it, or train again in another --workdir"
     if not directory.is_dir():
         raise InputError(f"{directory}: no checkpoint; {advice}")
-    model = untrained(result.config, workdir, schema, jax.random.key(0))
+    # Its shapes alone: every value is the checkpoint's.
+    model = nnx.eval_shape(lambda: untrained(result.config, workdir, schema, jax.random.key(0)))
     graphdef, parameters, *rest = nnx.split(model, nnx.Param, ...)
     (statistics,) = rest
+    here = SingleDeviceSharding(jnp.zeros(()).device)  # the default device
+    parameters, statistics = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), (parameters, statistics)
+    )
     with checkpoint.open_checkpoints(directory, read_only=True) as best:
         restored = checkpoint.restore(best, (parameters, statistics))
     if restored is None:
