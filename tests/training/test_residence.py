@@ -46,10 +46,10 @@ def test_the_bits_of_this_file_as_users_have_xla(marks):
     names = [
         name for name, test in globals().items() if as_users_have_xla.mark in getattr(test, "pytestmark", [])
     ]
+    options = ["-v", "-p", "no:cacheprovider", "-n", "0", "-k", " or ".join(names), "-m", marks]
     child = subprocess.run(
-        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-n", "0"]
-        + ["-k", " or ".join(names), "-m", marks, __file__],
-        # Where no plugin says where the cache is, a program would be compiled for each of the runs: 6 minutes.
+        [sys.executable, "-m", "pytest", *options, __file__],
+        # Without a cache every run of the file would compile all of its programs: 6 minutes.
         env=os.environ | {"XLA_FLAGS": flags, "JAX_ENABLE_COMPILATION_CACHE": "true"},
         capture_output=True,
         text=True,
