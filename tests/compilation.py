@@ -11,9 +11,9 @@ _SETTING = "jax_disable_most_optimizations"
 
 @contextlib.contextmanager
 def optimizations(on: bool) -> Iterator[None]:
-    """Programs that are compiled here are optimized as users' are, or hardly; those of children, too.
+    """Programs that are compiled here are optimized as users' are, or hardly, which is what the tests set.
 
-    Without optimizations a training step compiles in a third of the time.
+    Those of children, too.
     """
     import jax  # not before tests/conftest.py has set it up
 
@@ -25,10 +25,3 @@ def optimizations(on: bool) -> Iterator[None]:
             yield
         finally:
             jax.config.update(_SETTING, before)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """For a folder whose conftest.py imports it, or a module: many programs are compiled and run once."""
-    with optimizations(False):
-        yield

@@ -23,14 +23,17 @@ def pytest_configure(config: pytest.Config) -> None:
         flags = os.environ.get("XLA_FLAGS", "")
         if "xla_cpu_use_fusion_emitters" not in flags:
             os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false".strip()
-    if not config.pluginmanager.hasplugin("cacheprovider"):
+    # Without most optimizations a training step compiles in a third of the time. What the bits of optimized
+    # programs decide has them by tests/compilation.py.
+    settings: dict[str, Any] = {"jax_disable_most_optimizations": True}
+    if config.pluginmanager.hasplugin("cacheprovider"):
+        settings |= {
+            "jax_compilation_cache_dir": str(config.cache.mkdir("jax")),
+            "jax_persistent_cache_min_compile_time_secs": 0,
+            "jax_persistent_cache_min_entry_size_bytes": -1,
+        }
+    else:
         os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # nor a user's, in commands
-        return
-    settings = {
-        "jax_compilation_cache_dir": str(config.cache.mkdir("jax")),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
     for name, value in settings.items():
         if name.upper() not in os.environ:
             os.environ[name.upper()] = str(value)

@@ -7,7 +7,6 @@ import pytest
 from configs import ektf_mlp
 from ektf_jax.data import criteo, encoded, generators, ipinyou, kdd12, kkbox, movielens
 from ektf_jax.training import loop
-from tests.compilation import quick_compilation  # noqa: F401  # used by all tests here
 
 PREPARE = {
     "criteo": criteo.prepare,

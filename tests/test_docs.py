@@ -20,7 +20,6 @@ from ektf_jax.students import REGISTRY
 from ektf_jax.training import loop, optimizer
 from tests import commands
 from tests.bundle import shop
-from tests.compilation import quick_compilation  # noqa: F401  # used by all tests here
 
 ROOT = Path(__file__).resolve().parents[1]
 

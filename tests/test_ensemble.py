@@ -13,7 +13,6 @@ from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.ensemble import Ensemble, StudentGroup, count_parameters
 from ektf_jax.students import AFN, FCN, FM
 from ektf_jax.students.mlp import MLP
-from tests.compilation import quick_compilation  # noqa: F401  # used by all tests here
 
 SCHEMA = Schema("tiny", make_fields([("a", 4, 1), ("b", 5, 3), ("c", 6, 1)]), {}, {})
 DIM, ROWS, COPIES = 2, 8, 3

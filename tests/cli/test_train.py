@@ -5,7 +5,6 @@ import json
 import pytest
 
 from tests import commands
-from tests.compilation import quick_compilation  # noqa: F401  # used by all tests here
 
 
 def run(module, *arguments):

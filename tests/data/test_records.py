@@ -76,11 +76,6 @@ def test_small_files_equal_the_csv_module(tmp_path):
     assert_equal_csv(tmp_path, 0, 300)
 
 
-@pytest.mark.slow
-def test_2000_small_files_equal_the_csv_module(tmp_path):
-    assert_equal_csv(tmp_path, 1, 2000)
-
-
 @pytest.mark.long
 def test_20000_small_files_equal_the_csv_module(tmp_path):
     assert_equal_csv(tmp_path, 1, 20_000)

@@ -157,7 +157,7 @@ def render(layout: Layout, rows: list[dict[str, str]], end: str = "\n", blank: s
     return file.getvalue().encode() + blank.encode()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     case=cases(),
     end=st.sampled_from(["\n", "\r\n"]),

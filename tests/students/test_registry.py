@@ -232,14 +232,14 @@ MIXTURE = list({name: label for label, (name, _) in STUDENTS.items()}.values())
 SMALL_MIXTURE = ["afn with its own embedding", "wide_deep over ids", "cl4ctr over deepfm", "ecn"]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(SMALL_MIXTURE, marks=pytest.mark.slow),
-        pytest.param(MIXTURE, marks=pytest.mark.long),
-    ],
-    ids=["small", "all"],
-)
+MIXTURES = [
+    pytest.param(SMALL_MIXTURE, marks=pytest.mark.slow),
+    pytest.param(MIXTURE, marks=pytest.mark.long),
+]
+MIXTURE_IDS = ["small", "all"]
+
+
+@pytest.fixture(scope="module", params=MIXTURES, ids=MIXTURE_IDS)
 def mixture(request):
     """A mixture after a step of EKTF: (graphdef, state, metrics, parameters before)."""
     with jax.enable_x64(False):
@@ -284,10 +284,10 @@ def test_a_mixture_predicts_the_same_after_saving_and_restoring(mixture, tmp_pat
     np.testing.assert_array_equal(after.students, first.students)
 
 
-@pytest.mark.slow
-def test_a_mixture_of_all_reads_shared_columns_and_each_its_own():
+@pytest.mark.parametrize("labels", MIXTURES, ids=MIXTURE_IDS)
+def test_a_mixture_reads_shared_columns_and_each_its_own(labels):
     """Half of the embedding is shared; every student is compared with itself alone on its columns."""
-    students = [(make_student(label), 1) for label in MIXTURE]
+    students = [(make_student(label), 1) for label in labels]
     model = filled(
         partial(Ensemble, SCHEMA.fields, students, embedding_dim=DIM, own_columns=DIM // 2, key=KEY)
     )
@@ -308,7 +308,7 @@ def test_a_mixture_of_all_reads_shared_columns_and_each_its_own():
             | {"groups": {0: nnx.to_pure_dict(nnx.state(group))}},
         )
         expected = jax.jit(lambda model: model(IDS).students)(nnx.merge(graphdef, state))
-        np.testing.assert_allclose(expected[0], found[k], rtol=1e-12, atol=1e-12, err_msg=MIXTURE[k])
+        np.testing.assert_allclose(expected[0], found[k], rtol=1e-12, atol=1e-12, err_msg=labels[k])
     assert own == shared + model.own_dim
     assert wide == table.shape[1]
 

@@ -39,17 +39,23 @@ as_users_have_xla = pytest.mark.skipif(
 
 @pytest.mark.slow
 @pytest.mark.skipif(FAST not in os.environ.get("XLA_FLAGS", ""), reason="XLA is as users have it")
-def test_the_bits_of_this_file_as_users_have_xla():
+@pytest.mark.parametrize("marks", ["not long", pytest.param("long", marks=pytest.mark.long)])
+def test_the_bits_of_this_file_as_users_have_xla(marks):
     """Only there is a part of a larger program compiled as it would be alone, see `compiler.apart`."""
     flags = os.environ["XLA_FLAGS"].replace(FAST, "xla_cpu_use_fusion_emitters=true")
+    names = [
+        name for name, test in globals().items() if as_users_have_xla.mark in getattr(test, "pytestmark", [])
+    ]
+    options = ["-v", "-p", "no:cacheprovider", "-n", "0", "-k", " or ".join(names), "-m", marks]
     child = subprocess.run(
-        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-n", "0", __file__],
-        env=os.environ | {"XLA_FLAGS": flags},
+        [sys.executable, "-m", "pytest", *options, __file__],
+        # Without a cache every run of the file would compile all of its programs: 6 minutes.
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_ENABLE_COMPILATION_CACHE": "true"},
         capture_output=True,
         text=True,
     )
     assert child.returncode == 0, child.stdout
-    assert re.search(r"[1-9]\d* passed, 1 deselected in ", child.stdout)  # none is skipped
+    assert re.search(r"\n=* ?[1-9]\d* passed, \d+ deselected in ", child.stdout)  # none is skipped
 
 
 EXACT = ("valid", "test", "best_epoch", "epochs", "params", "embedding_use")
@@ -137,7 +143,9 @@ def test_one_step_a_dispatch_is_the_same_run(host, tmp_path):
 
 
 @as_users_have_xla
-@pytest.mark.parametrize("step", [3, 10, 12, 25, 38])
+@pytest.mark.parametrize(
+    "step", [*(pytest.param(step, marks=pytest.mark.long) for step in (3, 10)), 12, 25, 38]
+)
 def test_a_run_that_dies_within_a_dispatch_goes_on_to_the_same_bits_and_on_the_other_side(
     host, tmp_path, step
 ):
@@ -157,6 +165,7 @@ def test_a_run_on_the_host_goes_on_on_the_devices(host, tmp_path):
     assert_same_run(workdir, tmp_path / "moved")
 
 
+@as_users_have_xla  # only as the run is there anyway
 def test_a_checkpoint_says_where_the_batches_are_as_earlier_versions_read_it(host):
     (path,) = (host[0] / "checkpoints" / "latest").glob("100/progress/metadata")
     assert json.loads(path.read_text())["batches"] == {"next_index": 100}

@@ -1,1 +1,0 @@
-from tests.compilation import quick_compilation  # noqa: F401  # used by all tests here
