@@ -63,7 +63,8 @@ def accuracy(points: Sequence[Point]) -> Figure:
         axes.annotate(
             point.label,
             (point.milliseconds, point.auc),
-            xytext=(6, -9),
+            xytext=(6, 4) if point.ensemble else (-6, -9),
+            ha="left" if point.ensemble else "right",
             textcoords="offset points",
             fontsize=8,
         )
