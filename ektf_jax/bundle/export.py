@@ -104,7 +104,7 @@ def write_program(
         raise OSError(str(error)) from error
     (directory / reader.PROGRAM).write_bytes(serialized(program, weights, slots))
     if with_onnx:
-        program, weights = as_program(onnx.unrolled(model), with_students)
+        program, weights = as_program(onnx.prepared(model), with_students)
         onnx.write(partial(program, weights), slots, directory / reader.ONNX)
 
 

@@ -12,16 +12,24 @@ from flax import nnx
 
 from ektf_jax.blend import Predictor
 from ektf_jax.errors import InputError
+from ektf_jax.layers.blocks import HiddenLayers
 
 INPUT, OUTPUT = "ids", "logits"
 _MOST_BYTES = 2**31 - 1  # of a protobuf message, which an ONNX file is
 
 
-def unrolled(model: Predictor) -> Predictor:
-    """A copy whose copies of a student are written out one by one: ONNX has no scan over them."""
+def prepared(model: Predictor) -> Predictor:
+    """A copy as ONNX wants it: a student's copies are written out one by one, for there is no scan over them.
+
+    BatchNorm after a linear layer is in its weights: XLA fuses the two, onnxruntime runs one operator after
+    another.
+    """
     copy: Predictor = nnx.merge(*nnx.split(model), copy=True)
     for group in copy.groups:
         group.stack = "unrolled"
+    for _, module in nnx.iter_graph(copy):
+        if isinstance(module, HiddenLayers):
+            module.fold_norms()
     return copy
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from ektf_jax.layers.activation import EPSILON, norm_relu_dropout
@@ -173,6 +174,25 @@ class HiddenLayers(nnx.Module):
             norm = self.norms[i] if self.norms else None
             x = hidden_layer(x, layer, norm, self.dropout, train=train, key=_layer_key(key, i))
         return x
+
+    def fold_norms(self) -> None:
+        """Let the linear layers do what BatchNorm does in evaluation; they cannot be trained any more.
+
+        Also of a stack's, whose arrays have a leading axis; members that share their kernels keep BatchNorm.
+        """
+        for layer, norm in zip(self.linears, self.norms, strict=False):  # there may be no norms
+            assert layer.bias is not None
+            assert norm.scale is not None
+            assert norm.bias is not None
+            if layer.kernel[...].ndim != layer.bias[...].ndim + 1:
+                return
+            parts = norm.mean[...], norm.var[...], norm.scale[...], norm.bias[...]
+            mean, variance, scale, shift = (np.asarray(part, np.float64) for part in parts)
+            factor = scale / np.sqrt(variance + norm.epsilon)
+            kernel, bias = (np.asarray(part[...], np.float64) for part in (layer.kernel, layer.bias))
+            layer.kernel[...] = jnp.asarray(kernel * factor[..., None, :], jnp.float32)
+            layer.bias[...] = jnp.asarray((bias - mean) * factor + shift, jnp.float32)
+        self.norms = nnx.List()
 
 
 class DNN(nnx.Module):
