@@ -3,8 +3,9 @@
 cells       numbers and provenance as text
 accuracy    of the models that the report has trained
 figures     what is drawn
-sections    a section for each benchmark, and for
-device      an accelerator
+sections    a section for each benchmark; of those that predict in
+predictions and of an accelerator in
+device
 """
 
 import json
