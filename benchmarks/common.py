@@ -51,6 +51,9 @@ _KDD12 = {
 }
 _VOCABULARIES = {"ml1m": _ML1M, "criteo": _CRITEO, "kdd12": _KDD12}
 
+# A path of this machine in a command line, which says nothing elsewhere.
+_PLACE = re.compile(r"=/.*")
+
 # In an epoch's line of experiments.train: its rate.
 _RATE = re.compile(r"valid AUC .* ([\d,]+) samples/s")
 
@@ -217,6 +220,7 @@ def peer(
 def write(name: str, content: Mapping[str, Any]) -> None:
     """Write results/benchmarks/NAME.json: the machine, the command line, and `content`."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    command = " ".join([f"python -m benchmarks.{name}", *(a for a in sys.argv[1:] if "python=" not in a)])
+    told = (_PLACE.sub("=DIR", argument) for argument in sys.argv[1:] if "python=" not in argument)
+    command = " ".join([f"python -m benchmarks.{name}", *told])
     document = {"benchmark": name, "command": command, "machine": machine(), **content}
     write_json(RESULTS / f"{name}.json", document)

@@ -32,9 +32,8 @@ SCANNED: tuple[accelerator.Case, ...] = (("ml1m", 10), ("ml1m", 2), ("ml1m_lates
 IN_TWO_PASSES: tuple[accelerator.Case, ...] = (("ml1m", 10), ("ml1m", 64))
 # Of the peer's, what takes it minutes is left out: 64 students are 4,032 pairs.
 EAGER: tuple[accelerator.Case, ...] = accelerator.CASES[:6]
-COMPILED: tuple[accelerator.Case, ...] = accelerator.CASES[
-    :5
-]  # in tf32 alone: 10 students take it two minutes
+# In tf32 alone: 10 students take it two minutes.
+COMPILED: tuple[accelerator.Case, ...] = accelerator.CASES[:5]
 
 # They need JAX's own packages, pytest, hypothesis and scikit-learn.
 TESTS = (

@@ -94,6 +94,16 @@ def test_page(tmp_path, monkeypatch):
     assert {"train.png", "train.svg", "scale_k.png", "scale_k.svg"} <= names
 
 
+def test_the_command_of_a_result_has_no_place_of_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    monkeypatch.setattr(
+        "sys.argv", ["x", "--repeat=5", "--before=/home/a b/old", "--peer_python=/usr/bin/python"]
+    )
+    common.write("residence", {})
+    told = json.loads((tmp_path / "residence.json").read_text(encoding="utf-8"))
+    assert told["command"] == "python -m benchmarks.residence --repeat=5 --before=DIR"
+
+
 def test_accuracy_over_latency_is_of_the_runs_of_the_report(monkeypatch):
     monkeypatch.chdir(ROOT)
 
