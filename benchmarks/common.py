@@ -89,6 +89,12 @@ def config(
     return settings.to_dict()
 
 
+def split_case(case: str) -> tuple[str, int]:
+    """SHAPE:K as a pair."""
+    shape, _, students = case.partition(":")
+    return shape, int(students)
+
+
 def schema(shape: str, rows: int = 1, held_out: int = 1) -> Schema:
     """The published schema of a shape, with `rows` rows to train on and `held_out` in valid and in test."""
     dataset = shape.partition("_")[0]

@@ -128,9 +128,8 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     cases: list[dict[str, Any]] = []
     versions = {"ours": common.versions("jax", "jaxlib", "flax", "jax2onnx", "onnxruntime")}
-    for case in _CASES.value:
-        shape, _, students = case.partition(":")
-        for what, nested in models(shape, int(students)).items():
+    for shape, students in map(common.split_case, _CASES.value):
+        for what, nested in models(shape, students).items():
             if what != "ensemble" and any((one["shape"], one["what"]) == (shape, what) for one in cases):
                 continue
             found, peer = measure(nested, common.schema(shape))

@@ -200,18 +200,12 @@ def predict(need: Needs, device: Device) -> dict[str, Any]:
     }
 
 
-def split(case: str) -> tuple[str, int]:
-    """SHAPE:K as a pair."""
-    shape, _, num_students = case.partition(":")
-    return shape, int(num_students)
-
-
 def main(argv: list[str]) -> None:
     """Count, predict, and check."""
     del argv
     logging.set_verbosity(logging.WARNING)
     cases = []
-    for shape, num_students in map(split, _CASES.value):
+    for shape, num_students in map(common.split_case, _CASES.value):
         need = needs(shape, num_students)
         cases.append(
             {
@@ -225,7 +219,7 @@ def main(argv: list[str]) -> None:
         )
     here = this_machine()
     checks = []
-    for shape, num_students in map(split, _CHECK.value):
+    for shape, num_students in map(common.split_case, _CHECK.value):
         phases = needs(shape, num_students).seconds(here)
         command = ["-m", "benchmarks.step", f"--shape={shape}", f"--students={num_students}"]
         measured = common.child_json([*command, f"--steps={_STEPS.value}"])["seconds"]

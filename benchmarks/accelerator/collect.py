@@ -115,8 +115,7 @@ def with_floor(step: Record, peak: peaks.Peak | None, smoke: bool) -> Record:
 
     if smoke or step["side"] != "ours" or "error" in step:
         return step
-    shape, _, students = step["case"].partition(":")
-    need = scale.needs(shape, int(students))
+    need = scale.needs(*common.split_case(step["case"]))
     found: Record = {"flops": need.flops, "bytes": need.bytes_moved()}
     if peak is not None:
         products, memory = found["flops"] / peak.flops[step["precision"]], found["bytes"] / peak.bandwidth

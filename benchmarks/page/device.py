@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from benchmarks import common
 from benchmarks.page import cells
 from benchmarks.page.cells import Result
 from ektf_jax.report.render import Block, Heading, Text
@@ -116,7 +117,7 @@ def _device_steps(result: Result) -> list[Block]:
 
 
 def _shape(case: str) -> str:
-    shape, _, students = case.partition(":")
+    shape, students = common.split_case(case)
     return cells.shape({"shape": shape, "students": students})
 
 
