@@ -22,6 +22,7 @@ import ml_collections
 from configs import base, ektf_latest, ektf_mlp, published
 
 SEEDS = (2024, 2025, 2026)
+FURTHER = (2027, 2028)  # where a claim is made
 SIZES = (1, 2, 4, 6, 10)
 AXES = ("base", "loss", "sharing", "members", "students", "average")
 
@@ -34,7 +35,8 @@ def get_config(dataset_and_axis: str = "frappe") -> ml_collections.ConfigDict:
     runs: dict[str, ml_collections.ConfigDict] = {}
     for axis, recipes in _recipes(dataset).items():
         for name, recipe in recipes.items() if axis in (axes or AXES) else ():
-            for size, seed in itertools.product(_sizes(axis, name), SEEDS):
+            ends = [(size, seed) for size in (2, 10) for seed in FURTHER] if name == "mlp_apart" else []
+            for size, seed in (*itertools.product(_sizes(axis, name), SEEDS), *ends):
                 run = runs[f"{axis}/{name}_k{size}_s{seed}"] = copy.deepcopy(recipe)
                 run.seed, run.ensemble.num_students = seed, size
     return ml_collections.ConfigDict({"runs": runs})
