@@ -35,7 +35,8 @@ def get_config(dataset_and_axis: str = "frappe") -> ml_collections.ConfigDict:
     runs: dict[str, ml_collections.ConfigDict] = {}
     for axis, recipes in _recipes(dataset).items():
         for name, recipe in recipes.items() if axis in (axes or AXES) else ():
-            ends = [(size, seed) for size in (2, 10) for seed in FURTHER] if name == "mlp_apart" else []
+            claimed = name in ("mlp", "mlp_apart")
+            ends = [(size, seed) for size in (2, 10) for seed in FURTHER] if claimed else []
             for size, seed in (*itertools.product(_sizes(axis, name), SEEDS), *ends):
                 run = runs[f"{axis}/{name}_k{size}_s{seed}"] = copy.deepcopy(recipe)
                 run.seed, run.ensemble.num_students = seed, size

@@ -12,6 +12,8 @@ from ektf_jax.report.render import Block, Heading, Picture, Text
 from ektf_jax.report.results import Run
 from ektf_jax.report.tables import Table
 
+_OVERVIEW = "Test AUC of every student and of the ensemble, of each run. Panels have scales of their own."
+
 
 class Section(NamedTuple):
     """What a report says of a dataset, and the names of what it would if there were runs for it."""
@@ -25,17 +27,16 @@ class Report:
     """What a report has beside what is in all: what it calls things, how it is read, sections of a dataset.
 
     `section` is given the dataset's runs without variants, all of them, and its name. Its pictures are
-    named as if it were the only one. `in_overview` chooses runs for the overview where they are many,
-    `apart` those that have a panel of their own scale there.
-    `indexed`: see `web.page`.
+    named as if it were the only one. `indexed`: see `web.page`. `in_overview` chooses runs for the overview
+    where they are many, and without it there is none; `apart` those that have a panel of their own scale.
     """
 
     names: Names
     guide: Sequence[str]
     section: Callable[[Sequence[Run], Sequence[Run], str], Section]
-    in_overview: Callable[[Run], bool]
-    apart: Callable[[Run], bool]
     indexed: Collection[str]
+    in_overview: Callable[[Run], bool] | None = None
+    apart: Callable[[Run], bool] = lambda run: False
 
 
 def write(source: Path, out: Path, report: Report, *, title: str, ceiling: float | None = None) -> str:
@@ -104,16 +105,14 @@ def _dataset(
     """The sections of one dataset; one line names those that there are no runs for."""
     name = names.dataset(dataset)
     main = seeds.main_runs([run for run in runs if not run.peer])
-    overview = Picture(
-        "students",
-        figures.overview(
-            main, f"{name}: students and their ensemble", ceiling, report.in_overview, report.apart
-        ),
-        "Test AUC of every student and of the ensemble, of each run. Panels have scales of their own.",
-    )
     section = report.section(main, runs, dataset)
+    shown = list(section.blocks)
+    if report.in_overview:
+        title = f"{name}: students and their ensemble"
+        drawn = figures.overview(main, title, ceiling, report.in_overview, report.apart)
+        shown.insert(0, Picture("students", drawn, _OVERVIEW))
     blocks: list[Block] = [Heading(name), Text(_described(runs[0]))]
-    for block in (overview, *section.blocks):
+    for block in shown:
         blocks.append(replace(block, name=prefix + block.name) if isinstance(block, Picture) else block)
     for table in (tables.summary(runs), tables.cost(runs)):
         blocks += [Heading(table.title, 3), table]

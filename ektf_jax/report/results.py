@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,10 @@ class Run:
     a finished run teaches, though the method needs none. `settings` is
     the config's identity as a recipe, with the students' arguments in full, and the encoding and the rows
     of the dataset.
-    `more` are the ensemble's other metrics.
+    `more` are the ensemble's other metrics. `valid` and `valid_students` are as `ensemble` and `students`, of
+    the validation split; None and () in results that lack it. `diversity` of the students on the test split,
+    {} of one; `effective_rank` of their embeddings, the mean over fields, and `flops_per_sample` of all
+    students' forward pass may be nan.
     `curve` has the ensemble's validation AUC after each epoch, () without a metrics.jsonl. `wall_seconds` may
     be nan.
     """
@@ -75,7 +79,12 @@ class Run:
     ensemble: Metrics
     more: Mapping[str, float]
     students: tuple[Metrics, ...]
+    valid: Metrics | None
+    valid_students: tuple[Metrics, ...]
+    diversity: Mapping[str, float]
+    effective_rank: float
     parameters: int
+    flops_per_sample: float
     epochs: int
     best_epoch: int
     samples_per_second: float
@@ -113,6 +122,13 @@ class Run:
     def best_student(self) -> Metrics:
         """The student with the best test AUC."""
         return max(self.students, key=lambda student: student.auc)
+
+    @property
+    def chosen_student(self) -> Metrics | None:
+        """The student with the best validation AUC, its test metrics; None where that is not known."""
+        if not self.students or len(self.students) != len(self.valid_students):
+            return None
+        return self.students[max(range(len(self.students)), key=lambda k: self.valid_students[k].auc)]
 
     @property
     def worst_student(self) -> Metrics:
@@ -181,6 +197,7 @@ def _read(path: Path, name: str, names: Names) -> Run:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         check_shape(result, _SHAPE)
         config, test = Config.from_dict(result["config"]), result["test"]
+        used = result.get("embedding_use", {})
         recorded = _method(config, result)
         config = _as_trained(config, recorded["needs_peers"])
         ensemble = config.ensemble
@@ -218,6 +235,11 @@ def _read(path: Path, name: str, names: Names) -> Run:
                 if name not in Metrics._fields
             },
             students=students,
+            valid=_metrics(result["valid"]["ensemble"]) if "valid" in result else None,
+            valid_students=tuple(map(_metrics, result.get("valid", {}).get("students", ()))),
+            diversity={str(name): float(value) for name, value in test.get("diversity", {}).items()},
+            effective_rank=_mean([float(use["effective_rank"]) for use in used.values()]),
+            flops_per_sample=float(result.get("flops_per_sample", "nan")),
             parameters=int(result["params"]),
             epochs=int(result["epochs"]),
             best_epoch=int(result["best_epoch"]),
@@ -302,6 +324,10 @@ def _in_full(students: Mapping[str, Any], result: Mapping[str, Any]) -> Mapping[
         label: arguments_in_full(REGISTRY[given["name"]], given) if given["name"] in REGISTRY else given
         for label, given in students.items()
     }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values) if values else float("nan")
 
 
 def _metrics(values: Mapping[str, Any]) -> Metrics:

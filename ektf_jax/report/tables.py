@@ -111,7 +111,7 @@ def digits_of(values: Sequence[float]) -> int:
 
 def spread(values: Sequence[float], digits: int) -> str:
     """Their mean, and ± their deviation where there are two or more."""
-    if not values:
+    if not values or any(map(math.isnan, values)):
         return MISSING
     apart = deviation(values)
     return f"{mean(values):.{digits}f}" + ("" if math.isnan(apart) else f" ± {apart:.{digits}f}")

@@ -168,6 +168,7 @@ def _result(run: Training, found: dict[str, str]) -> dict[str, Any]:
         "students": students_in_full(config),
         "method": method_in_full(config),
         "params": run.parameters,
+        "flops_per_sample": run.flops_per_sample,
         "best_epoch": progress.plateau.best_epoch,
         "epochs": run.epoch,
         "valid": run.evaluate("valid"),

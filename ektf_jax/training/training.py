@@ -22,6 +22,7 @@ from ektf_jax.data.loader import Batch
 from ektf_jax.data.schema import Schema
 from ektf_jax.ensemble import count_parameters
 from ektf_jax.errors import InputError
+from ektf_jax.summary import flops_per_sample
 from ektf_jax.training import (
     build,
     checkpoint,
@@ -64,7 +65,9 @@ class Training:
         self.method = transfer.read(config.transfer)
         model_key, dropout_key = jax.random.split(jax.random.key(config.seed))
         make_model = partial(build.make_model, config, schema, model_key)
-        self.parameters = count_parameters(nnx.eval_shape(make_model))
+        shapes = nnx.eval_shape(make_model)
+        self.parameters = count_parameters(shapes)
+        self.flops_per_sample = flops_per_sample(shapes, schema.num_fields)
         self._optimizer = made = optimizer.read(config.train)
         self.teach: teachers.Teach | None = None
         if config.transfer.teachers:

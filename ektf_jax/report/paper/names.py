@@ -63,9 +63,14 @@ def kind(student: Mapping[str, Any]) -> str:
 
 
 def method(name: str, options: Mapping[str, Any], fusion: str) -> str:
-    """A method with the options that make it another one: "EKTF (only KD)", "DAGFM (finetuning)"."""
+    """A method with the options that make it another one: "EKTF (only KD)", "DAGFM (finetuning)".
+
+    "own losses": of students that are trained side by side, and nothing passes between them.
+    """
     if name == "none":
         return f"plain {fusion}"
+    if name == "ektf" and not options.get("kd", True) and not options.get("dml", True):
+        return "own losses"
     title = METHODS.get(name, name)
     if name == "kdcl":
         title += f"-{_KDCL.get(str(options.get('variant')), options.get('variant'))}"
@@ -81,7 +86,7 @@ def method(name: str, options: Mapping[str, Any], fusion: str) -> str:
 
 def _ablation(options: Mapping[str, Any]) -> list[str]:
     kd, dml, examination = (options.get(part, True) for part in ("kd", "dml", "examination"))
-    parts = [] if kd and dml else ["only KD" if kd else "only DML" if dml else "neither KD nor DML"]
+    parts = [] if kd and dml else ["only KD" if kd else "only DML"]
     return parts if examination else [*parts, "w/o EM"]
 
 
