@@ -28,6 +28,7 @@ _SHAPE: dict[str, Any] = {
     "seed": int,
     "epochs": int,
     "best_epoch": int,
+    "valid": {"ensemble": _METRICS, "students": [_METRICS]},
     "test": {"ensemble": _METRICS, "students": [_METRICS]},
     "train_samples_per_second": int | float,
     "versions": dict,
@@ -56,7 +57,7 @@ class Run:
     the config's identity as a recipe, with the students' arguments in full, and the encoding and the rows
     of the dataset.
     `more` are the ensemble's other metrics. `valid` and `valid_students` are as `ensemble` and `students`, of
-    the validation split; None and () in results that lack it. `diversity` of the students on the test split,
+    the validation split. `diversity` of the students on the test split,
     {} of one; `effective_rank` of their embeddings, the mean over fields, and `flops_per_sample` of all
     students' forward pass may be nan.
     `curve` has the ensemble's validation AUC after each epoch, () without a metrics.jsonl. `wall_seconds` may
@@ -79,7 +80,7 @@ class Run:
     ensemble: Metrics
     more: Mapping[str, float]
     students: tuple[Metrics, ...]
-    valid: Metrics | None
+    valid: Metrics
     valid_students: tuple[Metrics, ...]
     diversity: Mapping[str, float]
     effective_rank: float
@@ -120,19 +121,23 @@ class Run:
 
     @property
     def best_student(self) -> Metrics:
-        """The student with the best test AUC."""
-        return max(self.students, key=lambda student: student.auc)
-
-    @property
-    def chosen_student(self) -> Metrics | None:
-        """The student with the best validation AUC, its test metrics; None where that is not known."""
-        if not self.students or len(self.students) != len(self.valid_students):
-            return None
-        return self.students[max(range(len(self.students)), key=lambda k: self.valid_students[k].auc)]
+        """The test metrics of the student with the best validation AUC: what a user would have chosen."""
+        return self.students[self._by_validation[-1]]
 
     @property
     def worst_student(self) -> Metrics:
-        return min(self.students, key=lambda student: student.auc)
+        """The test metrics of the student with the worst validation AUC."""
+        return self.students[self._by_validation[0]]
+
+    @property
+    def best_on_validation(self) -> Metrics:
+        """The validation metrics of `best_student`."""
+        return self.valid_students[self._by_validation[-1]]
+
+    @property
+    def _by_validation(self) -> list[int]:
+        """Students from the worst to the best; of equal ones the first is the better."""
+        return sorted(range(len(self.students)), key=lambda k: (self.valid_students[k].auc, -k))
 
 
 def load(
@@ -202,9 +207,12 @@ def _read(path: Path, name: str, names: Names) -> Run:
         config = _as_trained(config, recorded["needs_peers"])
         ensemble = config.ensemble
         kinds = tuple(names.kind(ensemble.students[label]) for label in ensemble.labels)
-        students = tuple(_metrics(student) for student in test["students"])
-        if len(students) != (0 if ensemble.fusion == "concat" else len(kinds)):
-            raise ValueError(f"metrics of {len(students)} students, not {len(kinds)}")
+        students, valid_students = (
+            tuple(_metrics(student) for student in result[split]["students"]) for split in ("test", "valid")
+        )
+        for of in (students, valid_students):
+            if len(of) != (0 if ensemble.fusion == "concat" else len(kinds)):
+                raise ValueError(f"metrics of {len(of)} students, not {len(kinds)}")
         if not 0 <= result["params"] < 2**63:
             raise ValueError(f"params is {result['params']}")
         if not (0 if ensemble.blend else 1) <= result["best_epoch"] <= result["epochs"] < 2**31:
@@ -235,8 +243,8 @@ def _read(path: Path, name: str, names: Names) -> Run:
                 if name not in Metrics._fields
             },
             students=students,
-            valid=_metrics(result["valid"]["ensemble"]) if "valid" in result else None,
-            valid_students=tuple(map(_metrics, result.get("valid", {}).get("students", ()))),
+            valid=_metrics(result["valid"]["ensemble"]),
+            valid_students=valid_students,
             diversity={str(name): float(value) for name, value in test.get("diversity", {}).items()},
             effective_rank=_mean([float(use["effective_rank"]) for use in used.values()]),
             flops_per_sample=float(result.get("flops_per_sample", "nan")),

@@ -41,10 +41,15 @@ class Table:
 
 
 def summary(runs: Sequence[Run]) -> Table:
-    """A row per model and K, whatever was run; best and worst student and lead are per run, then averaged."""
+    """A row per model and K, whatever was run, the best two by validation marked.
+
+    Best and worst student, chosen by validation, and the lead over the best are per run, then averaged.
+    """
     rows = []
+    valid = [mean(group.over(lambda run: run.valid.auc)) for group in groups(runs)]
+    ranks = ranked([round(auc, 4) for auc in valid], highest=True)
     more = list(dict.fromkeys(name for run in runs for name in run.more))
-    for group in groups(runs):
+    for group, rank in zip(groups(runs), ranks, strict=True):
         auc = group.over(lambda run: run.ensemble.auc)
         logloss = group.over(lambda run: run.ensemble.logloss)
         students = ("-", "-", "-")
@@ -52,20 +57,22 @@ def summary(runs: Sequence[Run]) -> Table:
             best = mean(group.over(lambda run: run.best_student.auc))
             worst = mean(group.over(lambda run: run.worst_student.auc))
             students = (f"{best:.4f}", f"{worst:.4f}", f"{mean(auc) - best:+.4f}")
+        validation = Cell(spread(group.over(lambda run: run.valid.auc), 4), rank)
         rows.append(
-            row(
-                group.label,
-                str(group.num_students),
-                str(len(group.runs)),
-                f"{group.runs[0].parameters:,}",
-                spread(auc, 4),
-                f"{mean(logloss):.{digits_of([mean(logloss)])}f}",
-                *(spread([run.more[name] for run in group.runs if name in run.more], 4) for name in more),
-                *students,
+            (
+                *row(group.label, str(group.num_students), str(len(group.runs))),
+                *row(f"{group.runs[0].parameters:,}"),
+                validation,
+                *row(
+                    spread(auc, 4),
+                    f"{mean(logloss):.{digits_of([mean(logloss)])}f}",
+                    *(spread([run.more[name] for run in group.runs if name in run.more], 4) for name in more),
+                    *students,
+                ),
             )
         )
     header = (
-        *("model", "K", "seeds", "parameters", "ensemble AUC", "logloss"),
+        *("model", "K", "seeds", "parameters", "validation AUC", "ensemble AUC", "logloss"),
         *(name.replace("_", " ") for name in more),
         *("best student", "worst student", "lead"),
     )

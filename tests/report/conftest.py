@@ -36,6 +36,10 @@ def result(method, aucs, ensemble=None, *, kinds=None, seed=1, dataset="ml1m", l
         "seed": seed,
         "epochs": 3,
         "best_epoch": 2,
+        "valid": {
+            "ensemble": {"auc": ensemble, "logloss": loss},
+            "students": [{"auc": auc, "logloss": loss} for auc in aucs],
+        },
         "test": {
             "ensemble": {"auc": ensemble, "logloss": loss},
             "students": [{"auc": auc, "logloss": loss + 0.01 * i} for i, auc in enumerate(aucs)],
@@ -77,7 +81,7 @@ def load(directory):
 def concat(num_students, auc, **changes):
     """A concat ensemble: no predictions of students."""
     made = result("none", [auc], num_students=num_students, fusion="concat", **changes)
-    made["test"]["students"] = []
+    made["test"]["students"] = made["valid"]["students"] = []
     return made
 
 

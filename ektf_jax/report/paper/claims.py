@@ -32,7 +32,7 @@ def claims(runs: Sequence[Run], dataset: str, peers: Sequence[Run] = ()) -> Tabl
         if theirs := find(peers, select.ektf(), students):
             others.append(make_row(f"the same by {theirs[0].peer}", theirs))
         if again := published.reruns(dataset, family, size):
-            others.append(Row(_AUTHORS, again))
+            others.append(Row(_AUTHORS, again, ()))
         tested += [_Tested(ours, other) for other in others]
     here = [pair for pair in tested if pair.ours.values and pair.other.values]
     if not any(pair.other.title != _AUTHORS for pair in here):

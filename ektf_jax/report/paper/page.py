@@ -21,7 +21,8 @@ _GUIDE = (
     "Where a model was trained with several seeds a cell is their mean ± the sample standard deviation; p is"
     " of a two-tailed t-test over seeds (Welch's), and beside it stands which way: better or worse; ★ is"
     " p < 0.001 and better. The best of a column is bold, the second best italic or underlined; — is a run"
-    " that is not there. Best and worst student are chosen by test AUC in each run, then averaged.",
+    " that is not there. Choices are made by validation: the best of a column, the best baseline, the best"
+    " and the worst student of each run, whose test metrics are then averaged.",
     "Columns named paper hold what was published, on the authors' split of the data; difference is ours minus"
     " that. Seeds change our initialisation, dropout and order of rows, not the split.",
     "In figures over K the axis is not to scale, bars are one standard deviation over seeds to either side,"

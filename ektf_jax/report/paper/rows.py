@@ -14,13 +14,15 @@ SIGNIFICANT = 1e-3  # the paper's level: p below it gets a star
 
 @dataclass(frozen=True)
 class Row:
-    """A model of a table: its test metrics, one per seed, and what the paper has; () and None without.
+    """A model of a table: its metrics of the test split and of validation, a value per seed, and the paper's.
 
+    () and None where there are none.
     `tested`: it is compared with the best baseline. `base`: the index of the row that it is a gain over.
     """
 
     title: str
     values: tuple[Metrics, ...]
+    valid: tuple[Metrics, ...]
     published: Metrics | None = None
     size: str = ""
     tested: bool = False
@@ -28,6 +30,9 @@ class Row:
 
     def of(self, metric: str) -> tuple[float, ...]:
         return tuple(getattr(value, metric) for value in self.values)
+
+    def on_validation(self, metric: str) -> tuple[float, ...]:
+        return tuple(getattr(value, metric) for value in self.valid)
 
 
 def find(runs: Sequence[Run], *conditions: select.Is) -> list[Run]:
@@ -41,7 +46,8 @@ def make_row(
     size: str = "",
     tested: bool = False,
 ) -> Row:
-    return Row(title, tuple(run.ensemble for run in runs), paper, size, tested)
+    values, valid = (tuple(getattr(run, split) for run in runs) for split in ("ensemble", "valid"))
+    return Row(title, values, valid, paper, size, tested)
 
 
 def assemble(
@@ -68,10 +74,10 @@ def against_ektf(title: str, rows: list[Row], reference: int) -> Table | None:
     columns: list[list[Cell]] = []
     for metric in ("auc", "logloss"):
         against = [replace(row, base=reference if row is not rows[reference] else None) for row in rows]
-        columns += [measured(rows, metric), gains(against, metric)[0]]
+        columns += [*measured(rows, metric), gains(against, metric)[0]]
     table = assemble(
         title,
-        "method,K,seeds,AUC,to EKTF,logloss,to EKTF",
+        "method,K,seeds,validation AUC,AUC,to EKTF,validation logloss,logloss,to EKTF",
         rows,
         columns,
         ["The paper's numbers of this table are an image in our copy of it, so none stand beside ours."],
@@ -84,16 +90,20 @@ def against_ektf(title: str, rows: list[Row], reference: int) -> Table | None:
     )
 
 
-def measured(rows: Sequence[Row], metric: str, baseline: Row | None = None) -> list[Cell]:
-    """Mean over seeds ± deviation, a star where tested and better, and the two best marked."""
+def measured(rows: Sequence[Row], metric: str, baseline: Row | None = None) -> list[list[Cell]]:
+    """Two columns, means over seeds ± deviation: of validation, the two best marked, and of the test split.
+
+    The latter has a star where a row is tested and better.
+    """
     digits = digits_of([value for row in rows for value in row.of(metric)])
-    shown = [round(mean(row.of(metric)), digits) for row in rows]
+    shown = [round(mean(row.on_validation(metric)), digits) for row in rows]
     ranks = ranked(shown, highest=metric == "auc")
-    cells = []
+    valid, test = [], []
     for row, rank in zip(rows, ranks, strict=True):
         star = star_of(row.of(metric), baseline.of(metric), metric) if baseline and row.tested else ""
-        cells.append(Cell(spread(row.of(metric), digits) + star, rank))
-    return cells
+        valid.append(Cell(spread(row.on_validation(metric), digits), rank))
+        test.append(Cell(spread(row.of(metric), digits) + star))
+    return [valid, test]
 
 
 def beside_published(rows: Sequence[Row], metric: str) -> list[list[Cell]]:
@@ -126,10 +136,10 @@ def gains(rows: Sequence[Row], metric: str) -> list[list[Cell]]:
 
 
 def best_baseline(rows: Sequence[Row], metric: str) -> Row | None:
-    """The untested row of two seeds or more with the best mean."""
+    """The untested row of two seeds or more with the best mean on validation."""
     candidates = [row for row in rows if not row.tested and len(row.values) > 1]
     best = max if metric == "auc" else min
-    return best(candidates, key=lambda row: mean(row.of(metric)), default=None)
+    return best(candidates, key=lambda row: mean(row.on_validation(metric)), default=None)
 
 
 def p_values(rows: Sequence[Row], metric: str, baseline: Row | None) -> list[Cell]:

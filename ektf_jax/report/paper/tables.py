@@ -41,8 +41,9 @@ def table_2(runs: Sequence[Run], dataset: str) -> Table | None:
                 found = find(runs, select.ektf(), select.of_mlps, select.sized(size))
                 best = model != "ektf_mlp"
                 values = tuple(run.best_student if best else run.ensemble for run in found)
+                valid = tuple(run.best_on_validation if best else run.valid for run in found)
                 title = "EKTF_MLP, best student" if best else "EKTF_MLP"
-                rows.append(Row(title, values, paper.get(model), str(size), tested=True))
+                rows.append(Row(title, values, valid, paper.get(model), str(size), tested=True))
         else:
             found = find(runs, select.alone(model))
             rows.append(make_row(NAMES.model(model), found, paper.get(model), size="1"))
@@ -52,12 +53,14 @@ def table_2(runs: Sequence[Run], dataset: str) -> Table | None:
     for metric in ("auc", "logloss"):
         baseline = best_baseline(rows, metric)
         columns += [
-            measured(rows, metric, baseline),
+            *measured(rows, metric, baseline),
             *beside_published(rows, metric),
             p_values(rows, metric, baseline),
         ]
     notes = [test_note(rows), logged_note(dataset, paper)]
-    header = "model,K,seeds,AUC,paper,difference,p,logloss,paper,difference,p"
+    header = (
+        "model,K,seeds,validation AUC,AUC,paper,difference,p,validation logloss,logloss,paper,difference,p"
+    )
     return assemble("Table 2: models alone, and EKTF", header, rows, columns, notes)
 
 
@@ -93,19 +96,23 @@ def table_4(runs: Sequence[Run], dataset: str) -> Table | None:
         students = tuple({*select.LATEST, kind})
         found = find(runs, select.ektf(), select.of(*students))
         values = tuple(run.students[run.kinds.index(kind)] for run in found)
+        valid = tuple(run.valid_students[run.kinds.index(kind)] for run in found)
         size, base = str(len(students)), len(rows) - 1
         epochs.append(mean([run.epochs for run in found]))
-        rows.append(Row(f"EKTF_{NAMES.model(kind)}", values, paper.get(model), size, base=base))
+        rows.append(Row(f"EKTF_{NAMES.model(kind)}", values, valid, paper.get(model), size, base=base))
     if not any(row.values for row in rows):
         return None
     columns = [
-        measured(rows, "auc"),
+        *measured(rows, "auc"),
         *beside_published(rows, "auc"),
         *gains(rows, "auc"),
-        measured(rows, "logloss"),
+        *measured(rows, "logloss"),
         *beside_published(rows, "logloss"),
     ]
-    header = "model,K,seeds,AUC,paper,difference,gain,paper's gain,logloss,paper,difference"
+    header = (
+        "model,K,seeds,validation AUC,AUC,paper,difference,gain,paper's gain,"
+        "validation logloss,logloss,paper,difference"
+    )
     notes = [
         "A gain is in AUC, over the model alone in the row above. K is the number of students in training.",
         "FINAL(1B) inside EKTF stands beside FINAL(2B) alone, as in the paper.",

@@ -30,12 +30,12 @@ def ensemble_auc(run: Run) -> float:
 
 
 def student_auc(run: Run) -> float:
-    """Of the student that validation chooses; nan where a result does not say which."""
-    return float("nan") if run.chosen_student is None else run.chosen_student.auc
+    """Of the student that validation chooses."""
+    return run.best_student.auc
 
 
 def valid_auc(run: Run) -> float:
-    return float("nan") if run.valid is None else run.valid.auc
+    return run.valid.auc
 
 
 def ambiguity(run: Run) -> float:

@@ -187,7 +187,7 @@ def test_names_of_students_devices_and_options_are_shown_as_they_are(write, tmp_
     made["device"], made["versions"] = "a `b` <c> | d", {"$jax$": "1 `x`"}
     markdown, text = write_report(write(made), tmp_path / "out")
     shown = r"KDCL-\$v\$\|\` (KL) of \$X\$\|\<I>\`Y\`\_Z\_"
-    assert [line.count("|") - line.count(r"\|") for line in markdown.splitlines() if shown in line] == [10, 9]
+    assert [line.count("|") - line.count(r"\|") for line in markdown.splitlines() if shown in line] == [11, 9]
     assert r"Devices: a \`b\` \<c> \| d. Versions: \$jax\$ 1 \`x\`." in markdown
     assert "KDCL-$v$|` (KL) of $X$|&lt;I&gt;`Y`_Z_" in text
     assert "<code>b</code>" not in text

@@ -13,9 +13,15 @@ MLP = {"mlp": {"name": "mlp"}}
 ECN = {"ecn": {"name": "ecn"}}
 
 
+def of_the_test_split(table):
+    """The cells' texts of each row, but those of the columns of validation."""
+    shown = [i for i, name in enumerate(table.header) if not name.startswith("validation")]
+    return [[row[i].text for i in shown] for row in table.rows]
+
+
 def rows(table):
-    """The cells' texts by (first cell, second cell)."""
-    return {(row[0].text, row[1].text): [cell.text for cell in row[2:]] for row in table.rows}
+    """The cells' texts of the test split by (first cell, second cell)."""
+    return {(row[0], row[1]): row[2:] for row in of_the_test_split(table)}
 
 
 BASELINE, OURS = [0.8000, 0.8001, 0.8003], [0.9000, 0.9002, 0.9003]
@@ -78,19 +84,29 @@ def test_worse_is_never_starred(write):
     assert way == "worse"
 
 
-def test_the_best_two_of_a_column_are_marked(table_2):
-    ranked = {
-        row[0].text: (row[3].rank, row[7].rank) for row in table_2.rows if any(cell.rank for cell in row)
+def test_the_best_two_by_validation_are_marked_and_the_test_split_chooses_nothing(write):
+    """On validation the first is best, on the test split the last; so is a run's best student."""
+    for kinds, valid, test in ((MLP, 0.83, 0.7), (ECN, 0.82, 0.8), ({"pnn": {"name": "pnn"}}, 0.81, 0.9)):
+        made = result("none", [test], kinds=kinds)
+        on_validation = {"auc": valid, "logloss": 1 - valid}
+        made["valid"] = {"ensemble": on_validation, "students": [on_validation]}
+        write(made)
+    made = result("ektf", [0.5, 0.6], 0.55)
+    made["valid"]["students"] = [{"auc": 0.62, "logloss": 0.4}, {"auc": 0.61, "logloss": 0.3}]
+    directory = write(made)
+    table = tables.table_2(load(directory), "ml1m")
+    columns = {name: i for i, name in enumerate(table.header)}
+    marked = {
+        row[0].text: [row[columns[name]].rank for name in ("validation AUC", "AUC", "validation logloss")]
+        for row in table.rows
+        if any(cell.rank for cell in row)
     }
-    assert ranked == {
-        "MLP": (1, 0),
-        "EKTF_Latest": (2, 1),
-        "EKTF_MLP": (0, 2),
-        "EKTF_MLP, best student": (0, 2),
-    }
-    text = render.markdown_table(table_2)
-    assert "| **0.9500** |" in text
-    assert "| *0.9300* |" in text
+    assert marked == {"MLP": [1, 0, 1], "ECN": [2, 0, 2]}
+    (best,) = [row for row in table.rows if row[0].text == "EKTF_MLP, best student" and row[2].text == "1"]
+    assert [best[columns[name]].text for name in ("validation AUC", "AUC")] == ["0.6200", "0.5000"]
+    text = render.markdown_table(table)
+    assert "| **0.8300** | 0.7000 |" in text
+    assert "| *0.8200* | 0.8000 |" in text
 
 
 def test_the_papers_k_is_named_by_the_log_that_has_its_numbers(table_2):
@@ -168,7 +184,7 @@ def test_table_3_is_of_the_students_of_ektf_latest(write):
     write(result("ektf", [0.7, 0.8], 0.99, options={"examination": False}))  # of MLPs
     directory = write(result("none", students, 0.90, kinds=LATEST))
     table = tables.table_3(load(directory))
-    assert [[cell.text for cell in row[:4]] for row in table.rows] == [
+    assert [row[:4] for row in of_the_test_split(table)] == [
         ["EKTF_Latest", "1", "0.9300", ""],
         ["only KD", "1", "0.9200", "-0.0100"],
         ["only DML", "1", "0.9100", "-0.0200"],
@@ -222,7 +238,7 @@ def test_table_5_has_a_row_per_method_and_divergence(write):
     kinds = {"dagfm": {"name": "dagfm", "interaction": "inner"}}
     write(result("dagfm", [0.5], kinds=kinds, options={"stage": "distillation"}))
     directory = write(result("dagfm", [0.91], kinds=kinds, options={"stage": "finetuning"}))
-    found = {row[0].text: [cell.text for cell in row[1:4]] for row in tables.table_5(load(directory)).rows}
+    found = {row[0]: row[1:4] for row in of_the_test_split(tables.table_5(load(directory)))}
     assert len(found) == 2 + 8 + 1 + 3 + 1
     assert found["Online KD (MSE)"] == ["1", "0.9200", "-0.0100"]
     assert found["KDCL-General (KL)"] == ["1", "0.9400", "+0.0100"]

@@ -93,4 +93,4 @@ def test_results_that_say_less_leave_gaps_and_no_curves_are_said(write, tmp_path
     page.write(directory, tmp_path / "less", title="t")
     text = (tmp_path / "less" / "report.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| EKTF of MLP | 2 | 1 |")]
-    assert [row.count("—") for row in rows] == [8, 0, 0]
+    assert [row.count("—") for row in rows] == [5, 0, 0]
