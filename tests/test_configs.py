@@ -226,14 +226,14 @@ def test_the_gates_of_final_start_as_the_authors_do():
 @pytest.mark.parametrize("dataset", ["ml1m", "frappe"])
 def test_runs_of_the_scaling_study_differ_by_what_their_names_say(dataset):
     runs = {name: Config.from_dict(run) for name, run in scaling.get_config(dataset).runs.items()}
-    base_run = runs["base/qnn_k4_s2024"]
-    assert (base_run.embedding.sharing, base_run.transfer.self, base_run.train.ema) == ("own", 2, 0)
+    base_run = runs["base/mlp_k4_s2024"]
+    assert (base_run.embedding.sharing, base_run.transfer.self, base_run.train.ema) == ("own", 1, 0)
     for name, run in runs.items():
         if run.ensemble.num_students in (2, 3) and run.seed == scaling.SEEDS[0]:
             build.check(run)
         assert name.endswith(f"_k{run.ensemble.num_students}_s{run.seed}")
     assert {name.partition("/")[0] for name in runs} == set(scaling.AXES)
-    assert runs["loss/noself_k4_s2024"].transfer.self == 1
+    assert runs["loss/self_k4_s2024"].transfer.self == runs["students/qnn_k4_s2024"].transfer.self == 2
     assert runs["sharing/half_k4_s2024"].embedding.own_columns == base_run.embedding.dim // 2
     assert runs["students/mixture_k9_s2026"].ensemble.labels.count("qnn") == 3
     assert set(scaling.get_config(f"{dataset},loss").runs) == {n for n in runs if n.startswith("loss/")}
