@@ -18,6 +18,7 @@ weights without an average.
 
 import copy
 import itertools
+from typing import Any
 
 import ml_collections
 
@@ -55,8 +56,8 @@ def _sizes(axis: str, name: str) -> tuple[int, ...]:
 
 
 def _recipes(dataset: str) -> dict[str, dict[str, ml_collections.ConfigDict]]:
-    own = {"embedding.sharing": "own"}
-    apart = {"transfer.ektf.kd": False, "transfer.ektf.dml": False}
+    own: dict[str, Any] = {"embedding.sharing": "own"}
+    apart: dict[str, Any] = {"transfer.ektf.kd": False, "transfer.ektf.dml": False}
     origin = _changed(ektf_mlp.get_config(dataset), own)
     latest = _changed(ektf_latest.get_config(dataset), own)
     model, settings = published.settings("qnn", dataset, alone=False)
@@ -91,7 +92,7 @@ def _recipes(dataset: str) -> dict[str, dict[str, ml_collections.ConfigDict]]:
     }
 
 
-def _changed(config: ml_collections.ConfigDict, values: dict[str, object]) -> ml_collections.ConfigDict:
+def _changed(config: ml_collections.ConfigDict, values: dict[str, Any]) -> ml_collections.ConfigDict:
     made = copy.deepcopy(config)
     made.update_from_flattened_dict(values)
     return made

@@ -1,4 +1,4 @@
-"""Tables and figures, made from result.json files only, but for the last module.
+"""Tables and figures, made from result.json files only, but for the last three modules.
 
 results     result.json -> Run
 names       what datasets, models and methods are called
@@ -9,5 +9,8 @@ render      content -> Markdown
 web         content -> HTML
 page        a report of all runs, written
 paper/      what the paper has: its names, tables, figures and findings
+scaling/    what a study over K has: curves, tests, cost, diversity
+run_page    a page about one run
+judged      a figure of predictions beside what happened
 description a page about an encoded dataset
 """

@@ -54,6 +54,12 @@ class Run:
         found = self._data or rundata.where(self.config, self.workdir)
         return found if self._data or found.exists() else rundata.kept(self.workdir)
 
+    @property
+    def has_splits(self) -> bool:
+        """Whether it can predict its own splits: its weights are there, and the whole of its dataset."""
+        data = self._data or rundata.where(self.config, self.workdir)
+        return (self.workdir / "checkpoints").is_dir() and data.is_dir()
+
     @cached_property
     def schema(self) -> Schema:
         """Of the dataset that the run was trained on; InputError where it is another one now, or gone."""

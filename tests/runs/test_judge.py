@@ -130,7 +130,7 @@ def test_the_commands_of_the_page(tmp_path, tiny_config, monkeypatch):
     """On data of the page's fields, in its directories."""
     page = (commands.ROOT / "docs" / "judging.md").read_text(encoding="utf-8")
     lines = [line.strip() for line in page.splitlines() if line.startswith("    python -m ")]
-    assert len(lines) == 7
+    assert len(lines) == 8
     loop.train(tiny_config(max_epochs=1), tmp_path / "ektf")
     names = [field.name for field in load_run(tmp_path / "ektf").schema.fields]
     renamed = {
@@ -146,4 +146,4 @@ def test_the_commands_of_the_page(tmp_path, tiny_config, monkeypatch):
         done = commands.run(module, *arguments)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("\n") > 1
-    assert {path.name for path in (tmp_path / "ektf").iterdir()} > {"test.parquet", "judged", "importance"}
+    assert {path.name for path in (tmp_path / "ektf").iterdir()} > {"test.parquet", "judged", "importance", "page"}
