@@ -1,11 +1,12 @@
 """Run by test_sharding.py in processes of their own: the number of devices is fixed when JAX starts.
 
     python tests/on_devices.py losses '[[2, 2, 2], ...]' [HOST:PORT,PROCESSES,INDEX]
-    python tests/on_devices.py train WORKDIR '[2, 2, 2]' [stop after this epoch]
+    python tests/on_devices.py move WORKDIR '[2, 2, 2]' '[2, 1, 4]' 3
     python tests/on_devices.py residences WORKDIR '[[2, 2, 2], ...]'
 
-`losses` prints, per mesh, the first predictions and the training losses of 50 steps; `residences` trains, per
-mesh, a run with its rows on the host and one with them on the devices.
+`losses` prints, per mesh, the first predictions and the training losses of 50 steps; `move` trains on one
+mesh until it dies in an epoch, and goes on on another; `residences` trains, per mesh, a run with its rows on
+the host and one with them on the devices.
 """
 
 import json
@@ -116,5 +117,10 @@ if __name__ == "__main__":
             for side in ("host", "device"):
                 train(Path(arguments[0], f"{index}_{side}"), shape, residence=side)
     else:
-        stop = int(arguments[2]) if arguments[2:] else None
-        train(Path(arguments[0]), json.loads(arguments[1]), stop)
+        workdir, first, second, stop = arguments
+        try:
+            train(Path(workdir), json.loads(first), int(stop))
+        except SystemExit:
+            train(Path(workdir), json.loads(second))
+        else:
+            sys.exit("the first run did not die")

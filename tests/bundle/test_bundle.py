@@ -40,12 +40,18 @@ def loaded(bundle):
     return load(bundle, runtime="jax")
 
 
+@jax.jit
+def predict(model, ids):
+    return model(ids)
+
+
 def own_probabilities(run, raw):
     """[K + 1, N]: by the run's model, of ids by the dataset's encoder."""
     ids = encoder.of_dataset(run.parent / "data").frame(raw).ids
     model = teachers.load(run, encoded.open_schema(run.parent / "data"))
-    prediction = model(ids)
-    return np.asarray(jax.nn.sigmoid(np.concatenate([prediction.students, prediction.ensemble[None]])))
+    prediction = predict(model, ids)
+    logits = np.concatenate([prediction.students, np.asarray(prediction.ensemble)[None]])
+    return 1 / (1 + np.exp(-logits))
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 33, 5000])

@@ -18,7 +18,9 @@ from tests import commands
 def finished(tmp_path_factory, tiny_config):
     """The third field has up to three values in a row."""
     workdir = tmp_path_factory.mktemp("judged") / "run"
-    loop.train(tiny_config(max_epochs=1), workdir)
+    config = tiny_config(max_epochs=1)
+    config["data"]["batch_size"] = 64  # no short batch: a step compiles once
+    loop.train(config, workdir)
     return workdir
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -44,11 +45,16 @@ def test_a_run_has_its_result_and_its_model_predicts_what_it_says(finished):
     assert loop.evaluate(workdir, "test") == run.result.test
 
 
+@jax.jit
+def predict(model, ids):
+    return model(ids)
+
+
 @pytest.mark.parametrize("k", range(3))
 def test_a_student_alone_predicts_what_it_predicts_in_the_ensemble(finished, k):
     run = ektf_jax.load_run(finished[0])
     ids = encoded.open_split(finished[0] / "data", "test").ids[:50]
-    alone, together = run.student(k)(ids), run.model()(ids)
+    alone, together = predict(run.student(k), ids), predict(run.model(), ids)
     assert alone.students.shape == (1, 50)
     np.testing.assert_allclose(alone.students[0], together.students[k], atol=1e-6)
     np.testing.assert_allclose(alone.ensemble, together.students[k], atol=1e-6)

@@ -65,6 +65,9 @@ STUDENTS: dict[str, tuple[str, dict]] = {
     "dagfm kernel": ("dagfm", {"interaction": "kernel", "depth": 1}),
 }
 
+# One of each: the last of those that share a name, which is the one that owns columns or a loss.
+MIXTURE = list({name: label for label, (name, _) in STUDENTS.items()}.values())
+
 
 def make_student(label):
     name, options = STUDENTS[label]
@@ -144,9 +147,17 @@ def test_the_number_of_rows_may_be_open(label):
 
 # How a stack is run does not depend on the student: where it owns columns or a loss, both ways are tried.
 FAST = ("lr", "mlp", "wide_deep over ids", "afn with its own embedding", "final with two blocks")
-STACKS = [
-    pytest.param(label, "vmap", marks=() if label in FAST else pytest.mark.slow) for label in STUDENTS
-] + [pytest.param(label, "scan", marks=() if label in FAST[:3] else pytest.mark.slow) for label in FAST[2:]]
+
+
+def _mark(label, fast):
+    """Of students that share a name one is enough here: test_parity.py has the gradients of the others."""
+    if label in fast:
+        return ()
+    return pytest.mark.slow if label in MIXTURE else pytest.mark.long
+
+
+STACKS = [pytest.param(label, "vmap", marks=_mark(label, FAST)) for label in STUDENTS]
+STACKS += [pytest.param(label, "scan", marks=_mark(label, FAST[:3])) for label in FAST[2:]]
 
 
 @pytest.mark.parametrize(("label", "stack"), STACKS)
@@ -162,8 +173,10 @@ def test_a_stack_is_its_copies_and_every_parameter_is_trained(label, stack):
     def run_stack(group, train, key):
         return group(shared, own, train=train, key=key)
 
-    stacked = outcome(run_stack, group, KEY, cotangent)
+    # In numpy: of a JAX array each slice is a program of its own.
+    stacked = jax.tree.map(np.asarray, outcome(run_stack, group, KEY, cotangent))
     graphdef, state = nnx.split(group.students)
+    state = jax.tree.map(np.asarray, state)
     inputs = [shared if own is None else np.concatenate([shared, own[i]], axis=-1) for i in range(COPIES)]
 
     def run_copy(both, train, key):
@@ -226,8 +239,6 @@ def test_padding_and_extreme_embeddings_have_finite_gradients_in_single_precisio
         assert np.isfinite(leaf).all()
 
 
-# One of each: the last of those that share a name, which is the one that owns columns or a loss.
-MIXTURE = list({name: label for label, (name, _) in STUDENTS.items()}.values())
 # Of columns of its own, wide ones, a loss of its own, and none of them. The step of all compiles for minutes.
 SMALL_MIXTURE = ["afn with its own embedding", "wide_deep over ids", "cl4ctr over deepfm", "ecn"]
 

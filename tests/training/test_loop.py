@@ -227,7 +227,12 @@ STUDENT = r"evaluation of valid at step 50: logit of student 1\[3\] is"
 
 
 @pytest.mark.parametrize(
-    ("value", "match"), [(np.nan, STUDENT + " nan"), (np.inf, STUDENT + " inf"), (-np.inf, STUDENT + " -inf")]
+    ("value", "match"),
+    [
+        (np.nan, STUDENT + " nan"),
+        (-np.inf, STUDENT + " -inf"),
+        pytest.param(np.inf, STUDENT + " inf", marks=pytest.mark.long),
+    ],
 )
 def test_logits_that_are_not_finite_are_no_result(tmp_path, tiny_config, monkeypatch, value, match):
     """At the evaluation of the second epoch; infinite ones have an AUC, and a logloss of inf."""
@@ -336,7 +341,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(interrupted, finished, tiny
     assert (interrupted / "metrics.jsonl").read_text() == (finished[0] / "metrics.jsonl").read_text()
 
 
-@pytest.mark.parametrize("damage", ["truncate", "empty", "remove"])
+@pytest.mark.parametrize("damage", ["truncate", pytest.param("empty", marks=pytest.mark.long), "remove"])
 def test_a_damaged_newest_checkpoint_costs_steps_not_the_run(interrupted, finished, tiny_config, damage):
     for path in (interrupted / "checkpoints" / "latest" / "70" / "tree").rglob("*"):
         if path.is_file() and path.stat().st_size > 500:

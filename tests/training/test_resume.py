@@ -24,7 +24,6 @@ def start(tmp_path_factory):
             "embedding.dim": 4,
             "ensemble.num_students": 3,
             "ensemble.students.mlp.hidden_units": (8,),
-            "train.max_epochs": 10,
             "train.patience": 100,
             "train.log_every": 3,
             "train.checkpoint_every": 5,
@@ -40,7 +39,8 @@ def start(tmp_path_factory):
             patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         patch.setenv("JAX_PLATFORMS", "cpu")
 
-        def run(workdir):
+        def run(workdir, epochs):
+            config.train.max_epochs = epochs
             process = processes.Process(target=loop.train, args=(config.to_dict(), workdir))
             process.start()
             return process
@@ -58,20 +58,14 @@ def newest_checkpoint(workdir):
     return max((int(name) for name in names if name.isdigit()), default=0)
 
 
-@pytest.fixture(scope="module")
-def whole(start, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("resume") / "whole"
-    finish(start(workdir))
-    return workdir
-
-
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.long)])
-def test_kills_change_nothing(start, whole, tmp_path, kills):
-    killed = tmp_path / "killed"
+@pytest.mark.parametrize(("kills", "epochs"), [(2, 6), pytest.param(10, 10, marks=pytest.mark.long)])
+def test_kills_change_nothing(start, tmp_path, kills, epochs):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(start(whole, epochs))
     rng = random.Random(0)
     points = []
     for _ in range(kills):
-        process = start(killed)
+        process = start(killed, epochs)
         before = newest_checkpoint(killed)
         deadline = time.monotonic() + 120
         while newest_checkpoint(killed) == before and process.is_alive():
@@ -86,7 +80,7 @@ def test_kills_change_nothing(start, whole, tmp_path, kills):
     assert len(set(points)) == kills
     assert not (killed / "result.json").exists()
 
-    finish(start(killed))
+    finish(start(killed, epochs))
     expected, actual = (json.loads((workdir / "result.json").read_text()) for workdir in (whole, killed))
     for key in ("valid", "test", "best_epoch", "epochs", "params", "config"):
         assert actual[key] == expected[key]

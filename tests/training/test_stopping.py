@@ -48,8 +48,8 @@ def in_the_first_evaluation(number, after):
     ("send", "after", "number", "step", "epoch"),
     [
         (in_a_step, 32, signal.SIGINT, 33, 2),
-        # whose checkpoint is due anyway, and an epoch's last
-        pytest.param(in_a_step, 39, signal.SIGTERM, 40, 2, marks=pytest.mark.slow),
+        # whose checkpoint is due anyway, and an epoch's last, whose checkpoint is due anyway too
+        pytest.param(in_a_step, 39, signal.SIGTERM, 40, 2, marks=pytest.mark.long),
         pytest.param(in_a_step, 49, signal.SIGINT, 50, 2, marks=pytest.mark.slow),
         (in_the_first_evaluation, 25, signal.SIGTERM, 25, 1),
     ],
@@ -141,7 +141,7 @@ def newest(workdir):
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long)]
 )
 def test_the_command_line_says_one_line_and_exits_as_the_shell_has_it(tmp_path, number, status):
     workdir = tmp_path / "run"
