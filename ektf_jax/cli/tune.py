@@ -1,6 +1,7 @@
-"""Searches the best settings of a config: `ektf tune --config=FILE[:ARG] --trials=N --workdir=DIR [--space=FILE]`.
+"""Searches the best settings of a config: `ektf tune --config=FILE[:ARG] --trials=N --workdir=DIR`.
 
 Each trial is a run in DIR/trials/NUMBER, chosen by Optuna's TPE sampler and ended early by its median pruner.
+--space=FILE.yaml says which keys vary and how; without it, learning rate, L2 and what the students have.
 What counts is the best AUC of the ensemble on validation data; test data decide nothing. Started again, or
 several times at once on the same DIR, the search goes on and repeats no trial.
 
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> None:
     tune.work(search, _TRIALS.value)
     finalists = tune.finals(search, _FINALISTS.value, _SEEDS.value)
     winner = finalists[0]
-    test = tune.test_metrics(search, winner)
+    test = tune.metrics_on_test(search, winner)
     best = space.varied(settings, given, winner.settings)
     about = f"Trial {winner.number} of `ektf tune`: AUC {winner.mean:.6f} on validation data."
     write_text(directory / "best.py", tune.config_file(best, about))

@@ -1,4 +1,4 @@
-"""A page about a search for settings: the winner, what counted, every trial; as Markdown and one HTML file."""
+"""A page about a search for settings: the winner, what counted, all trials; as Markdown and one HTML file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -125,8 +125,8 @@ def _about(trials: Sequence[Trial], winner: Finalist) -> str:
     ]
     return (
         f"Of {len(trials)} trials, {', '.join(counts)}, trial {winner.number} won. Trials and finalists were"
-        " chosen by the ensemble's AUC on validation data, which is therefore too high; of test data, only what"
-        " is here of the winner was looked at. `best.py` is its config."
+        " chosen by the ensemble's AUC on validation data, which is therefore too high. Of test data, only"
+        " the winner's metrics here were looked at. `best.py` is its config."
     )
 
 

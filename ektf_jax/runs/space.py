@@ -159,8 +159,8 @@ def _choices(where: str, given: Any) -> tuple[Any, ...]:
                 isinstance(one, float) and not math.isfinite(one)
             ):
                 raise InputError(
-                    f"{where}: choices has {value!r}; a choice is text, a finite number, true, false or a list"
-                    " of these"
+                    f"{where}: choices has {value!r}; a choice is text, a finite number, true, false or a"
+                    " list of these"
                 )
     labels = [label(value) for value in read]
     if twice := [value for value, one in zip(read, labels, strict=True) if labels.count(one) > 1]:

@@ -62,7 +62,7 @@ class Search:
 class Trial:
     """What the study has of a trial. `auc` is the ensemble's on validation data, of the epoch that it kept.
 
-    `state` is "complete", "pruned", "fail" or "running"; of one that is not complete, `auc` is the best so far
+    `state` is "complete", "pruned", "fail" or "running"; where it is not complete, `auc` is the best so far
     or None. `by_epoch` has all of them. `settings` are by the names of the axes.
     """
 
@@ -313,7 +313,7 @@ def _valid_auc(workdir: Path) -> float:
     return float(Result.read(workdir).valid["ensemble"]["auc"])
 
 
-def test_metrics(search: Search, winner: Finalist) -> dict[int, Mapping[str, float]]:
+def metrics_on_test(search: Search, winner: Finalist) -> dict[int, Mapping[str, float]]:
     """The ensemble's metrics on test data by seed: of the winner, when there is one."""
     return {seed: Result.read(search.directory / name).test["ensemble"] for seed, name in winner.runs.items()}
 
