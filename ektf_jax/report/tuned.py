@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ektf_jax.files import write_text
 from ektf_jax.report import figures, names, render, web
@@ -77,6 +78,7 @@ def history(trials: Sequence[Trial]) -> Figure:
         axes.set_xlabel("trial")
         axes.set_ylabel("validation AUC")
         figures.frame(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figures.legend(figure, [axes])
     return figure
 
@@ -108,6 +110,7 @@ def epochs(trials: Sequence[Trial], winner: int) -> Figure:
         axes.set_xlabel("epoch")
         axes.set_ylabel("validation AUC")
         figures.frame(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figures.legend(figure, [axes])
     return figure
 
