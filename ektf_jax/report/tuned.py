@@ -68,8 +68,9 @@ def history(trials: Sequence[Trial]) -> Figure:
         for state, face, label in (("complete", figures.ACCENT, "complete"), ("pruned", "none", "pruned")):
             shown = [(trial.number, trial.auc) for trial in trials if trial.state == state]
             if shown:
+                numbers, aucs = zip(*shown, strict=True)
                 edge = figures.ACCENT if state == "complete" else "0.35"
-                axes.scatter(*zip(*shown, strict=True), s=24, facecolors=face, edgecolors=edge, label=label)
+                axes.scatter(numbers, aucs, s=24, facecolors=face, edgecolors=edge, label=label)
         best: list[tuple[int, float]] = []
         for trial in trials:
             if trial.state == "complete" and trial.auc is not None:

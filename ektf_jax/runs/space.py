@@ -11,7 +11,7 @@ from typing import Any
 from ektf_jax.config import Config, current_names
 from ektf_jax.document import read_yaml
 from ektf_jax.errors import InputError, unknown
-from ektf_jax.keys import spelled
+from ektf_jax.keys import Decides, spelled
 from ektf_jax.training import build
 from ektf_jax.training.identity import identity
 from ektf_jax.training.record import students_in_full
@@ -20,6 +20,7 @@ OURS = Path(__file__).with_name("spaces.yaml")
 
 _PARTS = ("low", "high", "log", "step", "choices")
 _PAGE = "docs/tuning.md"
+_RECIPE: tuple[Decides, ...] = ("recipe",)
 _WITHOUT_DOT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")  # a number, which YAML 1.1 takes for text
 
 
@@ -197,7 +198,7 @@ def _checked(axes: list[Axis], config: Config, path: Path) -> Space:
                 build.check(probe, tried)
             except InputError as error:
                 raise InputError(f"{path}: {name} = {value!r}: {error}") from None
-            recipes.append(identity(probe, decides=("recipe",)))
+            recipes.append(identity(probe, decides=_RECIPE))
         if any(recipe == recipes[0] for recipe in recipes[1:]):
             raise InputError(
                 f"{path}: {name}: {axis.probes[0]!r} and another of its values are the same recipe for this"

@@ -39,7 +39,7 @@ from ektf_jax.training.training import Training
 Train = Callable[[Config, Path, Sequence[Listener]], Mapping[str, Any]]
 Report = Callable[[str], None]
 
-_NAME = "ektf"
+_NAME = "search"  # of the study in its journal
 _WAIT = 1.0  # seconds between looks at what others do
 
 

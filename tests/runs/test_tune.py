@@ -90,7 +90,7 @@ def test_the_search_finds_what_is_good_and_prunes_what_is_not(tmp_path, config, 
     trials = tune.trials_of(search)
     best = tune.ranked(trials)[0]
     assert best.auc == pytest.approx(0.8, abs=0.01)
-    assert best.auc == max(trial.auc for trial in trials)
+    assert best.auc == max(trial.auc or 0.0 for trial in trials)
     states = [trial.state for trial in trials]
     assert set(states) == {"complete", "pruned"}
     assert states[:5] == ["complete"] * 5  # without a median there is nothing to be worse than
