@@ -222,8 +222,12 @@ def settings_of(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
     """The values of axes, of what Optuna has for them, in the order of the space."""
     found = {}
     for name, axis in space.items():
-        by_label = {spaces.label(value): value for value in axis.choices}
-        found[name] = by_label[params[name]] if axis.choices else params[name]
+        value = params[name]
+        if axis.choices:
+            value = {spaces.label(choice): choice for choice in axis.choices}[value]
+        elif axis.step is not None and isinstance(value, float):
+            value = float(f"{value:.12g}")  # 0.3, where adding steps made 0.30000000000000004
+        found[name] = value
     return found
 
 

@@ -106,6 +106,13 @@ def test_the_search_finds_what_is_good_and_prunes_what_is_not(tmp_path, config, 
         assert max(trial.by_epoch.values()) < np.median(before)
 
 
+def test_settings_are_what_a_space_file_would_have(config, given):
+    params = {"train.learning_rate": 0.1, "embedding.l2": 3 * 0.002, "ensemble.num_students": 2}
+    params["ensemble.students.*.hidden_units"] = "[8, 8]"
+    assert 3 * 0.002 != 0.006
+    assert list(tune.settings_of(given, params).values()) == [0.1, 0.006, [8, 8], 2]
+
+
 def test_trials_are_what_one_study_has_in_all(tmp_path, config, given):
     """More are added to those that are there, as if they had been asked for at once; fewer change nothing."""
     searched(config, given, tmp_path / "a", 4)
