@@ -107,9 +107,12 @@ def test_the_search_finds_what_is_good_and_prunes_what_is_not(tmp_path, config, 
 
 
 def test_settings_are_what_a_space_file_would_have(config, given):
-    params = {"train.learning_rate": 0.1, "embedding.l2": 3 * 0.002, "ensemble.num_students": 2}
+    params = {
+        "train.learning_rate": 0.1,
+        "embedding.l2": math.nextafter(0.006, 1),
+        "ensemble.num_students": 2,
+    }
     params["ensemble.students.*.hidden_units"] = "[8, 8]"
-    assert 3 * 0.002 != 0.006
     assert list(tune.settings_of(given, params).values()) == [0.1, 0.006, [8, 8], 2]
 
 
