@@ -1,6 +1,7 @@
 """The study: what a kill, other workers and failures leave of it. A stand-in for the loop trains."""
 
 import math
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from ektf_jax.config import Config
+from ektf_jax.data import synthetic
 from ektf_jax.errors import InputError
 from ektf_jax.files import write_json
 from ektf_jax.result import Result
@@ -110,9 +112,9 @@ def test_settings_are_what_a_space_file_would_have(config, given):
     params = {
         "train.learning_rate": 0.1,
         "embedding.l2": math.nextafter(0.006, 1),
+        "ensemble.students.*.hidden_units": "[8, 8]",
         "ensemble.num_students": 2,
     }
-    params["ensemble.students.*.hidden_units"] = "[8, 8]"
     assert list(tune.settings_of(given, params).values()) == [0.1, 0.006, [8, 8], 2]
 
 
@@ -297,6 +299,20 @@ def test_a_dataset_that_is_not_there_is_said_before_any_trial(tmp_path, config, 
     with pytest.raises(InputError, match="nowhere: no such directory"):
         tune.open_search(Config.from_dict(nested), given, tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_the_search_of_another_dataset_is_refused(tmp_path, config, given):
+    nested, data = config.to_dict(), tmp_path / "data"
+    nested["data"] |= {"path": str(data), "synthetic": {}}
+    config = Config.from_dict(nested)
+    for seed in (0, 1):
+        synthetic.prepare(synthetic.SyntheticSpec(rows=2000, values=(5, 5), seed=seed, order=2), data)
+        if seed == 0:
+            for _ in range(2):
+                searched(config, given, tmp_path / "a", 1)
+            shutil.rmtree(data)
+    with pytest.raises(InputError, match=r"a/dataset\.json: schema_sha256"):
+        tune.open_search(config, given, tmp_path / "a")
 
 
 def test_teachers_are_relative_to_the_directory(tmp_path, config, given):
