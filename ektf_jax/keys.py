@@ -250,3 +250,21 @@ def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         for key in sorted(there.keys() | now.keys())
         if there.get(key, _ABSENT) != now.get(key, _ABSENT)
     ]
+
+
+def spelled(group: Any, names: tuple[str, ...], path: str) -> Iterator[tuple[str, ...]]:
+    """Yield the keys that a path of names means, in which * stands for every key of a group.
+
+    Raises InputError, which begins with `path`, where there is no group for it.
+    """
+    if "*" not in names:
+        yield names
+        return
+    at = names.index("*")
+    inner: Any = group
+    for name in names[:at]:
+        inner = inner.get(name) if isinstance(inner, Mapping) else None
+    if not isinstance(inner, Mapping) or not inner:
+        raise InputError(f"{path}: {'.'.join(names[:at])} is no group of keys that * could name")
+    for name in inner:
+        yield from spelled(group, (*names[:at], name, *names[at + 1 :]), path)

@@ -15,8 +15,10 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from ektf_jax import metrics
+from ektf_jax.cli import config as configs
 from ektf_jax.config import Config
 from ektf_jax.result import Result
+from ektf_jax.runs import space
 from ektf_jax.students import REGISTRY
 from ektf_jax.training import loop, optimizer
 from tests import commands
@@ -223,3 +225,14 @@ def test_the_commands_of_the_page_on_finished_runs(tmp_path):
             assert re.search(r"yesterday: (\d+) of \1 values keep their rows, 0 are new", done.stdout)
     for name in ("both", "today", "after", "taught", "labelled"):
         assert Result.read(tmp_path / "runs" / name).test["ensemble"]["auc"] > 0
+
+
+def test_the_space_of_the_page_on_tuning_is_one_of_its_config(tmp_path):
+    (text,) = re.findall(r"```yaml\n# space\.yaml\n(.*?)```", page("tuning"), re.S)
+    (tmp_path / "space.yaml").write_text(text, encoding="utf-8")
+    (given,) = re.findall(r"--config=(configs/\S+)", page("tuning"))[:1]
+    config = Config.from_dict(configs.load(given))
+    found = space.read(tmp_path / "space.yaml", config)
+    assert len(found) == len(text.splitlines())
+    shipped = space.default(config)
+    assert list(shipped)[:2] == ["train.learning_rate", "embedding.l2"]

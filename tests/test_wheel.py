@@ -107,7 +107,7 @@ def test_the_wheel_alone_asks_for_what_the_losses_need(wheel):
     others = {"flax", "orbax-checkpoint", "grain", "polars", "matplotlib", "ml-collections", "safetensors"}
     assert not asked & others
     assert others < closure(wheel, "train")
-    assert 'ektf-jax[train]; extra == "dev"' in requirements(wheel)
+    assert 'ektf-jax[train,tune]; extra == "dev"' in requirements(wheel)
 
 
 def test_the_wheel_holds_what_the_package_reads(wheel):
@@ -179,7 +179,7 @@ def test_names_and_commands_say_which_extra_they_need(base, tmp_path):
     )
     listed = call(base.with_name("ektf"), cwd=tmp_path)
     assert (listed.returncode, listed.stderr) == (0, "")
-    for command, extra in (("train", "train"), ("score", "bundle")):
+    for command, extra in (("train", "train"), ("score", "bundle"), ("tune", "tune")):
         done = call(base.with_name("ektf"), command, "--help", cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
         assert re.fullmatch(

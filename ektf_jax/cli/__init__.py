@@ -21,6 +21,7 @@ COMMANDS = {
     "summary": "show parameters, FLOPs and shapes of a config's model",
     "train": "train one config",
     "sweep": "train every run of a sweep",
+    "tune": "search the best settings of a config",
     "evaluate": "evaluate a finished run",
     "compare": "test whether one finished run is better than another",
     "importance": "show which fields a finished run leans on",
@@ -30,7 +31,7 @@ COMMANDS = {
     "score": "predict the rows of files with a bundle",
 }
 # The extra that a command needs, where it is not `train`.
-_EXTRAS = {"score": "bundle"}
+_EXTRAS = {"score": "bundle", "tune": "tune"}
 
 _NAMED = re.compile(rf"`ektf ({'|'.join(COMMANDS)})\b")
 

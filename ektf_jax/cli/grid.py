@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ektf_jax.cli import config, shell
 from ektf_jax.errors import InputError
+from ektf_jax.keys import spelled
 
 Keys = tuple[str, ...]
 
@@ -37,7 +38,7 @@ def runs(given: Mapping[str, Any], axes: Sequence[str], seeds: int | None) -> di
             parts = [name] if name else []
             varied = copy.deepcopy(run)
             for axis, short, value in zip(read, names, values, strict=True):
-                for keys in _spelled(varied, axis.keys):
+                for keys in spelled(varied, axis.keys, f"--grid={'.'.join(axis.keys)}"):
                     config.change(varied, keys, value)
                 parts.append(f"{short}-{_plain(value)}")
             for seed in range(seeds or 1):
@@ -72,23 +73,6 @@ def _split(text: str) -> Iterator[str]:
         else:
             part += letter
     yield part.strip()
-
-
-def _spelled(run: Mapping[str, Any], keys: Keys) -> Iterator[Keys]:
-    """The keys of a run that an axis means, whose * stand for every key of a group."""
-    if "*" not in keys:
-        yield keys
-        return
-    at = keys.index("*")
-    group: Any = run
-    for key in keys[:at]:
-        group = group.get(key) if isinstance(group, Mapping) else None
-    if not isinstance(group, Mapping) or not group:
-        raise InputError(
-            f"--grid={'.'.join(keys)}: {'.'.join(keys[:at])} is no group of keys that * could name"
-        )
-    for key in group:
-        yield from _spelled(run, (*keys[:at], key, *keys[at + 1 :]))
 
 
 def _short(axes: Sequence[Keys]) -> list[str]:

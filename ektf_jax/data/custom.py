@@ -2,17 +2,16 @@
 
 import fnmatch
 import reprlib
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from ektf_jax.data import rawfiles, tables
 from ektf_jax.data.rawfiles import Layout
 from ektf_jax.data.schema import SPLITS, Schema
 from ektf_jax.data.spec import FieldSpec, TableSpec
-from ektf_jax.errors import InputError, cause, unknown
+from ektf_jax.document import read_yaml
+from ektf_jax.errors import InputError, unknown
 
 _TOP = {
     "dataset": str,
@@ -65,15 +64,7 @@ def prepare(schema: Path, raw: Path, out: Path, *, split_seed: int = 2024) -> Sc
 
 def read(path: Path) -> tuple[TableSpec, list[str] | dict[str, list[str]]]:
     """The table that a YAML file describes, and the patterns of its files, in all or by split."""
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check --schema") from None
-    except InputError as error:
-        raise InputError(f"{path}:{error}") from None
-    # A tag that its value does not suit, such as `!!bool x`, is whatever the constructor trips over.
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: is not YAML ({cause(error)}); see docs/datasets.md") from None
+    document = read_yaml(path, "--schema", "docs/datasets.md")
     top = _checked(document, _TOP, ("dataset", "files", "label", "fields"), str(path))
     label = top["label"] if isinstance(top["label"], dict) else {"name": top["label"]}
     label = _checked(label, _LABEL, ("name",), f"{path}: label")
@@ -175,49 +166,6 @@ def _once(schema: Path, files: list[Path]) -> None:
         rawfiles.once(files)
     except InputError as error:
         raise InputError(f"{schema}: files: {error}") from None
-
-
-def _is_text(value: str) -> bool:
-    """Whether a text has characters alone: an escape in YAML may be half of one."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses keys that are there twice, of which the last would win."""
-
-    def get_single_node(self) -> Any:
-        node = super().get_single_node()
-        self._check(node, set())
-        return node
-
-    def _check(self, node: Any, seen: set[int]) -> None:
-        if node is None or id(node) in seen:  # an alias may even lead back to itself
-            return
-        seen.add(id(node))
-        if isinstance(node, yaml.ScalarNode) and not _is_text(node.value):
-            raise InputError(f"{node.start_mark.line + 1}: {node.value!a} is no text in UTF-8; correct it")
-        if isinstance(node, yaml.SequenceNode):
-            for child in node.value:
-                self._check(child, seen)
-        elif isinstance(node, yaml.MappingNode):
-            lines: dict[Any, int] = {}
-            for key, value in node.value:
-                self._check(key, seen)
-                self._check(value, seen)
-                merged = key.tag == "tag:yaml.org,2002:merge"
-                name = "<<" if merged else self.construct_object(key, deep=True)
-                if not isinstance(name, Hashable):
-                    continue  # the loader says so
-                line = key.start_mark.line + 1
-                if name in lines:
-                    raise InputError(
-                        f"{line}: the key {name!r} is on line {lines[name]} already; remove one of the two"
-                    )
-                lines[name] = line
 
 
 def _checked(found: Any, kinds: Mapping[str, Any], needed: tuple[str, ...], where: str) -> dict[str, Any]:

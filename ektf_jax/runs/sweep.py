@@ -125,7 +125,7 @@ def located(runs: Runs, name: str) -> Config:
     """The config of a run with the working directories, relative to its own, of those that it learns from."""
     config = runs[name]
     teachers, starts = (
-        tuple(os.path.relpath(other, name) for other in others)
+        tuple(other if Path(other).is_absolute() else os.path.relpath(other, name) for other in others)
         for others in (config.transfer.teachers, config.train.init_from)
     )
     return dataclasses.replace(

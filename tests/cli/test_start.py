@@ -53,11 +53,11 @@ try:
     cli.call(NAME)
 except SystemExit as ended:
     assert ended.code == 0
-print([name for name in ("jax", "flax", "optax", "orbax", "polars") if name in sys.modules])
+print([name for name in ("jax", "flax", "optax", "orbax", "polars", "optuna") if name in sys.modules])
 """
 
 
-@pytest.mark.parametrize("name", ["compare", "evaluate", "importance", "summary", "sweep", "train"])
+@pytest.mark.parametrize("name", ["compare", "evaluate", "importance", "summary", "sweep", "train", "tune"])
 def test_help_imports_nothing_that_takes_seconds(name):
     code = HELP.replace("NAME", repr(name))
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
