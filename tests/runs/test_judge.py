@@ -148,4 +148,9 @@ def test_the_commands_of_the_page(tmp_path, tiny_config, monkeypatch):
         done = commands.run(module, *arguments)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("\n") > 1
-    assert {path.name for path in (tmp_path / "ektf").iterdir()} > {"test.parquet", "judged", "importance", "page"}
+    assert {path.name for path in (tmp_path / "ektf").iterdir()} > {
+        "test.parquet",
+        "judged",
+        "importance",
+        "page",
+    }

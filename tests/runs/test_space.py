@@ -161,7 +161,7 @@ def test_every_students_space_is_accepted_value_by_value(name):
     walk({"name": name})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", REGISTRY)
 def test_every_students_space_is_accepted_around_its_published_settings(name):
     walk(settings(name))

@@ -149,7 +149,7 @@ def killed_at(monkeypatch, write, *, torn=None):
     return lambda: monkeypatch.setattr(backend, "append_logs", append)
 
 
-@pytest.mark.parametrize("torn", [None, 20, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 1))])
+@pytest.mark.parametrize("torn", [None, 20, *(pytest.param(n, marks=pytest.mark.long) for n in (0, 1))])
 def test_a_kill_at_any_write_loses_and_repeats_no_trial(tmp_path, config, given, monkeypatch, torn):
     """Before it, after it, or within it: the study is in the end what it is without a kill."""
     whole = searched(config, given, tmp_path / "whole", 2)
