@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ONNX := .venv-onnx
+AUDIT := .venv-audit
 DOCS := $(VENV)/.docs
 
 # What tells one interpreter from another: a virtual environment says it of the one that it was made with.
@@ -24,7 +25,7 @@ export PYTHONUTF8 := 1
 # A file of tests stays with one worker, which makes what the tests of the file share once.
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run test test-all test-long test-onnx coverage format check docs clean remake
+.PHONY: help run test test-all test-long test-onnx coverage format check audit docs clean remake
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -56,13 +57,18 @@ check: $(STAMP)  ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/python -m mypy
 
+audit: $(STAMP)  ## known vulnerabilities of the pinned dependencies
+	$(BIN)/python -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --upgrade pip pip-audit
+	$(AUDIT)/bin/pip-audit --no-deps --disable-pip -r constraints.txt
+
 docs: $(DOCS)  ## the documentation as a site in build/site; a link to nothing is an error
 	rm -rf build/site
 	$(BIN)/python -m docs.pages
 	$(BIN)/python -m zensical build --strict
 
 clean:  ## delete what is made
-	rm -rf $(VENV) $(ONNX) build .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(ONNX) $(AUDIT) build .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
 $(STAMP): pyproject.toml setup.py constraints.txt $(REMAKE)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: $(PYTHON) is Python %d.%d, and ektf-jax needs 3.11 or newer: make PYTHON=python3.12" % sys.version_info[:2])'

@@ -85,19 +85,37 @@ def students(result: Result) -> list[Block]:
         [
             *(case["model"], f"{case['params']:,}", cells.milliseconds(case["step_seconds"])),
             *(f"{case['samples_per_second']:,}", f"{case['compile_seconds']:.1f}", f"{case['peak_mib']:,}"),
+            *_original(case),
         ]
         for case in sorted(result["cases"], key=lambda case: -case["samples_per_second"])
     ]
     header = ("model", "parameters", "step, ms", "samples/s", "compile time, s", "peak memory, MiB")
+    theirs: dict[str, str] = next(
+        (case["original"]["versions"] for case in result["cases"] if "original" in case), {}
+    )
     return [
         Heading("Models"),
         Text(
             "A training step of every model of Table 2 alone, with its published settings on ML-1M, a process"
-            " for each; the fastest first."
+            " for each; the fastest first. Its original in PyTorch, of FuxiCTR's model zoo or its authors,"
+            " takes turns with it; where that has another number of parameters it is another model."
         ),
-        cells.provenance(result, {"": result["versions"]}),
-        cells.table(header, rows),
+        cells.provenance(
+            result, {"": result["versions"], "original": theirs} if theirs else {"": result["versions"]}
+        ),
+        cells.table((*header, "original's parameters", "its step, ms", "times as fast"), rows),
     ]
+
+
+def _original(case: Result) -> tuple[str, str, str]:
+    if "original" not in case:
+        return ("", "", "")
+    found = case["original"]
+    return (
+        f"{found['params']:,}",
+        cells.milliseconds(found["step_seconds"]),
+        cells.times(found["times_as_fast"]),
+    )
 
 
 def evaluate(result: Result) -> list[Block]:

@@ -155,8 +155,9 @@ def test_every_student_has_a_space_of_its_own_arguments():
         assert name in Config().to_dict()[group]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in ("mlp", "masknet") else pytest.mark.long) for n in REGISTRY]
+)
 def test_every_students_space_is_accepted_value_by_value(name):
     walk({"name": name})
 
