@@ -100,9 +100,7 @@ def students(result: Result) -> list[Block]:
             " for each; the fastest first. Its original in PyTorch, of FuxiCTR's model zoo or its authors,"
             " takes turns with it; where that has another number of parameters it is another model."
         ),
-        cells.provenance(
-            result, {"": result["versions"], "original": theirs} if theirs else {"": result["versions"]}
-        ),
+        cells.provenance(result, {"": result["versions"]} | ({"original": theirs} if theirs else {})),
         cells.table((*header, "original's parameters", "its step, ms", "times as fast"), rows),
     ]
 

@@ -190,16 +190,12 @@ def load(file: Path) -> ModuleType:
 
 def batch(task: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Random rows, as FuxiCTR's loader hands them over."""
-    rng = np.random.default_rng(0)
+    rng, count = np.random.default_rng(0), task["batch_size"]
     rows = {
-        name: torch.from_numpy(
-            rng.integers(1, vocabulary, (task["batch_size"], slots)).squeeze(1)
-            if slots == 1
-            else rng.integers(1, vocabulary, (task["batch_size"], slots))
-        )
+        name: torch.from_numpy(rng.integers(1, vocabulary, count if slots == 1 else (count, slots)))
         for name, vocabulary, slots in task["fields"]
     }
-    return rows | {"label": torch.from_numpy(rng.integers(0, 2, task["batch_size"]).astype(np.float32))}
+    return rows | {"label": torch.from_numpy(rng.integers(0, 2, count).astype(np.float32))}
 
 
 def main() -> None:

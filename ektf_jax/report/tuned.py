@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -76,11 +77,7 @@ def history(trials: Sequence[Trial]) -> Figure:
             if trial.state == "complete" and trial.auc is not None:
                 best.append((trial.number, max(trial.auc, best[-1][1] if best else trial.auc)))
         axes.step(*zip(*best, strict=True), where="post", color="0.35", linewidth=1.0, label="best so far")
-        axes.set_xlabel("trial")
-        axes.set_ylabel("validation AUC")
-        figures.frame(axes)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        figures.legend(figure, [axes])
+        _finish(figure, axes, "trial")
     return figure
 
 
@@ -108,12 +105,16 @@ def epochs(trials: Sequence[Trial], winner: int) -> Figure:
                 label=None if label in labelled else label,
             )
             labelled.add(label)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("validation AUC")
-        figures.frame(axes)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        figures.legend(figure, [axes])
+        _finish(figure, axes, "epoch")
     return figure
+
+
+def _finish(figure: Figure, axes: Axes, over: str) -> None:
+    axes.set_xlabel(over)
+    axes.set_ylabel("validation AUC")
+    figures.frame(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figures.legend(figure, [axes])
 
 
 def _about(trials: Sequence[Trial], winner: Finalist) -> str:

@@ -97,7 +97,7 @@ def test_page(tmp_path, monkeypatch):
 def test_the_command_of_a_result_has_no_place_of_the_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(common, "RESULTS", tmp_path)
     monkeypatch.setattr(
-        "sys.argv", ["x", "--repeat=5", "--before=/home/a b/old", "--peer_python=/usr/bin/python"]
+        "sys.argv", ["x", "--repeat=5", "--before=/some where/old", "--peer_python=/some where/python"]
     )
     common.write("residence", {})
     told = json.loads((tmp_path / "residence.json").read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from ektf_jax.report.results import Run
-from ektf_jax.report.seeds import Group, deviation, groups, mean, p_value
+from ektf_jax.report.seeds import Group, groups, mean, p_value
 
 # What changes with K or is not the recipe's.
 _APART = ("ensemble.num_students", "encoding", "rows")
@@ -118,11 +118,6 @@ def pairs(of: Sequence[Curve]) -> list[tuple[str, Curve, Curve]]:
         for other in of[i + 1 :]
         if len(changed := differences(one, other)) == 1 and changed != ["students"]
     ]
-
-
-def spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation, which is nan for one value."""
-    return mean(values), deviation(values)
 
 
 def _with_one(curve: Curve, alone: Sequence[Group]) -> Curve:
