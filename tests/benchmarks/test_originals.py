@@ -1,11 +1,9 @@
 """Models beside their PyTorch originals: turns, ratios, and what the original is told."""
 
 import json
+from pathlib import Path
 
-from absl import flags
-from absl.testing import flagsaver
-
-from benchmarks import common, students
+from benchmarks import common, originals
 from benchmarks.page import sections
 
 SECONDS = {"ours": [[0.1, 0.1, 0.3], [0.2], [0.1]], "theirs": [[0.2], [0.3], [0.4]]}
@@ -29,10 +27,8 @@ def test_turns_are_compared_pair_by_pair(monkeypatch):
         },
     )
     monkeypatch.setattr(common, "child_json", original)
-    given = {"peer_python": "python-of-peer", "fuxictr": "/zoo", "steps": 1, "turns": 3}
-    flags.FLAGS.mark_as_parsed()
-    with flagsaver.flagsaver(**given):
-        case = students.measure("autoint")
+    peer = originals.Peer("python-of-peer", {"fuxictr": Path("/zoo")})
+    case = originals.measure("autoint", steps=1, turns=3, peer=peer)
     assert case["step_seconds"] == {"median": 0.1, "min": 0.1, "max": 0.3, "count": 5}
     assert case["samples_per_second"] == 40960
     # 0.2 / 0.1, 0.3 / 0.2 and 0.4 / 0.1
