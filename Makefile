@@ -22,8 +22,10 @@ endif
 # Files of the tests are UTF-8, whatever the locale is.
 export PYTHONUTF8 := 1
 
-# A file of tests stays with one worker, which makes what the tests of the file share once.
-PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+# A file of tests stays with one worker, which makes what the tests of the file share once. One worker more than
+# cores: tests of kills wait for their children.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help run test test-all test-long test-onnx coverage format check audit docs clean remake
 
