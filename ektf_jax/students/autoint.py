@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
+from ektf_jax.layers import attention
 from ektf_jax.layers.blocks import (
     DNN,
     Wide,
@@ -55,9 +55,9 @@ class SelfAttention(nnx.Module):
         query, key_of_field, value = (
             layer(x).reshape(*x.shape[:2], self.num_heads, -1) for layer in (self.query, self.key, self.value)
         )
-        scores = jnp.einsum("bihd,bjhd->bhij", query, key_of_field) * self.scale
-        attention = drop(nnx.softmax(scores), self.dropout, train=train, key=key)
-        output = jnp.einsum("bhij,bjhd->bihd", attention, value).reshape(*x.shape[:2], -1)
+        scores = attention.scores(query, key_of_field) * self.scale
+        weights = drop(nnx.softmax(scores), self.dropout, train=train, key=key)
+        output = attention.mixture(weights, value).reshape(*x.shape[:2], -1)
         if self.use_residual:
             output = output + (x if self.residual is None else self.residual(x))
         if self.norm is not None:

@@ -1,11 +1,9 @@
 """What XLA is told of training steps and predictions."""
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import jax
-from jax.experimental.xla_metadata import set_xla_metadata
 
 Options = Mapping[str, str | bool]
 
@@ -25,22 +23,6 @@ def options(matmul_dtype: str) -> Options:
     if matmul_dtype == "float32" and jax.default_backend() == "cpu" and _knows_eigen_products():
         return _EIGEN
     return {}
-
-
-def apart(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A jitted function for use within a larger program, in which it is compiled as it would be alone.
-
-    Where XLA fuses it with what is around it, sums are rounded in another order. On a CPU the call stays a
-    call; elsewhere barriers keep the two apart.
-    """
-    jitted = jax.jit(function)
-
-    def call(*arguments: Any) -> Any:
-        if jax.default_backend() == "cpu":
-            return set_xla_metadata(jitted(*arguments), inlineable="false")
-        return jax.lax.optimization_barrier(jitted(*jax.lax.optimization_barrier(arguments)))
-
-    return call
 
 
 @functools.cache

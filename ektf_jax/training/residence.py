@@ -23,6 +23,7 @@ from ektf_jax.data.encoded import Split
 from ektf_jax.data.loader import Batch
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
+from ektf_jax.layers.apart import apart
 from ektf_jax.training import compiler
 from ektf_jax.training.step import StepMetrics
 
@@ -120,7 +121,7 @@ class OnDevices:
 
     def part(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A jitted function as a step calls it: within the program as it would be alone."""
-        return compiler.apart(function)
+        return apart(function)
 
     def go_to(self, step: int) -> None:
         """Have the next block begin after so many steps of the run: `next` is told so each time."""

@@ -41,7 +41,7 @@ as_users_have_xla = pytest.mark.skipif(
 @pytest.mark.skipif(FAST not in os.environ.get("XLA_FLAGS", ""), reason="XLA is as users have it")
 @pytest.mark.parametrize("marks", ["not long", pytest.param("long", marks=pytest.mark.long)])
 def test_the_bits_of_this_file_as_users_have_xla(marks):
-    """Only there is a part of a larger program compiled as it would be alone, see `compiler.apart`."""
+    """Only there is a part of a larger program compiled as it would be alone, see `layers/apart.py`."""
     flags = os.environ["XLA_FLAGS"].replace(FAST, "xla_cpu_use_fusion_emitters=true")
     names = [
         name for name, test in globals().items() if as_users_have_xla.mark in getattr(test, "pytestmark", [])
