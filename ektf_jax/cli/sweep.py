@@ -36,13 +36,15 @@ _SEEDS = flags.DEFINE_integer(
     "seeds", None, "Each run with its config's seed and those that follow, so many."
 )
 _LIST = flags.DEFINE_bool("list", False, "Show the plan and its estimated time; train nothing.")
-_ONLY = flags.DEFINE_string("only", None, "Train this run alone, in this process.")
+_TOGETHER = flags.DEFINE_integer(
+    "together", 1, "So many runs that differ in seed, learning rate and L2 are one process.", lower_bound=1
+)
+_ONLY = flags.DEFINE_multi_string("only", [], "Train this run, in this process; several together.")
 
 
 def main(argv: list[str]) -> None:
     """Train what is not finished; exit with 1 if something failed."""
     from ektf_jax.runs import sweep  # seconds, which --help has not
-    from ektf_jax.training import loop
 
     del argv
     read, directory = config.read(_CONFIG), shell.path(_WORKDIR)
@@ -53,13 +55,14 @@ def main(argv: list[str]) -> None:
         sweep.check_data(runs, directory, whole=False)
         print(_table(sweep.plan(runs, directory)))
         return
-    if _ONLY.value is not None:
-        if _ONLY.value not in runs:
-            raise InputError(f"--only is {_ONLY.value!r}; the sweep has {', '.join(runs)}")
-        loop.train(sweep.located(runs, _ONLY.value), directory / _ONLY.value)
+    if _ONLY.value:
+        for name in _ONLY.value:
+            if name not in runs:
+                raise InputError(f"--only is {name!r}; the sweep has {', '.join(runs)}")
+        sweep.train({name: runs[name] for name in _ONLY.value}, directory)
         return
     sweep.check_data(runs, directory)
-    failed = sweep.work(runs, directory, _train)
+    failed = sweep.work(runs, directory, _train, together=_TOGETHER.value)
     plan = sweep.plan(runs, directory)
     print(_table(plan))
     if failed:
@@ -67,14 +70,15 @@ def main(argv: list[str]) -> None:
         sys.exit(1)
 
 
-def _train(name: str) -> str | None:
-    """Train one run in a process of its own, so that whatever happens to it happens to it alone.
+def _train(*names: str) -> str | None:
+    """Train one run, or several together, in a process of their own: what happens to it, happens there alone.
 
-    Its standard error stays in DIR/NAME/stderr.log. It is in a session of its own, so that Ctrl-C comes here
-    alone; a signal that asks to stop is passed on once it is there, and the sweep ends when the run is saved.
+    Its standard error stays in DIR/NAME/stderr.log, of the first run. It is in a session of its own, so that
+    Ctrl-C comes here alone; a signal that asks to stop is passed on once it is there, and the sweep ends when
+    the run is saved.
     """
-    command = [sys.executable, *cli.another("sweep"), *sys.argv[1:], f"--only={name}"]
-    log = shell.path(_WORKDIR) / name / "stderr.log"
+    command = [sys.executable, *cli.another("sweep"), *sys.argv[1:], *(f"--only={name}" for name in names)]
+    log = shell.path(_WORKDIR) / names[0] / "stderr.log"
     asked: list[int] = []
     process: subprocess.Popen | None = None
 
@@ -95,7 +99,7 @@ def _train(name: str) -> str | None:
         process.wait()
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing on stderr"]
     if asked:
-        where = lines[-1] if process.returncode > 128 else f"{name}: stopped; the same command goes on"
+        where = lines[-1] if process.returncode > 128 else f"{names[0]}: stopped; the same command goes on"
         raise stopping.Stopped(where, asked[0])
     return None if process.returncode == 0 else f"exit status {process.returncode}: {lines[-1]}"
 

@@ -6,7 +6,7 @@ import fcntl
 import graphlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,8 @@ from ektf_jax.errors import InputError, unknown
 from ektf_jax.files import read_json, write_json
 from ektf_jax.keys import plain
 from ektf_jax.summary import flops_per_sample
-from ektf_jax.training import build, record, teachers
+from ektf_jax.training import build, loop, record, teachers
+from ektf_jax.training import together as together_
 
 Runs = Mapping[str, Config]
 
@@ -42,16 +43,20 @@ class Planned(NamedTuple):
 def work(
     runs: Runs,
     directory: Path,
-    train: Callable[[str], str | None],
+    train: Callable[..., str | None],
     *,
+    together: int = 1,
     report: Callable[[str], None] = print,
 ) -> list[str]:
     """Train every run that is not finished, in order, teachers first; returns those that failed here.
 
     `train(name)` trains DIRECTORY/name in a process of its own, resuming what is there, and returns what
-    went wrong, or None. A run that another worker is at is left to it. A failure is recorded in the run's
-    failure.json and does not stop the others, but for those that it was to teach; it is tried again by the
-    next call. Raises InputError where a finished run is not the one that its config asks for.
+    went wrong, or None; `train(name, other, ...)` trains at most `together` runs that share a
+    `training.together.recipe`, and may leave a failure.json for each that fails. A run that another worker is
+    at is left to it. A failure is recorded in the run's failure.json and does not stop the others, but for
+    those that it was to teach; it is tried again by the next call.
+
+    Raises InputError where a finished run is not the one that its config asks for.
     """
     check_finished(runs, directory)
     failed: list[str] = []
@@ -61,6 +66,8 @@ def work(
         taken = False
         for name in list(left):
             workdir = directory / name
+            if name not in left:
+                continue
             if result_file.exists(workdir):
                 left.remove(name)
                 continue
@@ -72,25 +79,68 @@ def work(
                 report(f"{name}: blocked: {blocking[0]} has no result")
             if missing:
                 continue
-            with claimed(workdir) as mine:
-                if not mine or result_file.exists(workdir):
+            with contextlib.ExitStack() as claims:
+                if not claims.enter_context(claimed(workdir)) or result_file.exists(workdir):
                     continue
+                names = [name, *_companions(runs, directory, name, left, together - 1, claims)]
                 taken = True
-                left.remove(name)
-                (workdir / "failure.json").unlink(missing_ok=True)
-                report(f"{name}: {len(runs) - len(left)} of {len(runs)}")
+                for each in names:
+                    left.remove(each)
+                    (directory / each / "failure.json").unlink(missing_ok=True)
+                    report(f"{each}: {len(runs) - len(left)} of {len(runs)}")
                 started = time.time()
-                reason = train(name)
-                if reason is not None or not result_file.exists(workdir):
-                    failed.append(name)
-                    reason = reason or "ended without a result"
-                    failure = {"reason": reason, "seconds": time.time() - started}
-                    write_json(workdir / "failure.json", failure)
-                    report(f"{name}: failed: {reason}")
+                reason = train(*names)
+                for each in names:
+                    if (len(names) == 1 and reason is not None) or not result_file.exists(directory / each):
+                        failed.append(each)
+                        told = _failure(directory / each, reason, time.time() - started)
+                        report(f"{each}: failed: {told}")
         passes_in_vain = 0 if taken else passes_in_vain + 1
         if passes_in_vain == 1:
             time.sleep(1)  # others are at what is left, or a look at the plan holds a claim for a moment
     return failed
+
+
+def train(runs: Runs, directory: Path) -> None:
+    """Train one run of a sweep, or several together; records which of these failed, and raises InputError."""
+    if len(runs) == 1:
+        (name,) = runs
+        loop.train(located(runs, name), directory / name)
+        return
+    # On a CPU a step over a leading axis of runs is slower than one run's after another's (docs/devices.md).
+    width = 1 if jax.default_backend() == "cpu" else len(runs)
+    started = time.time()
+    failed = loop.train_together({directory / name: located(runs, name) for name in runs}, width)
+    for workdir, error in failed.items():
+        _failure(workdir, str(error), time.time() - started)
+    if failed:
+        raise InputError("; ".join(f"{workdir}: {error}" for workdir, error in failed.items()))
+
+
+def _companions(
+    runs: Runs, directory: Path, name: str, left: Sequence[str], most: int, claims: contextlib.ExitStack
+) -> list[str]:
+    """Claim runs that can be trained together with one, so many at most."""
+    recipe = together_.recipe(runs[name]) if most else None
+    found: list[str] = []
+    for other in left[left.index(name) + 1 :] if recipe else ():
+        if len(found) == most:
+            break
+        sources = (directory / source for source in runs[other].sources)
+        if together_.recipe(runs[other]) != recipe or not all(map(result_file.exists, sources)):
+            continue
+        mine = claims.enter_context(claimed(directory / other))
+        if mine and not result_file.exists(directory / other):
+            found.append(other)
+    return found
+
+
+def _failure(workdir: Path, reason: str | None, seconds: float) -> str:
+    """Record why a run has no result, if it did not do that itself; returns the reason."""
+    if not (workdir / "failure.json").exists():
+        told = {"reason": reason or "ended without a result", "seconds": seconds}
+        write_json(workdir / "failure.json", told)
+    return str(read_json(workdir / "failure.json", {"reason": str})["reason"])
 
 
 def plan(runs: Runs, directory: Path) -> list[Planned]:

@@ -50,12 +50,18 @@ class Listener:
 
 
 class Terminal(Listener):
-    """A header, a bar, where there is no terminal a line a minute, and a line for each epoch."""
+    """A header, a bar, where there is no terminal a line a minute, and a line for each epoch.
+
+    `name` is that of a run among others, which has no bar: it stands before each line.
+    """
+
+    def __init__(self, name: str = ""):
+        self._name = f"{name}: " if name else ""
 
     def begin(self, run: Training) -> None:
         config = run.config
         rows = len(run.splits["train"].labels)
-        tqdm.write(
+        self._write(
             f"{config.transfer.name}, K = {config.ensemble.num_students} of"
             f" {', '.join(config.ensemble.students)}:"
             f" {run.parameters:,} parameters; {rows:,} rows, {run.steps_per_epoch:,} steps an epoch;"
@@ -63,7 +69,7 @@ class Terminal(Listener):
         )
 
     def compiles(self, run: Training) -> None:
-        tqdm.write("compiling the step")
+        self._write("compiling the step")
 
     def epoch_begins(self, run: Training) -> None:
         self._rows, self._seconds = run.progress.rows, run.progress.seconds
@@ -75,7 +81,7 @@ class Terminal(Listener):
             desc=f"epoch {run.epoch + 1}",
             unit="step",
             leave=False,
-            disable=None,
+            disable=True if self._name else None,
         )
 
     def logged(self, run: Training, terms: Told) -> None:
@@ -87,14 +93,14 @@ class Terminal(Listener):
         if self._bar.disable and time.monotonic() - self._told >= _A_MINUTE:
             self._told = time.monotonic()
             told = "  ".join(f"{name} {value}" for name, value in shown.items())
-            tqdm.write(f"epoch {epoch + 1:3d}  step {before + 1:,} of {run.steps_per_epoch:,}  {told}")
+            self._write(f"epoch {epoch + 1:3d}  step {before + 1:,} of {run.steps_per_epoch:,}  {told}")
 
     def evaluated(self, run: Training, terms: Told, valid: Told, use: Told) -> None:
         self._bar.close()
         aucs = [student["auc"] for student in valid["students"]]
         students = f"  students {min(aucs):.6f} to {max(aucs):.6f}" if aucs else ""
         scores = "  ".join(f"{name.replace('auc', 'AUC')} {x:.6f}" for name, x in valid["ensemble"].items())
-        tqdm.write(
+        self._write(
             f"epoch {run.epoch:3d}  lr {run.learning_rate:.0e}  valid {scores}{students}"
             f"  {self._rate(run):,.0f} samples/s  {peak_mebibytes():,.0f} MiB"
         )
@@ -102,6 +108,9 @@ class Terminal(Listener):
     def end(self) -> None:
         if hasattr(self, "_bar"):
             self._bar.close()
+
+    def _write(self, line: str) -> None:
+        tqdm.write(self._name + line)
 
     def _rate(self, run: Training) -> float:
         """Samples per second of this epoch so far, without what compiled."""

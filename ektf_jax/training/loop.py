@@ -1,7 +1,7 @@
 """One training run: from a config and a working directory to result.json, resumable at any moment."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,17 @@ from ektf_jax.data import encoded, synthetic
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
 from ektf_jax.result import Result
-from ektf_jax.training import build, checkpoint, finite, rundata, start, stopping, teachers
+from ektf_jax.training import (
+    build,
+    checkpoint,
+    finite,
+    residence,
+    rundata,
+    start,
+    stopping,
+    teachers,
+    together,
+)
 from ektf_jax.training.evaluate import evaluate_split, prediction_of
 from ektf_jax.training.identity import identity
 from ektf_jax.training.listeners import Listener, MetricsFile, TensorBoard, Terminal
@@ -30,9 +40,15 @@ from ektf_jax.training.record import (
     method_in_full,
     students_in_full,
 )
+from ektf_jax.training.residence import Block, MakeRows
 from ektf_jax.training.rundata import dataset
 from ektf_jax.training.training import Training
 from ektf_jax.training.versions import versions as versions_of
+
+# A run from its first block to its result. It yields what it wants to be trained on next and is sent, once
+# that is done, what says whether a signal asks to stop.
+Life = Generator[Block, Callable[[], int], dict[str, Any]]
+Asked = tuple[Training, Block]
 
 
 def train(
@@ -47,7 +63,48 @@ def train(
     Raises:
       InputError: a bad value, a dataset or working directory that cannot be used, a non-finite loss.
     """
-    config = Config.from_dict(config)
+    with _prepared(Config.from_dict(config), workdir) as training:
+        if training is None:
+            return dict(Result.read(workdir).document)
+        life = _life(training, [*_ours(), *listeners])
+        (outcome,) = _live([(training, life)], lambda asking: training.take(asking[0][1]))
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+def train_together(configs: Mapping[Path, Config], width: int = 1) -> dict[Path, Exception]:
+    """Train runs with one `together.recipe`, each in its directory to the result that it would have alone.
+
+    Their dataset is read and their step compiled once. `width` runs at most take a step as one, which rounds
+    otherwise than one alone. Killed and started again, alone or together, runs go on from their checkpoints.
+    Returns what ended runs before their end, an InputError each; the others go on.
+
+    Raises:
+      InputError: as `train`, before any is trained.
+      Stopped: a signal asks to stop, and all are saved.
+    """
+    make_rows = together.sharing_rows()
+    with contextlib.ExitStack() as stack:
+        prepared = [
+            stack.enter_context(_prepared(config, workdir, make_rows)) for workdir, config in configs.items()
+        ]
+        runs = [training for training in prepared if training is not None]
+        if not runs:
+            return {}
+        take = together.Together(runs, width).take
+        ends = _live([(training, _life(training, _ours(training.workdir.name))) for training in runs], take)
+    for end in ends:
+        if isinstance(end, stopping.Stopped):
+            raise end
+    return {run.workdir: end for run, end in zip(runs, ends, strict=True) if isinstance(end, InputError)}
+
+
+@contextlib.contextmanager
+def _prepared(
+    config: Config, workdir: Path, make_rows: MakeRows = residence.make
+) -> Iterator[Training | None]:
+    """A run that may be trained, its directory its own within the block; None for one that is finished."""
     build.check(config)
     identity(config)
     # All that can be wrong is looked for before anything is written.
@@ -71,7 +128,8 @@ def train(
             if opened:
                 check_data(workdir, opened[0], config.data.path)
             tqdm.write(f"{workdir}: finished; {result_file.NAME} stays as it is")
-            return dict(Result.read(workdir).document)
+            yield None
+            return
         if _writes():
             dataset(config, workdir)
         multihost_utils.sync_global_devices("dataset")
@@ -80,15 +138,49 @@ def train(
             claim_data(workdir, schema, rundata.where(config, workdir))
             rundata.keep(workdir, rundata.where(config, workdir))
         teachers.check(config, workdir, schema)
-        ours = [Terminal(), MetricsFile(), TensorBoard()] if _writes() else [Terminal()]
-        result = run(Training(config, workdir, mesh, schema, splits), [*ours, *listeners])
-        if _writes():
-            result_file.write(workdir, result)
-        return result
+        yield Training(config, workdir, mesh, schema, splits, make_rows)
 
 
-def run(training: Training, listeners: Sequence[Listener]) -> dict[str, Any]:
-    """Train to the end, go back to the best epoch and evaluate it; returns the result."""
+def _ours(name: str = "") -> list[Listener]:
+    return [Terminal(name), MetricsFile(), TensorBoard()] if _writes() else [Terminal(name)]
+
+
+def _live(lives: Sequence[tuple[Training, Life]], take: Callable[[Sequence[Asked]], None]) -> list[Any]:
+    """Lead runs to their ends, by dispatches of those with the fewest steps; returns results, or exceptions.
+
+    `take` trains runs, each on the block that it asked for. A signal that asks to stop is passed on to all.
+    """
+    ends: list[Any] = [None] * len(lives)
+    asked: dict[int, Block] = {}
+
+    def go_on(index: int, asks: Callable[[Life], Block]) -> None:
+        try:
+            asked[index] = asks(lives[index][1])
+        except StopIteration as end:
+            ends[index] = end.value
+        except (InputError, stopping.Stopped) as error:
+            ends[index] = error
+
+    with contextlib.ExitStack() as stack:
+        for _, life in lives:
+            stack.callback(life.close)
+        for index in range(len(lives)):
+            go_on(index, next)
+        requested = stack.enter_context(stopping.requests())
+        while asked:
+            least = min(lives[index][0].progress.step for index in asked)
+            now = [index for index in asked if lives[index][0].progress.step == least]
+            take([(lives[index][0], asked.pop(index)) for index in now])
+            for index in now:
+                go_on(index, lambda life: life.send(requested))
+    return ends
+
+
+def _life(training: Training, listeners: Sequence[Listener]) -> Life:
+    """A run to its end, the best epoch evaluated; returns the result, which is written.
+
+    Yields each block that it wants to be trained on, and is sent what says whether a signal asks to stop.
+    """
     found = versions()
     with contextlib.ExitStack() as stack:
         latest, best = (
@@ -99,27 +191,26 @@ def run(training: Training, listeners: Sequence[Listener]) -> dict[str, Any]:
         for listener in listeners:
             stack.callback(listener.end)
         _tell(listeners, "begin", training)
-        requested = stack.enter_context(stopping.requests())
         while not training.ended:
-            terms = _train_epoch(training, listeners, latest, requested)
+            terms, asked = yield from _train_epoch(training, listeners, latest)
             valid = training.end_epoch()
             _tell(listeners, "evaluated", training, terms, valid, training.embedding_use())
             training.check_state()
             training.keep(best)
             _save(training, listeners, latest)
-            if asked := stopping.asked(requested, here=True):
-                raise stopping.stopped(training.workdir, training.progress.step, training.epoch, asked)
+            if number := stopping.asked(asked, here=True):
+                raise stopping.stopped(training.workdir, training.progress.step, training.epoch, number)
         training.restore_best(best)
-    return _result(training, found)
+    result = _result(training, found)
+    if _writes():
+        result_file.write(training.workdir, result)
+    return result
 
 
 def _train_epoch(
-    run: Training,
-    listeners: Sequence[Listener],
-    latest: ocp.CheckpointManager,
-    requested: Callable[[], int],
-) -> dict[str, Any]:
-    """Take the steps that are left of an epoch; returns the terms of the last."""
+    run: Training, listeners: Sequence[Listener], latest: ocp.CheckpointManager
+) -> Generator[Block, Callable[[], int], tuple[dict[str, Any], Callable[[], int]]]:
+    """Take the steps that are left of an epoch; returns the terms of the last, and what it was last sent."""
     train, epoch = run.config.train, run.epoch
     run.start_epoch()
     _tell(listeners, "epoch_begins", run)
@@ -127,7 +218,9 @@ def _train_epoch(
     while run.epoch == epoch:
         if run.compiles:
             _tell(listeners, "compiles", run)
-        for _ in run.take_steps(_steps_to_tell(run)):
+        block = run.next_block(_steps_to_tell(run))
+        requested = yield block
+        for _ in run.count(block):
             _tell(listeners, "stepped", run)
         step, ends = run.progress.step, run.epoch > epoch
         logged = step % train.log_every == 0
@@ -141,7 +234,7 @@ def _train_epoch(
             _save(run, listeners, latest)
         if asked:
             raise stopping.stopped(run.workdir, step, epoch + 1, asked)
-    return terms
+    return terms, requested
 
 
 def _steps_to_tell(run: Training) -> int:

@@ -5,9 +5,10 @@ ahead, and each step is a dispatch. On the devices lie whole splits and an epoch
 there, and any number of steps is one dispatch of one program, so that the bits do not depend on how many.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, partial
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -32,6 +33,9 @@ Carry = Any
 # Of the carry, what no step changes, a batch and its learning rate.
 Advance = Callable[[Carry, Any, Batch, Any], tuple[Carry, StepMetrics]]
 Splits = Mapping[str, Split]
+MakeRows = Callable[..., "OnHost | OnDevices"]
+# Of each run its carry and the metrics of the steps that `make_steps` says.
+Steps = Callable[..., list[tuple[Carry, StepMetrics]]]
 
 # Of a device's memory, for rows: the rest is for weights, moments and what a step computes.
 _SHARE = 0.5
@@ -109,14 +113,14 @@ class OnDevices:
         rows = len(splits["train"].labels)
         self._full, self._left = divmod(rows, self._batch_size)
         self._epochs = config.train.max_epochs
-        self._most = min(config.train.log_every, config.train.checkpoint_every, self._full)
-        self._resident = cache(self._put)  # a split goes there when it is first read
+        self.most = min(config.train.log_every, config.train.checkpoint_every, self._full)
+        self.resident = cache(self._put)  # a split goes there when it is first read
         self._ahead = ThreadPoolExecutor(1, "order")
         self._orders: dict[int, Future[jax.Array]] = {}
         self._order_of = lambda epoch: self._everywhere(
             loader.order(rows, seed=config.seed, epoch=epoch).astype(np.int32)
         )
-        self._steps = _make_steps(advance, mesh, self._batch_size, self._most, options)
+        self._steps = make_steps(advance, mesh, self._batch_size, self.most, options)
         self._cut = _make_cut(mesh, self._batch_size)
 
     def part(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -136,20 +140,30 @@ class OnDevices:
         source = self._orders[epoch].result(), np.int32(first)
         if first == self._full:
             return Block(1, self._left, source)
-        return Block(min(most, self._most, self._full - first), self._batch_size, source)
+        return Block(min(most, self.most, self._full - first), self._batch_size, source)
 
     def train(self, carry: Carry, fixed: Any, block: Block, rates: np.ndarray) -> tuple[Carry, StepMetrics]:
         """Take the steps of a block, each at its learning rate; metrics have a leading axis of steps."""
-        order, first = block.source
-        padded = np.zeros(self._most, np.float32)
-        padded[: block.steps] = rates
-        steps = np.int32(block.steps)
-        split = self._resident("train")
-        return self._steps(carry, fixed, split, order, first, steps, padded, rows=block.rows)
+        return self.train_together(self._steps, [carry], [fixed], [block], [rates])[0]
+
+    def train_together(
+        self,
+        steps: Steps,
+        carries: Sequence[Carry],
+        fixed: Sequence[Any],
+        blocks: Sequence[Block],
+        rates: Sequence[np.ndarray],
+    ) -> list[tuple[Carry, StepMetrics]]:
+        """Take the same steps of several runs on these rows, each with its order and learning rates."""
+        padded = np.zeros((len(blocks), self.most), np.float32)
+        padded[:, : blocks[0].steps] = rates
+        orders, first = tuple(block.source[0] for block in blocks), blocks[0].source[1]
+        count, rows, split = np.int32(blocks[0].steps), blocks[0].rows, self.resident("train")
+        return steps(tuple(carries), tuple(fixed), split, orders, first, count, padded, rows=rows)
 
     def evaluation_batches(self, split: str) -> Iterator[tuple[Batch, int]]:
         """As `loader.evaluation_batches`, on the devices."""
-        rows, resident = len(self._splits[split].labels), self._resident(split)
+        rows, resident = len(self._splits[split].labels), self.resident(split)
         for start in range(0, max(1, rows), self._batch_size):
             yield self._cut(resident, np.int32(start)), min(self._batch_size, rows - start)
 
@@ -187,16 +201,25 @@ def on_devices(config: Config, mesh: Mesh, schema: Schema, splits: Splits) -> bo
     """Whether config.data.residence is the devices; InputError where the rows do not fit there."""
     if config.data.residence == "host":
         return False
-    stats = mesh.local_devices[0].memory_stats() or {}
-    needed, limit = resident_bytes(schema, splits), stats.get("bytes_limit", 0)
     if config.data.residence == "auto":
-        return needed <= _SHARE * limit
+        return resident_bytes(schema, splits) <= _SHARE * _limit(mesh)
+    check_room(mesh, schema, splits)
+    return True
+
+
+def _limit(mesh: Mesh) -> int:
+    """Bytes of a device's memory; 0 where it does not say."""
+    return (mesh.local_devices[0].memory_stats() or {}).get("bytes_limit", 0)
+
+
+def check_room(mesh: Mesh, schema: Schema, splits: Splits) -> None:
+    """Raise InputError where the rows do not fit on a device."""
+    needed, limit = resident_bytes(schema, splits), _limit(mesh)
     if limit and needed > limit:
         raise InputError(
             f"config.data.residence = 'device': the rows of {', '.join(splits)} are {needed / 2**30:.1f} GiB,"
             f" and a device has {limit / 2**30:.1f} GiB; use 'host' or 'auto'"
         )
-    return True
 
 
 def resident_bytes(schema: Schema, splits: Splits) -> int:
@@ -227,35 +250,44 @@ def _as_batch(columns: Any) -> Batch:
     return Batch(ids.astype(jnp.int32), labels.astype(jnp.float32))
 
 
-def _make_steps(
-    advance: Advance, mesh: Mesh, batch_size: int, most: int, options: compiler.Options
-) -> Callable[..., tuple[Carry, StepMetrics]]:
-    """Jitted: `steps` steps from the batch `first` of an order on, each of `rows` rows. Donates the carry.
+def make_steps(advance: Advance, mesh: Mesh, batch_size: int, most: int, options: compiler.Options) -> Steps:
+    """Jitted: `steps` steps from the batch `first` of an order on, each of `rows` rows. Donates the carries.
 
     A loop whose length is no constant: one program, compiled once, takes one step or `most`, to the same
-    bits. Metrics have `most` entries, of which the first `steps` are told.
+    bits. Metrics have `most` entries, of which the first `steps` are told. Of each run there is a carry, what
+    no step changes, an order and learning rates; several are advanced as one, over a leading axis.
     """
 
     @partial(jax.jit, donate_argnums=0, static_argnames="rows", compiler_options=dict(options))
     def take(
-        carry: Carry,
-        fixed: Any,
+        carries: tuple[Carry, ...],
+        fixed: tuple[Any, ...],
         split: Any,
-        order: jax.Array,
+        orders: tuple[jax.Array, ...],
         first: jax.Array,
         steps: jax.Array,
         rates: jax.Array,
         *,
         rows: int,
-    ) -> tuple[Carry, StepMetrics]:
+    ) -> list[tuple[Carry, StepMetrics]]:
         on_mesh = sharding.batch_sharding(mesh, rows)
+        alone = len(carries) == 1
+        carry, *of_runs = (
+            trees[0] if alone else _stack(trees) for trees in (carries, fixed, orders, tuple(rates))
+        )
 
-        def one(index: jax.Array, carry: Carry) -> tuple[Carry, StepMetrics]:
+        def of_run(
+            index: jax.Array, carry: Carry, fixed: Any, order: jax.Array, rates: jax.Array
+        ) -> tuple[Carry, StepMetrics]:
             at = jax.lax.dynamic_slice_in_dim(order, (first + index) * batch_size, rows)
             at = jax.lax.with_sharding_constraint(at, on_mesh)
             taken = (column.at[at].get(mode="promise_in_bounds") for column in split)
             batch = jax.lax.with_sharding_constraint(_as_batch(taken), on_mesh)
             return advance(carry, fixed, batch, rates[index])
+
+        def one(index: jax.Array, carry: Carry) -> tuple[Carry, StepMetrics]:
+            advanced = of_run if alone else jax.vmap(of_run, in_axes=(None, 0, 0, 0, 0))
+            return advanced(index, carry, *of_runs)
 
         def body(index: jax.Array, loop: tuple[Carry, StepMetrics]) -> tuple[Carry, StepMetrics]:
             carry, metrics = loop
@@ -264,6 +296,18 @@ def _make_steps(
 
         _, told = jax.eval_shape(one, jnp.int32(0), carry)
         room = jax.tree.map(lambda leaf: jnp.zeros((most, *leaf.shape), leaf.dtype), told)
-        return jax.lax.fori_loop(0, steps, body, (carry, room))
+        carry, metrics = jax.lax.fori_loop(0, steps, body, (carry, room))
+        if alone:
+            return [(carry, metrics)]
+        return [jax.tree.map(itemgetter(run), (carry, _runs_first(metrics))) for run in range(len(carries))]
 
     return take
+
+
+def _stack(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def _runs_first(metrics: StepMetrics) -> StepMetrics:
+    """[steps, runs, ...] as [runs, steps, ...]."""
+    return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), metrics)

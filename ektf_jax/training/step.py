@@ -122,7 +122,7 @@ def make_train_step(
     optimizer: Optimizer | optax.GradientTransformation,
     loss_fn: Callable[..., Loss],
     *,
-    l2: float,
+    l2: ArrayLike,
     mesh: Mesh | None = None,
     compiler_options: compiler.Options | None = None,
 ) -> TrainStep:

@@ -36,9 +36,11 @@ from ektf_jax.training import (
 )
 from ektf_jax.training.evaluate import embedding_use, evaluate_logits, predict_batches
 from ektf_jax.training.progress import Progress
+from ektf_jax.training.residence import Block, Carry, MakeRows
 from ektf_jax.training.step import (
     StepMetrics,
     TrainState,
+    TrainStep,
     from_saved_form,
     init_state,
     init_state_on,
@@ -59,7 +61,13 @@ class Training:
     """
 
     def __init__(
-        self, config: Config, workdir: Path, mesh: Mesh, schema: Schema, splits: dict[str, encoded.Split]
+        self,
+        config: Config,
+        workdir: Path,
+        mesh: Mesh,
+        schema: Schema,
+        splits: dict[str, encoded.Split],
+        make_rows: MakeRows = residence.make,
     ):
         self.config, self.workdir, self.mesh, self.schema, self.splits = config, workdir, mesh, schema, splits
         self.method = transfer.read(config.transfer)
@@ -84,9 +92,10 @@ class Training:
             self.average = jax.tree.map(jnp.copy, weights)
         options = compiler.options(config.ensemble.matmul_dtype)
         self.predict = make_predict(graphdef, mesh=mesh, compiler_options=options)
-        self.rows = residence.make(config, mesh, schema, splits, self._advance, options)
+        self.rows = make_rows(config, mesh, schema, splits, self._advance, options)
         on_rows: Any = {"mesh": mesh, "compiler_options": self.rows.part_options}
-        self.train_step = make_train_step(graphdef, made, self.method, l2=config.embedding.l2, **on_rows)
+        self._make_step = partial(make_train_step, graphdef, made, self.method, **on_rows)
+        self.train_step = self._make_step(l2=config.embedding.l2)
         self.steps_per_epoch = loader.batches_per_epoch(len(splits["train"].labels), config.data.batch_size)
         self.rates = optimizer.rates(config.train, self.steps_per_epoch * config.train.max_epochs)
         self.progress = Progress(schedule.Plateau(config.train.learning_rate))
@@ -95,6 +104,7 @@ class Training:
         self._pending: list[finite.Pending] = []
         self._compiled: set[int] = set()  # sizes of batches
         self._began = self._clock = time.perf_counter()
+        self.counts_itself = True
 
     @property
     def epoch(self) -> int:
@@ -130,42 +140,77 @@ class Training:
         self._of_epoch = self.rates(first, first + self.steps_per_epoch, self.progress.plateau.learning_rate)
         self._clock = time.perf_counter()
 
-    def take_steps(self, most: int) -> Iterator[int]:
-        """Train on the next batches, at most so many, in one dispatch; yields after each, to be counted.
+    def next_block(self, most: int) -> Block:
+        """Return the steps that come next, at most so many and one before anything is compiled."""
+        wanted = time.perf_counter()
+        block = self.rows.next(self.progress.step, most if self._compiled else 1)
+        self._waited = time.perf_counter() - wanted
+        return block
 
-        Does not wait for the device, but for a step that compiles, which is alone.
-        """
-        progress, wanted = self.progress, time.perf_counter()
-        block = self.rows.next(progress.step, most if self._compiled else 1)
-        waited = time.perf_counter() - wanted
+    def rates_of(self, block: Block) -> np.ndarray:
+        """Return the learning rates of the steps of a block that comes next."""
+        first = self.progress.step % self.steps_per_epoch
+        return self._of_epoch[first : first + block.steps]
+
+    def take(self, block: Block) -> None:
+        """Train on a block in one dispatch. Does not wait for the device, but for a step that compiles."""
         if compiles := block.rows not in self._compiled:
             jax.block_until_ready(self.state)
             self._count_seconds()
-        first = progress.step % self.steps_per_epoch
-        rates = self._of_epoch[first : first + block.steps]
-        carry, taught = (self.state, self.average), None if self.teach is None else self.teach.weights
-        (self.state, self.average), metrics = self.rows.train(carry, taught, block, rates)
-        self._pending.append((progress.step + 1, block.steps, metrics))
+        taught = None if self.teach is None else self.teach.weights
+        self.took(block, *self.rows.train(self.carry, taught, block, self.rates_of(block)))
         if compiles:
             jax.block_until_ready(self.state)
-            self._compiled.add(block.rows)
-            progress.compiling += time.perf_counter() - self._clock
+            self.progress.compiling += time.perf_counter() - self._clock
             self._clock = time.perf_counter()
         else:
-            progress.rows += block.steps * block.rows
-            progress.waited += waited
-        for rate in rates:
-            progress.step += 1
+            self.progress.rows += block.steps * block.rows
+            self.progress.waited += self._waited
+
+    @property
+    def carry(self) -> Carry:
+        """What steps change and donate."""
+        return self.state, self.average
+
+    def took(self, block: Block, carry: Carry, metrics: StepMetrics) -> None:
+        """Have what a dispatch of a block gave."""
+        self.state, self.average = carry
+        self._pending.append((self.progress.step + 1, block.steps, metrics))
+        self._compiled.add(block.rows)
+
+    def charge(self, block: Block, seconds: float, compiles: bool) -> None:
+        """Count a run's share of the seconds of a dispatch, where its time is counted by others."""
+        if compiles:
+            self.progress.compiling += seconds
+        else:
+            self.progress.seconds += seconds
+            self.progress.rows += block.steps * block.rows
+
+    def count(self, block: Block) -> Iterator[int]:
+        """Yield after each step of a block that was taken, as if it had been alone."""
+        for rate in self.rates_of(block):
+            self.progress.step += 1
             self.learning_rate = float(rate)
-            yield progress.step
+            yield self.progress.step
 
     def _advance(
         self, carry: tuple[TrainState, Weights | None], taught: Any, batch: Batch, rate: ArrayLike
     ) -> tuple[tuple[TrainState, Weights | None], StepMetrics]:
         """Take a step: what the teachers, with these weights, say of the batch, the step, the average."""
+        outputs = () if self.teach is None else (self.rows.part(self.teach.of)(taught, batch),)
+        return self._step(self.train_step, carry, batch, rate, *outputs)
+
+    def advance_with_l2(
+        self, carry: Carry, l2: jax.Array, batch: Batch, rate: ArrayLike
+    ) -> tuple[Carry, StepMetrics]:
+        """Take a step of any run that differs in seed, learning rate and L2 alone, and has no teachers."""
+        return self._step(self._make_step(l2=l2), carry, batch, rate)
+
+    def _step(
+        self, step: TrainStep, carry: Carry, batch: Batch, rate: ArrayLike, *outputs: Any
+    ) -> tuple[Carry, StepMetrics]:
         (state, average), part = carry, self.rows.part
-        outputs = () if self.teach is None else (part(self.teach.of)(taught, batch),)
-        state, metrics = part(self.train_step)(state, batch, rate, *outputs)
+        state, metrics = part(step)(state, batch, rate, *outputs)
         if average is not None:
             average = part(self._update_average)(average, (state.parameters, state.statistics), state.step)
         return (state, average), metrics
@@ -297,7 +342,8 @@ class Training:
 
     def _count_seconds(self) -> None:
         now = time.perf_counter()
-        self.progress.seconds += now - self._clock
+        if self.counts_itself:
+            self.progress.seconds += now - self._clock
         self._clock = now
 
     def _count_wall(self) -> None:

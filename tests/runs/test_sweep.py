@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import pytest
 
 from configs import base, section4
 from ektf_jax import files
-from ektf_jax.config import Config
+from ektf_jax.config import Config, DataConfig
 from ektf_jax.data import encoded, synthetic
 from ektf_jax.errors import InputError
 from ektf_jax.runs import sweep
@@ -58,6 +59,33 @@ def test_finished_runs_are_skipped_and_a_failure_does_not_stop_the_rest(tmp_path
     assert sweep.work(RUNS, tmp_path, lambda name: finish(tmp_path, name), report=reports.append) == []
     assert not (tmp_path / "a/two/failure.json").exists()
     assert {run.state for run in sweep.plan(RUNS, tmp_path)} == {"done"}
+
+
+def test_runs_of_one_recipe_are_trained_together(tmp_path, reports):
+    """So many at most, that nobody else has; each is recorded for itself."""
+    data = dataclasses.replace(DataConfig(), path="somewhere")
+    one = Config(data=data)
+    wider = dataclasses.replace(one, ensemble=dataclasses.replace(one.ensemble, num_students=7))
+    taught = dataclasses.replace(one, train=dataclasses.replace(one.train, init_from=("wide",)))
+    runs = {"a": one, "wide": wider, "b": one, "after": taught, "c": one, "d": one, "e": one, "f": one}
+    finish(tmp_path, "c")
+    together = []
+
+    def train(*names):
+        together.append(names)
+        for name in names:
+            if name == "b":
+                files.write_json(tmp_path / name / "failure.json", {"reason": "its own", "seconds": 1.0})
+            elif name != "e":
+                finish(tmp_path, name)
+        return "exit status 2: of all"
+
+    with sweep.claimed(tmp_path / "d"):
+        failed = sweep.work(runs, tmp_path, train, together=3, report=reports.append)
+    assert together == [("a", "b", "e"), ("wide",), ("after", "f")]
+    assert failed == ["b", "e", "wide"]
+    assert "b: failed: its own" in reports
+    assert "e: failed: exit status 2: of all" in reports
 
 
 def test_a_run_that_ends_without_a_result_has_failed(tmp_path, reports):

@@ -193,7 +193,7 @@ def test_ids_of_every_type_and_labels_come_back_as_they_were(tiny_config, featur
 
     mesh = sharding.make_mesh()
     found = residence.OnDevices(config, mesh, schema, {"train": split}, seen, {})
-    assert found._resident("train").ids.dtype == FEATURES[features]
+    assert found.resident("train").ids.dtype == FEATURES[features]
     source = loader.ShuffledBatches(split, size, seed=config.seed, epochs=2)
     wanted = [source[index] for index in range(len(source))]
     step, carry, rates = 0, jax.numpy.int32(0), np.arange(1, 6, dtype=np.float32)

@@ -1,0 +1,98 @@
+"""Runs that differ in seed, learning rate and L2 alone, trained together: one program, compiled once."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from ektf_jax.config import Config
+from ektf_jax.data.schema import Schema
+from ektf_jax.training import compiler, residence
+from ektf_jax.training.residence import Advance, Block, OnDevices, Splits
+from ektf_jax.training.training import Training
+
+
+def recipe(config: Config) -> str | None:
+    """What runs that can be trained together have in common; None for one that is trained alone.
+
+    Alone are runs with teachers, on generated data, which each has for itself, and on several devices.
+    """
+    if config.transfer.teachers or not config.data.path or jax.device_count() > 1:
+        return None
+    common = replace(
+        config,
+        seed=0,
+        train=replace(config.train, learning_rate=1.0, init_from=()),
+        embedding=replace(config.embedding, l2=0.0),
+    )
+    return json.dumps(common.to_dict(), sort_keys=True)
+
+
+def sharing_rows() -> Callable[..., OnDevices]:
+    """Make what stands for `residence.make`: the rows lie on the devices, once for all runs."""
+    first: list[OnDevices] = []
+
+    def make(
+        config: Config,
+        mesh: Mesh,
+        schema: Schema,
+        splits: Splits,
+        advance: Advance,
+        options: compiler.Options,
+    ) -> OnDevices:
+        residence.check_room(mesh, schema, splits)
+        made = OnDevices(config, mesh, schema, splits, advance, options)
+        first.append(made)
+        made.resident = first[0].resident
+        return made
+
+    return make
+
+
+class Together:
+    """The steps of runs with one `recipe`, whose rows are those of `sharing_rows`.
+
+    `width` runs at most are one dispatch, over a leading axis. More are several, and where fewer are left,
+    powers of two: programs are few, and none computes what nobody reads.
+    """
+
+    def __init__(self, runs: Sequence[Training], width: int):
+        first, self._width = runs[0], width
+        for run in runs:
+            run.predict = first.predict
+            run.counts_itself = False
+        assert isinstance(first.rows, OnDevices)
+        self._rows: OnDevices = first.rows
+        options = compiler.options(first.config.ensemble.matmul_dtype)
+        batch_size, most = first.config.data.batch_size, self._rows.most
+        self._steps = residence.make_steps(first.advance_with_l2, first.mesh, batch_size, most, options)
+        self._compiled: set[tuple[int, int]] = set()
+
+    def take(self, asked: Sequence[tuple[Training, Block]]) -> None:
+        """Train runs that have taken equally many steps, each on its block."""
+        while asked:
+            width = min(self._width, 1 << (len(asked).bit_length() - 1))
+            self._dispatch(asked[:width])
+            asked = asked[width:]
+
+    def _dispatch(self, asked: Sequence[tuple[Training, Block]]) -> None:
+        program = len(asked), asked[0][1].rows
+        compiles = program not in self._compiled
+        self._compiled.add(program)
+        began = time.perf_counter()
+        found = self._rows.train_together(
+            self._steps,
+            [run.carry for run, _ in asked],
+            [np.float32(run.config.embedding.l2) for run, _ in asked],
+            [block for _, block in asked],
+            [run.rates_of(block) for run, block in asked],
+        )
+        jax.block_until_ready(found)
+        share = (time.perf_counter() - began) / len(asked)
+        for (run, block), (carry, metrics) in zip(asked, found, strict=True):
+            run.took(block, carry, metrics)
+            run.charge(block, share, compiles)
