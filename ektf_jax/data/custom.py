@@ -24,6 +24,7 @@ _TOP = {
     "columns": list,
     "quoting": bool,
     "split": dict,
+    "weight": str,
 }
 _LABEL = {"name": str, "above": (int, float)}
 _SPLIT = {"by": str}
@@ -83,7 +84,15 @@ def read(path: Path) -> tuple[TableSpec, list[str] | dict[str, list[str]]]:
             for index, entry in enumerate(top["fields"])
             for one in _fields(entry, defaults, f"{path}: fields[{index}]")
         )
-        spec = TableSpec(top["dataset"], label["name"], fields, layout, label.get("above"), split=split)
+        spec = TableSpec(
+            top["dataset"],
+            label["name"],
+            fields,
+            layout,
+            label.get("above"),
+            split=split,
+            weight=top.get("weight"),
+        )
     except InputError as error:
         raise InputError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
     if layout.columns is not None:

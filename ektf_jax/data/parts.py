@@ -12,15 +12,17 @@ from ektf_jax.data import splits
 from ektf_jax.data.chunk import Chunk, check
 from ektf_jax.data.spec import LEAST, FieldSpec, TableSpec, numbers
 
+HEAVIEST = 1e30  # sums over many rows are finite in 32 bits
 _ROW = "row"  # columns themselves are called by their places here
 
 
 class Part(NamedTuple):
     """A chunk on disk: `rows` rows from row `start` of all, for `splits`; () if their split is drawn.
 
-    codes: columns "0" to "F-1" and "label", a row per row. values: the same columns without label, one row,
-    each a list of the distinct values that the codes count. sizes: the lengths of these lists. first: of the
-    column that rows are split by, of which codes has `splits.values_of`; None without one.
+    codes: columns "0" to "F-1", "label" and, where rows have some, "weight", a row per row. values: the same
+    columns without label, one row, each a list of the distinct values that the codes count. sizes: the
+    lengths of these lists. first: of the column that rows are split by, of which codes has
+    `splits.values_of`; None without one.
     """
 
     codes: Path
@@ -54,6 +56,9 @@ def write(
         tuple(len(cells) for cells, _, _ in rest),
         first_split,
     )
+    if spec.weight is not None:
+        ((cells, rows, code),) = distinct(chunk.frame, [spec.weight])
+        more["weight"] = weights_of(spec.weight, cells, rows, chunk.where).gather(code)
     save(pl.DataFrame(codes | {"label": labels} | more), part.codes)
     save(pl.DataFrame(values), part.values)
     return part, np.array(filled)
@@ -126,6 +131,17 @@ def labels_of(
         good, wanted = good & (found >= spec.least), f"{wanted}, at least {spec.least:g}"
     check(spec.label, texts, good, rows, where, f"the label must be {wanted}; correct or remove the line")
     return (found > (0.5 if spec.above is None else spec.above)).cast(pl.UInt8).to_numpy()
+
+
+def weights_of(
+    name: str, texts: pl.Series, rows: NDArray[np.int64], where: Callable[[int], str]
+) -> pl.Series:
+    """The weights, float32, that texts are; `rows` says in which row of a chunk each is."""
+    found = numbers(texts).cast(pl.Float32)
+    good = found.is_between(0, float(np.float32(HEAVIEST)))
+    advice = f"a weight must be a number from 0 to {HEAVIEST:g}; correct or remove the line"
+    check(name, texts, good, rows, where, advice)
+    return found
 
 
 def values_of(

@@ -18,7 +18,7 @@ from ektf_jax.errors import InputError
 
 KINDS = ("categorical", "numeric", "multi")
 MOST_SLOTS = 2**16
-_LATER = ("split",)  # keys of a spec that those of older datasets lack
+_LATER = ("split", "weight")  # keys of a spec that those of older datasets lack
 LEAST = -(2.0**63)  # below it a number has no integer part to take
 
 
@@ -71,6 +71,7 @@ class TableSpec:
 
     The label is 0 or 1, or with `above` whether a number, `least` or more, is greater than that. `split` is
     the column that says which split a row is in, see `tables.prepare`; it may be a field's too.
+    `weight` is the column of what each row counts, 0 or more; None: all rows count alike.
     """
 
     dataset: str
@@ -80,14 +81,16 @@ class TableSpec:
     above: float | None = None
     least: float | None = None
     split: str | None = None
+    weight: str | None = None
 
     def __post_init__(self) -> None:
         names = self.columns
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise InputError(f"{self.dataset}: {', '.join(twice)} is named twice among label and fields")
-        if self.split in ("", self.label):
-            raise InputError(f"{self.dataset}: split is {self.split!r}; it must be a column beside the label")
+        for key in ("split", "weight"):
+            if (column := getattr(self, key)) in ("", self.label):
+                raise InputError(f"{self.dataset}: {key} is {column!r}; it must be a column beside the label")
         if not self.fields:
             raise InputError(f"{self.dataset}: has no fields; name at least one")
         for key in ("dataset", "label"):
@@ -112,7 +115,7 @@ class TableSpec:
     @property
     def prepared(self) -> tuple[str, ...]:
         """The columns that preparing reads: those, and what only says how rows count."""
-        return tuple(dict.fromkeys((*self.columns, *([self.split] if self.split else []))))
+        return tuple(dict.fromkeys((*self.columns, *filter(None, (self.split, self.weight)))))
 
     def as_values(self, value: Callable[[str, str], str]) -> "TableSpec":
         """The spec with `missing` and `fill` as the columns have their values: -1 for -1.0, 1 for true.

@@ -101,12 +101,12 @@ def encode(
     if set(frames) != set(SPLITS):
         raise InputError(f"the frames are those of {sorted(frames)}; give train, valid and test")
     for split, frame in frames.items():
-        missing = [name for name in spec.columns if name not in frame.columns]
+        missing = [name for name in spec.prepared if name not in frame.columns]
         if missing:
             raise InputError(f"{split}: lacks the columns {', '.join(missing)}")
         if not len(frame):
             raise InputError(f"{split}: has no rows; give it some")
-    settled = columns.settle([(split, frames[split].schema) for split in SPLITS], spec.columns, spec.lists)
+    settled = columns.settle([(split, frames[split].schema) for split in SPLITS], spec.prepared, spec.lists)
     spec = spec.as_values(settled.value)
     with encoded.replacing(out) as new:
         found = slices(spec, frames, settled)
@@ -327,7 +327,8 @@ def _finish(
 ) -> Schema:
     """Writes the dataset that chunks make."""
     fields, words = _vocabulary(spec, chunks, drawn)
-    schema = Schema(spec.dataset, fields, _split_rows(chunks, drawn), source)
+    weighted = spec.weight is not None
+    schema = Schema(spec.dataset, fields, _split_rows(chunks, drawn), source, weighted=weighted)
     _write(directory, schema, words, chunks, drawn)
     shutil.rmtree(directory / _SCRATCH)
     encoded.write_description(directory, schema, words)
@@ -346,36 +347,37 @@ def _write(
     chunks: list[Part],
     drawn: NDArray[np.uint8] | None,
 ) -> None:
-    """Writes the ids and labels of every split."""
+    """Writes the ids, labels and weights of every split."""
     known = vocabulary.by_field(words, schema.fields)
     with ExitStack() as stack:
         append = {
-            split: stack.enter_context(encoded.appending(directory, split, rows, schema.num_slots))
+            split: stack.enter_context(
+                encoded.appending(directory, split, rows, schema.num_slots, weighted=schema.weighted)
+            )
             for split, rows in schema.splits.items()
         }
         bar = stack.enter_context(work.bar("writing", sum(part.rows for part in chunks), "row"))
         tasks = (partial(_encode, part, schema, known) for part in chunks)
-        for part, (ids, labels) in zip(chunks, work.in_order(tasks), strict=True):
+        for part, rows_of in zip(chunks, work.in_order(tasks), strict=True):
             if drawn is None:
                 for split in part.splits:
-                    append[split](ids, labels)
+                    append[split](*rows_of)
             else:
                 here = drawn[part.start : part.start + part.rows]
                 for place, split in enumerate(SPLITS):
-                    append[split](ids[here == place], labels[here == place])
+                    append[split](*(None if each is None else each[here == place] for each in rows_of))
             part.codes.unlink()
             part.values.unlink()
             bar.update(part.rows)
 
 
-def _encode(
-    part: Part, schema: Schema, known: list[pl.DataFrame]
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """ids [rows, S] and labels [rows] of a chunk."""
+def _encode(part: Part, schema: Schema, known: list[pl.DataFrame]) -> encoded.Split:
+    """ids [rows, S], labels [rows] and weights [rows] or None of a chunk."""
     ids = np.empty((part.rows, schema.num_slots), np.int32)
     codes, values = parts.load(part.codes), parts.load(part.values)
     for index, (field, (start, _)) in enumerate(zip(schema.fields, schema.slots, strict=True)):
         code = codes[str(index)].to_numpy()
         for slot, one in enumerate(vocabulary.slot_ids(values[str(index)][0], field, known[index])):
             ids[:, start + slot] = one[code]
-    return ids, codes["label"].cast(pl.Float32).to_numpy()
+    weights = codes["weight"].to_numpy() if schema.weighted else None
+    return encoded.Split(ids, codes["label"].cast(pl.Float32).to_numpy(), weights)

@@ -1,6 +1,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -47,6 +48,17 @@ def test_the_split_by_time_of_the_docs(tmp_path):
     assert words(out, "page") == ["home", "shop"]
     assert ids["valid"] == [[user.offset + 3, page.offset + 1]]  # u1 at home on 8 July
     assert ids["test"] == [[user.offset + 1, page.offset + 2]]  # u2 in the shop on 9 July
+
+
+def test_the_weights_of_the_docs(tmp_path):
+    for name, text in EXAMPLE.items():
+        (tmp_path / name).write_text(text)
+    schema = custom.prepare(tmp_path / "counted.yaml", tmp_path, tmp_path / "out")
+    assert schema.weighted
+    stored = [np.load(tmp_path / f"out/{split}/weights.npy") for split in schema.splits]
+    assert sum(weights.sum() for weights in stored) == 21
+    np.testing.assert_array_equal(encoded.open_split(tmp_path / "out", "train").weights, stored[0])
+    assert encoded.open_split(tmp_path / "out", "valid").weights is None  # of a single row
 
 
 def test_every_key_is_documented():
@@ -156,6 +168,11 @@ GOOD = {"dataset": "t", "files": "a.csv", "label": "y", "fields": "[a]"}
         ({"files": "'" + "a" * 300 + "*'"}, "cannot be looked for in"),
         ({"fields": '[a, "b\\ud800"]'}, "t.yaml:4: 'b\\ud800' is no text in UTF-8"),
         ({"missing": '["\\ud800"]'}, "t.yaml:5: '\\ud800' is no text in UTF-8"),
+        ({"weight": "3"}, "t.yaml: weight is 3; it must be text"),
+        ({"weight": "y"}, "t.yaml: t: weight is 'y'; it must be a column beside the label"),
+        ({"weight": "w", "columns": "[y, a]"}, "t.yaml: columns lacks w"),
+        ({"weight": "w"}, "a.csv:1: the header lacks w"),
+        ({"weight": "a"}, "a.csv:2: a is 'v'; a weight must be a number from 0 to 1e+30"),
         ({"split": "y"}, "t.yaml: split is 'y'; it must be keys"),
         ({"split": "{}"}, "t.yaml: split: lacks by"),
         ({"split": "{by: z, at: 3}"}, "t.yaml: split: key 'at' is unknown"),
