@@ -64,7 +64,8 @@ class StudentGroup(nnx.Module):
         self.hidden_size: int = getattr(self.students, "hidden_size", 0)
         self.own_dim: int = getattr(self.students, "own_dim", 0)
         self.wide_dim: int = getattr(self.students, "wide_dim", 0)
-        self.takes_labels = "labels" in inspect.signature(type(self.students).__call__).parameters
+        takes = inspect.signature(type(self.students).__call__).parameters
+        self.takes = tuple(name for name in ("labels", "sample_weights") if name in takes)
 
     def take(self, indices: Sequence[int]) -> None:
         """Keep these copies, and drop the others."""
@@ -84,18 +85,20 @@ class StudentGroup(nnx.Module):
         method: str = "__call__",
         passes: int = 1,
         labels: jax.Array | None = None,
+        sample_weights: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """Run every copy on the same embeddings [B, F, D], each with its `own` beside them if it has some.
 
         `own` is [size, B, F, columns], all that a copy reads of the table beside what is shared. Returns
         logits [size, B], or [size, B, H] of "hidden", and the copies' own losses [size]. `passes` of more
         than 1 run each copy so often, with different dropout: outputs are [size, passes, ...] then, and own
-        losses means. `labels` [B], in training, are for students whose own loss needs them. Training needs
-        a key.
+        losses means. `labels` and `sample_weights` [B], in training, are for students whose own loss needs
+        them. Training needs a key.
         """
         graphdef, shared, *rest = nnx.split(self.students, adapters.SharedKernel, ...)
         (state,) = rest
-        more = {"labels": labels} if self.takes_labels and method == "__call__" else {}
+        given = {"labels": labels, "sample_weights": sample_weights}
+        more = {name: given[name] for name in self.takes if method == "__call__"}
 
         def run_one(
             copy: tuple[nnx.State, jax.Array | None, jax.Array | None],
@@ -207,14 +210,17 @@ class Ensemble(nnx.Module):
         train: bool = False,
         key: jax.Array | None = None,
         labels: jax.Array | None = None,
+        sample_weights: jax.Array | None = None,
     ) -> Prediction:
         """Predict. In training BatchNorm uses and updates batch statistics, and `key` seeds dropout.
 
-        `labels` [B] are for the own losses of students that need them, which leave these out otherwise.
+        `labels` [B] are for the own losses of students that need them, which leave these out otherwise;
+        `sample_weights` [B] weigh the rows of such losses.
         """
         method = "hidden" if self.fusion == "concat" else "__call__"
         passes = self.passes if train else 1
-        outputs, auxiliary_losses = self._run(ids, method, train=train, key=key, passes=passes, labels=labels)
+        of_loss = {"labels": labels, "sample_weights": sample_weights}
+        outputs, auxiliary_losses = self._run(ids, method, train=train, key=key, passes=passes, **of_loss)
         own_loss = jnp.concatenate(auxiliary_losses) if train else None
         if self.fusion == "concat":
             hidden = jnp.concatenate([h for output in outputs for h in output], axis=-1)
@@ -222,7 +228,9 @@ class Ensemble(nnx.Module):
         logits = jnp.concatenate(outputs)
         if passes > 1:
             assert own_loss is not None
-            logits, self_loss = losses.self_transfer(jnp.swapaxes(logits, 0, 1))
+            logits, self_loss = losses.self_transfer(
+                jnp.swapaxes(logits, 0, 1), sample_weights=sample_weights
+            )
             own_loss += self_loss
         return Prediction(logits, losses.fuse(logits, self.fusion), own_loss)
 
@@ -240,7 +248,7 @@ class Ensemble(nnx.Module):
         train: bool,
         key: jax.Array | None,
         passes: int = 1,
-        labels: jax.Array | None = None,
+        **of_loss: jax.Array | None,
     ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
         """Per group the outputs of its copies' `method`, and their own losses."""
         if key is None and train:
@@ -249,7 +257,7 @@ class Ensemble(nnx.Module):
         keys = [None] * len(self.groups) if key is None else list(jax.random.split(key, len(self.groups)))
         outputs, auxiliary_losses = zip(
             *(
-                group(embeddings, own, train=train, key=key, method=method, passes=passes, labels=labels)
+                group(embeddings, own, train=train, key=key, method=method, passes=passes, **of_loss)
                 for group, own, key in zip(self.groups, owns, keys, strict=True)
             ),
             strict=True,

@@ -3,8 +3,12 @@
 No metric drifts with the number of rows, whatever the dtype of the logits. `METRICS` lists them: an
 evaluation computes any of them, a result keeps them, reports and boards show them. One of your own is a
 function of (labels [N], logits [N]), with `groups` [N] if it needs them, and its line in the table.
+
+Rows may have `weights` [N], finite, 0 or more and not all 0: a row of weight 2 counts as two rows do. Equal
+weights change nothing; others make counts float64 sums too.
 """
 
+import inspect
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -17,27 +21,30 @@ from numpy.typing import ArrayLike, NDArray
 _BLOCK_ROWS = 1 << 14  # of the logloss: float64 temporaries stay in the cache
 
 
-def auc(labels: ArrayLike, scores: ArrayLike) -> float:
+def auc(labels: ArrayLike, scores: ArrayLike, *, weights: ArrayLike | None = None) -> float:
     """Area under the ROC curve: how often a positive row scores above a negative one, ties counted half.
 
     labels [N] in {0, 1}; scores [N], any float dtype: logits or probabilities, only their order matters.
     float32 is fastest. Raises ValueError for NaN scores, labels outside {0, 1}, or one class only.
     """
     positive, values = _checked(labels, scores, "scores")
-    return _auc(positive, values)
+    w = _weights(weights, positive)
+    return _auc(positive, values) if w is None else _weighted_auc(positive, values, w)
 
 
-def logloss(labels: ArrayLike, logits: ArrayLike) -> float:
+def logloss(labels: ArrayLike, logits: ArrayLike, *, weights: ArrayLike | None = None) -> float:
     """Mean binary cross-entropy in nats, straight from logits, so nothing has to be clipped.
 
     labels [N] in {0, 1}; logits [N]. Raises ValueError for NaN logits, labels outside {0, 1}, or no rows.
     """
     positive, values = _checked(labels, logits, "logits")
-    return _logloss(positive, values)
+    return _logloss(positive, values, _weights(weights, positive))
 
 
-def gauc(labels: ArrayLike, logits: ArrayLike, groups: ArrayLike) -> float:
-    """Mean AUC within groups, weighted by their rows: how well each user's items, say, are ranked.
+def gauc(
+    labels: ArrayLike, logits: ArrayLike, groups: ArrayLike, *, weights: ArrayLike | None = None
+) -> float:
+    """Mean AUC within groups, by their rows or their rows' weights: how well each user's items are ranked.
 
     labels [N] in {0, 1}; logits [N]; groups [N], any values that sort. Groups of one class have no AUC and
     are left out. The definition is that of Zhu et al., Optimized Cost per Click in Taobao Display
@@ -48,6 +55,8 @@ def gauc(labels: ArrayLike, logits: ArrayLike, groups: ArrayLike) -> float:
     names, group = np.unique(np.asarray(groups), return_inverse=True)
     if group.shape != positive.shape:
         raise ValueError(f"groups: expected shape [{positive.size}], got {list(np.shape(groups))}")
+    if (w := _weights(weights, positive)) is not None:
+        return _weighted_gauc(positive, values, group, w)
     rank = _order(values)
     order = np.lexsort((rank, group))
     positive, group, rank = positive[order], group[order], rank[order]
@@ -72,22 +81,28 @@ def gauc(labels: ArrayLike, logits: ArrayLike, groups: ArrayLike) -> float:
     return math.fsum(aucs * rows[both]) / int(rows[both].sum())
 
 
-def calibration(labels: ArrayLike, logits: ArrayLike) -> float:
+def calibration(labels: ArrayLike, logits: ArrayLike, *, weights: ArrayLike | None = None) -> float:
     """Mean predicted probability over the mean label: 1 is right, above it clicks are overestimated.
 
     labels [N] in {0, 1}; logits [N]. Raises ValueError as `logloss` does, or without a click.
     """
     positive, values = _checked(labels, logits, "logits")
-    if not positive.any():
+    w = _weights(weights, positive)
+    if not (positive if w is None else w[positive] > 0).any():
         raise ValueError(f"labels: none of {positive.size} rows is positive; calibration needs one")
+    if w is not None:
+        return math.fsum(w * probabilities(values)) / math.fsum(w[positive])
     return math.fsum(probabilities(values)) / int(np.count_nonzero(positive))
 
 
-def calibration_error(labels: ArrayLike, logits: ArrayLike, *, bins: int = 15) -> float:
+def calibration_error(
+    labels: ArrayLike, logits: ArrayLike, *, bins: int = 15, weights: ArrayLike | None = None
+) -> float:
     """Expected calibration error: mean |probability - click rate| over bins of equally many rows, by rows.
 
     labels [N] in {0, 1}; logits [N]. The rows are sorted by logit and cut into `bins` parts that differ by
     one row at most. Rows of one logit count with their common click rate: their order does not matter.
+    Weights are of rows in means and click rates; bins have equally many rows whatever these weigh.
     Equal-mass bins as in Nixon et al., Measuring Calibration in Deep Learning (2019). Raises ValueError as
     `logloss` does.
     """
@@ -96,12 +111,15 @@ def calibration_error(labels: ArrayLike, logits: ArrayLike, *, bins: int = 15) -
     values, clicks = values[order], positive[order].astype(np.float64)
     starts = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
     sizes = np.diff(starts, append=len(values))
-    clicks = np.repeat(np.add.reduceat(clicks, starts) / sizes, sizes)
-    gaps = [
-        abs(math.fsum(part))
-        for part in np.array_split(probabilities(values) - clicks, min(bins, len(values)))
-    ]
-    return math.fsum(gaps) / len(values)
+    if (w := _weights(weights, positive)) is None:
+        clicks = np.repeat(np.add.reduceat(clicks, starts) / sizes, sizes)
+        off, total = probabilities(values) - clicks, float(len(values))
+    else:
+        w = w[order]
+        heavy = np.maximum(np.add.reduceat(w, starts), np.finfo(np.float64).tiny)
+        clicks = np.repeat(np.add.reduceat(w * clicks, starts) / heavy, sizes)
+        off, total = w * (probabilities(values) - clicks), math.fsum(w)
+    return math.fsum(abs(math.fsum(part)) for part in np.array_split(off, min(bins, len(values)))) / total
 
 
 class Metric(NamedTuple):
@@ -128,13 +146,19 @@ METRICS: dict[str, Metric] = {
 
 
 def evaluate(
-    labels: ArrayLike, logits: ArrayLike, names: Sequence[str] | None = None, **needs: Any
+    labels: ArrayLike,
+    logits: ArrayLike,
+    names: Sequence[str] | None = None,
+    *,
+    weights: ArrayLike | None = None,
+    **needs: Any,
 ) -> list[dict[str, float]]:
     """Metrics by name of P predictors over the same rows, as many at a time as there are cores.
 
     labels [N] in {0, 1}; logits [P, N], say the K students and their ensemble; `names` by default those that
-    are `trained`; `needs` holds what the metrics need beside them, such as `groups` [N]. Returns one
-    {name: value} per predictor, in their order. Raises ValueError as the metrics do.
+    are `trained`; `weights` [N] of the rows, if they have some, go to every metric; `needs` holds what the
+    metrics need beside them, such as `groups` [N]. Returns one {name: value} per predictor, in their order.
+    Raises ValueError as the metrics do.
     """
     names = [name for name, metric in METRICS.items() if metric.trained] if names is None else names
     predictors = np.asarray(logits)
@@ -145,6 +169,10 @@ def evaluate(
         index, name = task
         metric = METRICS[name]
         arguments = {need: needs[need] for need in metric.needs}
+        if weights is not None:
+            if "weights" not in inspect.signature(metric.function).parameters:
+                raise ValueError(f"{name} takes no weights, and the rows have some")
+            arguments["weights"] = weights
         try:
             return metric.function(labels, predictors[index], **arguments)
         except ValueError as error:
@@ -204,19 +232,88 @@ def _order(scores: NDArray[np.floating]) -> NDArray[np.uint64]:
     return (bits.view(np.uint32) ^ flip).astype(np.uint64)
 
 
-def _logloss(positive: NDArray[np.bool_], logits: NDArray[np.floating]) -> float:
+def _weighted_auc(
+    positive: NDArray[np.bool_], scores: NDArray[np.floating], weights: NDArray[np.float64]
+) -> float:
+    """`_auc` by weights: the pairs of a positive and a negative row weigh the product of theirs."""
+    group = np.zeros(positive.size, np.int64)
+    wins, pairs = _weighted_pairs(positive, scores, group, weights)
+    if not pairs[0] > 0:
+        raise ValueError(
+            f"labels: the {positive.size} rows have no weight in one of the classes; AUC needs some in each"
+        )
+    return float(wins[0] / pairs[0])
+
+
+def _weighted_gauc(
+    positive: NDArray[np.bool_],
+    scores: NDArray[np.floating],
+    group: NDArray[np.int64],
+    weights: NDArray[np.float64],
+) -> float:
+    wins, pairs = _weighted_pairs(positive, scores, group, weights)
+    if not (both := pairs > 0).any():
+        raise ValueError(f"groups: none of {len(pairs)} has weight in both classes; GAUC needs one")
+    heavy = np.bincount(group, weights=weights)[both]
+    return math.fsum(wins[both] / pairs[both] * heavy) / math.fsum(heavy)
+
+
+def _weighted_pairs(
+    positive: NDArray[np.bool_],
+    scores: NDArray[np.floating],
+    group: NDArray[np.int64],
+    weights: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each group the weight of the pairs ranked rightly, ties counted half, and of all its pairs."""
+    rank = _order(scores)
+    order = np.lexsort((rank, group))
+    positive, group, rank, weights = positive[order], group[order], rank[order], weights[order]
+    starts = np.flatnonzero((np.diff(group, prepend=-1) != 0) | (np.diff(rank, prepend=rank[0]) != 0))
+    clicked = np.add.reduceat(weights * positive, starts)
+    other = np.add.reduceat(weights * ~positive, starts)
+    of_block = group[starts]
+    first = np.searchsorted(of_block, of_block)
+    below = np.cumsum(other) - other
+    below -= below[first]
+    groups = int(group[-1]) + 1
+    wins = np.bincount(of_block, weights=clicked * (below + other / 2), minlength=groups)
+    pairs = np.bincount(of_block, weights=clicked, minlength=groups)
+    pairs = pairs * np.bincount(of_block, weights=other, minlength=groups)
+    return np.asarray(wins, np.float64), np.asarray(pairs, np.float64)
+
+
+def _logloss(
+    positive: NDArray[np.bool_], logits: NDArray[np.floating], weights: NDArray[np.float64] | None = None
+) -> float:
     """Mean of softplus(-logit) over positives and softplus(logit) over negatives, from checked input."""
     sums = []
     for start in range(0, positive.size, _BLOCK_ROWS):
         block = logits[start : start + _BLOCK_ROWS]
         wrong = np.where(positive[start : start + _BLOCK_ROWS], -block, block).astype(np.float64)
-        sums.append(float(np.sum(np.maximum(wrong, 0.0) + np.log1p(np.exp(-np.abs(wrong))))))
-    return math.fsum(sums) / positive.size
+        found = np.maximum(wrong, 0.0) + np.log1p(np.exp(-np.abs(wrong)))
+        sums.append(float(np.sum(found if weights is None else weights[start : start + _BLOCK_ROWS] * found)))
+    return math.fsum(sums) / (positive.size if weights is None else math.fsum(weights))
 
 
 def probabilities(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     """The logistic function in float64, right to the last digits also where p is next to 0."""
     return np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
+
+
+def _weights(weights: ArrayLike | None, positive: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+    """Checked weights [N]; None where all rows count alike."""
+    if weights is None:
+        return None
+    found = np.asarray(weights, np.float64)
+    if found.shape != positive.shape:
+        raise ValueError(f"weights: expected shape [{positive.size}], got {list(found.shape)}")
+    bad = ~(np.isfinite(found) & (found >= 0))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(f"weights[{row}]: expected a finite number, 0 or more, got {found[row]}")
+    if not found.any():
+        raise ValueError(f"weights: all {found.size} are 0")
+    return None if (found == found[0]).all() else found
 
 
 def _checked(

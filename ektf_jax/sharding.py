@@ -135,6 +135,6 @@ def make_gather(mesh: Mesh) -> Callable[[Split, np.ndarray], Batch]:
         def place(values: np.ndarray) -> jax.Array:
             return jax.make_array_from_process_local_data(sharding, values, (len(rows), *values.shape[1:]))
 
-        return Batch(*(place(column[mine]) for column in split))
+        return jax.tree.map(lambda column: place(column[mine]), Batch(*split))
 
     return gather

@@ -42,7 +42,7 @@ def loss_and_gradient(loss, logits, labels):
 
 
 def everything(logits, labels):
-    """All that losses.py computes."""
+    """All that losses compute."""
     scores = losses.exam_scores(logits, labels)
     return {name: loss_and_gradient(loss, logits, labels) for name, loss in LOSSES.items()} | {
         "scores": scores,

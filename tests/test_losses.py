@@ -590,7 +590,7 @@ def test_imports_jax_and_optax_only():
         "print(*sorted(set(sys.modules) - before))"
     )
     added = subprocess.check_output([sys.executable, "-c", code], text=True).split()
-    assert added == ["ektf_jax", "ektf_jax.losses"]
+    assert added == ["ektf_jax", "ektf_jax.losses", "ektf_jax.losses.arrays"]
 
 
 def transcribed_self_transfer(passes, targets=None):

@@ -241,3 +241,78 @@ def test_a_metric_touches_the_table_alone(monkeypatch):
     brier = metrics.Metric(lambda labels, logits: 0.25, "lower")
     monkeypatch.setitem(metrics.METRICS, "brier_score", brier)
     assert metrics.evaluate([0, 1], [[0.0, 1.0]])[0]["brier_score"] == 0.25
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_against_scikit_learn(seed, dtype):
+    """With ties, rows that weigh nothing, and groups, one of which has no weight in one of the classes."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, 400)
+    logits = (rng.integers(-20, 20, 400) / 4).astype(dtype)
+    weights = rng.choice([0.0, 0.3, 1.0, 7.5], 400)
+    groups = rng.integers(0, 9, 400)
+    weights[(groups == 4) & (labels == 1)] = 0
+    p = metrics.probabilities(logits)
+    assert metrics.auc(labels, logits, weights=weights) == pytest.approx(
+        roc_auc_score(labels, logits, sample_weight=weights), rel=1e-12
+    )
+    assert metrics.logloss(labels, logits, weights=weights) == pytest.approx(
+        log_loss(labels, p, sample_weight=weights), rel=1e-12
+    )
+    aucs, heavy = [], []
+    for group in set(groups.tolist()) - {4}:
+        own = groups == group
+        aucs.append(roc_auc_score(labels[own], logits[own], sample_weight=weights[own]))
+        heavy.append(weights[own].sum())
+    found = metrics.gauc(labels, logits, groups, weights=weights)
+    assert found == pytest.approx(np.average(aucs, weights=heavy), rel=1e-12)
+    calibration = np.average(p, weights=weights) / np.average(labels, weights=weights)
+    assert metrics.calibration(labels, logits, weights=weights) == pytest.approx(calibration, rel=1e-12)
+
+
+def test_calibration_error_weighs_rows_in_bins():
+    labels, logits = np.array([0, 1, 1, 0]), np.array([-1.0, -1.0, 0.5, 2.0])
+    weights = np.array([1.0, 3.0, 2.0, 0.5])
+    p = 1 / (1 + np.exp(-logits))
+    first = abs(4 * p[0] - 3)  # two rows of one logit, the third click of them four
+    second = abs(2 * p[2] + 0.5 * p[3] - 2)
+    found = metrics.calibration_error(labels, logits, bins=2, weights=weights)
+    assert found == pytest.approx((first + second) / 6.5, rel=1e-12)
+    thrice = np.repeat(np.arange(4), 3)
+    assert metrics.calibration_error(labels[thrice], logits[thrice], bins=2, weights=np.full(12, 0.7)) == (
+        metrics.calibration_error(labels[thrice], logits[thrice], bins=2)
+    )
+
+
+@pytest.mark.parametrize("name", metrics.METRICS)
+def test_equal_weights_are_none_to_the_bit(name):
+    labels, logits = sample(0, 500, 100, 1.0, np.float32)
+    needs = {"groups": np.arange(500) % 7} if metrics.METRICS[name].needs else {}
+    expected = metrics.evaluate(labels, logits[None], [name], **needs)
+    for weight in (1.0, 0.3):
+        assert (
+            metrics.evaluate(labels, logits[None], [name], weights=np.full(500, weight), **needs) == expected
+        )
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1, 2, 3], r"weights: expected shape \[4\], got \[3\]"),
+        ([1, 2, -3, 1], r"weights\[2\]: expected a finite number, 0 or more, got -3"),
+        ([1, np.inf, 3, 1], r"weights\[1\]: expected a finite number"),
+        ([0, 0, 0, 0], "weights: all 4 are 0"),
+        ([0, 1, 0, 3], "the 4 rows have no weight in one of the classes; AUC needs some in each"),
+    ],
+)
+def test_weights_that_are_none(weights, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.auc([0, 1, 0, 1], np.arange(4.0), weights=weights)
+
+
+def test_a_metric_that_takes_no_weights_says_so(monkeypatch):
+    monkeypatch.setitem(metrics.METRICS, "own", metrics.Metric(lambda labels, logits: 0.0, "higher"))
+    assert metrics.evaluate([0, 1], [[0.0, 1.0]], ["own"]) == [{"own": 0.0}]
+    with pytest.raises(ValueError, match="own takes no weights, and the rows have some"):
+        metrics.evaluate([0, 1], [[0.0, 1.0]], ["own"], weights=[1, 2])

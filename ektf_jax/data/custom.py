@@ -23,8 +23,11 @@ _TOP = {
     "separator": str,
     "columns": list,
     "quoting": bool,
+    "split": dict,
+    "weight": str,
 }
 _LABEL = {"name": str, "above": (int, float)}
+_SPLIT = {"by": str}
 _FIELD = {
     "name": (str, list),
     "kind": str,
@@ -68,6 +71,7 @@ def read(path: Path) -> tuple[TableSpec, list[str] | dict[str, list[str]]]:
     top = _checked(document, _TOP, ("dataset", "files", "label", "fields"), str(path))
     label = top["label"] if isinstance(top["label"], dict) else {"name": top["label"]}
     label = _checked(label, _LABEL, ("name",), f"{path}: label")
+    split = _checked(top["split"], _SPLIT, ("by",), f"{path}: split")["by"] if "split" in top else None
     try:
         layout = Layout(
             top.get("separator", ","),
@@ -80,13 +84,19 @@ def read(path: Path) -> tuple[TableSpec, list[str] | dict[str, list[str]]]:
             for index, entry in enumerate(top["fields"])
             for one in _fields(entry, defaults, f"{path}: fields[{index}]")
         )
-        spec = TableSpec(top["dataset"], label["name"], fields, layout, label.get("above"))
+        spec = TableSpec(
+            top["dataset"],
+            label["name"],
+            fields,
+            layout,
+            label.get("above"),
+            split=split,
+            weight=top.get("weight"),
+        )
     except InputError as error:
         raise InputError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
     if layout.columns is not None:
-        unknown = [
-            name for name in (spec.label, *(field.name for field in fields)) if name not in layout.columns
-        ]
+        unknown = [name for name in spec.prepared if name not in layout.columns]
         if unknown:
             raise InputError(
                 f"{path}: columns lacks {', '.join(unknown)}; name every column of the file in order"

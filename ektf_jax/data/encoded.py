@@ -1,6 +1,7 @@
 """The encoded directory: schema.json, {train,valid,test}/{ids,labels}.npy, vocabulary.parquet.
 
-It is written whole or not at all, and read memory-mapped after every id and label has been checked.
+Where rows have weights there are {train,valid,test}/weights.npy too. It is written whole or not at all, and
+read memory-mapped after every id, label and weight has been checked.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ektf_jax import directories, files
-from ektf_jax.data.schema import ARRAYS, FORMAT, SPLITS, Schema
+from ektf_jax.data.schema import FORMAT, SPLITS, Schema
 from ektf_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,10 +28,14 @@ _CHUNK_BYTES = 1 << 20  # a chunk of the scan stays in the cache
 
 
 class Split(NamedTuple):
-    """The rows of one split: ids int32 [N,S], labels float32 [N]; both read-only memory maps."""
+    """The rows of one split: ids int32 [N,S], labels float32 [N], weights; all read-only memory maps.
+
+    weights float32 [N] say how much rows count beside each other. They are None where all count alike.
+    """
 
     ids: np.ndarray
     labels: np.ndarray
+    weights: np.ndarray | None = None
 
 
 def open_schema(directory: Path) -> Schema:
@@ -51,11 +56,12 @@ def open_schema(directory: Path) -> Schema:
 
 
 def open_split(directory: Path, split: str) -> Split:
-    """Maps one split's arrays: ids int32 [N,S], labels float32 [N].
+    """Maps one split's arrays: ids int32 [N,S], labels float32 [N] and, where they differ, weights [N].
 
-    Reads every id and label once. Raises InputError naming the file, row, field and value if a file is
-    missing, truncated, of another type or shape than the schema's, an id is neither 0 nor one of its
-    field's, or a label is neither 0 nor 1. That they are the rows that were written, `open_dataset` checks.
+    Reads every value once. Raises InputError naming the file, row, field and value if a file is missing,
+    truncated, of another type or shape than the schema's, an id is neither 0 nor one of its field's, a label
+    is neither 0 nor 1, a weight is below 0 or not finite, or all are 0. That they are the rows that were
+    written, `open_dataset` checks.
     """
     schema = open_schema(directory)
     if split not in schema.splits:
@@ -91,7 +97,12 @@ def _open_split(directory: Path, split: str, schema: Schema) -> tuple[Split, dic
         f"{split}/ids.npy": _check_ids(ids_path, ids, schema),
         f"{split}/labels.npy": _check_labels(labels_path, labels),
     }
-    return Split(ids, labels), found
+    if not schema.weighted:
+        return Split(ids, labels), found
+    weights_path = directory / split / "weights.npy"
+    weights = _map(weights_path, np.dtype(np.float32), (rows,))
+    found[f"{split}/weights.npy"], alike = _check_weights(weights_path, weights)
+    return Split(ids, labels, None if alike else weights), found
 
 
 def chunks(array: np.ndarray, rows: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -124,16 +135,19 @@ def current(directory: Path, source: Mapping[str, Any]) -> Schema | None:
 def write(
     out: Path,
     schema: Schema,
-    splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    splits: Mapping[str, Sequence[np.ndarray]],
     vocabulary: "pl.DataFrame | None",
 ) -> None:
     """Writes an encoded dataset to `out`, whole or not at all.
 
-    `splits` maps each of train, valid and test to (ids int32 [N,S], labels float32 [N]); `vocabulary` has
-    columns field, value, id. An encoded dataset already in `out` is replaced once the new one is on disk;
-    raises InputError if `out` holds anything else or cannot be written, ValueError if arrays and schema
-    disagree.
+    `splits` maps each of train, valid and test to (ids int32 [N,S], labels float32 [N]) or, of a weighted
+    schema, (ids, labels, weights float32 [N]); `vocabulary` has columns field, value, id. An encoded dataset
+    already in `out` is replaced once the new one is on disk; raises InputError if `out` holds anything else
+    or cannot be written, ValueError if arrays and schema disagree.
     """
+    splits = {
+        name: [each for each in rows if each is not None] for name, rows in splits.items()
+    }  # as a Split
     _check_arrays(schema, splits)
     with replacing(out) as new:
         _write_files(new, schema, splits, vocabulary)
@@ -152,34 +166,43 @@ def replacing(out: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def appending(
-    directory: Path, split: str, rows: int, slots: int
-) -> Iterator[Callable[[np.ndarray, np.ndarray], None]]:
+    directory: Path, split: str, rows: int, slots: int, *, weighted: bool = False
+) -> Iterator[Callable[..., None]]:
     """Creates a split of `rows` rows; yields append(ids int32 [n,S], labels float32 [n]), which fills it.
 
-    Plain sequential writes: through a memory map a full disk would kill the process. Raises ValueError at
-    the end unless exactly `rows` rows came.
+    If `weighted` append takes weights float32 [n] as well. Plain sequential writes: through a memory map a
+    full disk would kill the process. Raises ValueError at the end unless exactly `rows` rows came, and
+    InputError where all weights are 0.
     """
     (directory / split).mkdir()
-    left = rows
-    with (
-        (directory / split / "ids.npy").open("wb") as ids_file,
-        (directory / split / "labels.npy").open("wb") as labels_file,
-    ):
-        for file, dtype, shape in ((ids_file, np.int32, (rows, slots)), (labels_file, np.float32, (rows,))):
+    left, heavy = rows, not weighted
+    kinds = {"ids": (np.int32, (rows, slots)), "labels": (np.float32, (rows,))}
+    kinds |= {"weights": (np.float32, (rows,))} if weighted else {}
+    with contextlib.ExitStack() as stack:
+        opened = []
+        for kind, (dtype, shape) in kinds.items():
+            opened.append(stack.enter_context((directory / split / f"{kind}.npy").open("wb")))
             header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
+            np.lib.format.write_array_header_1_0(opened[-1], header)
 
-        def append(ids: np.ndarray, labels: np.ndarray) -> None:
-            nonlocal left
+        def append(ids: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> None:
+            nonlocal left, heavy
             if ids.dtype != np.int32 or ids.shape != (len(labels), slots) or labels.dtype != np.float32:
                 raise ValueError(f"{split}: ids are {ids.dtype} {ids.shape}, labels {labels.dtype}")
+            if weighted:
+                if weights is None or weights.dtype != np.float32 or weights.shape != labels.shape:
+                    raise ValueError(f"{split}: no weights float32 {labels.shape} came")
+                heavy = heavy or bool(weights.any())
             left -= len(labels)
-            ids_file.write(np.ascontiguousarray(ids).data)
-            labels_file.write(np.ascontiguousarray(labels).data)
+            columns = [ids, labels] if weights is None else [ids, labels, weights]
+            for file, column in zip(opened, columns, strict=True):
+                file.write(np.ascontiguousarray(column).data)
 
         yield append
     if left:
         raise ValueError(f"{split}: {rows - left} rows came, not {rows}")
+    if not heavy:
+        raise InputError(f"{split}: the weight of each of its {rows} rows is 0; give some of them one")
 
 
 def write_description(directory: Path, schema: Schema, vocabulary: "pl.DataFrame | None") -> None:
@@ -187,7 +210,7 @@ def write_description(directory: Path, schema: Schema, vocabulary: "pl.DataFrame
 
     Comes last: schema.json has the digests of the arrays that are there.
     """
-    schema = replace(schema, arrays={name: _digest(directory / name) for name in ARRAYS})
+    schema = replace(schema, arrays={name: _digest(directory / name) for name in schema.files})
     Schema.from_json(schema.to_json())  # what is written can be read
     if vocabulary is not None:
         # By way of memory: on a full disk polars raises no OSError.
@@ -261,15 +284,37 @@ def _check_labels(path: Path, labels: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _check_arrays(schema: Schema, splits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+def _check_weights(path: Path, weights: np.ndarray) -> tuple[str, bool]:
+    """Returns the digest of the weights, if all are 0 or more and finite; and whether all are one number."""
+    digest, alike = hashlib.sha256(), True
+    for start, chunk in chunks(weights, _CHUNK_BYTES // weights.strides[0] or 1):
+        digest.update(chunk.data)
+        bad = ~(np.isfinite(chunk) & (chunk >= 0))
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise InputError(
+                f"{path}: row {start + row}, field weight: value {chunk[row]:g} is below 0 or not finite;"
+                f" {_REMEDY}"
+            )
+        alike = alike and bool((chunk == weights[0]).all())
+    if alike and weights[0] == 0:
+        raise InputError(f"{path}: all weights are 0; {_REMEDY}")
+    return digest.hexdigest(), alike
+
+
+def _check_arrays(schema: Schema, splits: Mapping[str, Sequence[np.ndarray]]) -> None:
     Schema.from_json(schema.to_json())  # what is written can be read
     for name in SPLITS:
-        ids, labels = splits[name]
+        ids, labels, *weights = splits[name]
         rows = schema.splits[name]
         if ids.dtype != np.int32 or ids.shape != (rows, schema.num_slots):
             raise ValueError(f"{name} ids are {ids.dtype} {ids.shape}, not int32 {(rows, schema.num_slots)}")
         if labels.dtype != np.float32 or labels.shape != (rows,):
             raise ValueError(f"{name} labels are {labels.dtype} {labels.shape}, not float32 {(rows,)}")
+        found = [(each.dtype, each.shape) for each in weights]
+        if found != [(np.dtype(np.float32), (rows,))] * schema.weighted:
+            wanted = f"one float32 {(rows,)}" if schema.weighted else "none"
+            raise ValueError(f"{name} weights are {found}, not {wanted}")
 
 
 def _is_encoded(directory: Path) -> bool:
@@ -280,12 +325,12 @@ def _is_encoded(directory: Path) -> bool:
 def _write_files(
     directory: Path,
     schema: Schema,
-    splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    splits: Mapping[str, Sequence[np.ndarray]],
     vocabulary: "pl.DataFrame | None",
 ) -> None:
     for name in SPLITS:
         (directory / name).mkdir()
-        for kind, array in zip(("ids", "labels"), splits[name], strict=True):
+        for kind, array in zip(("ids", "labels", "weights"), splits[name], strict=False):
             with (directory / name / f"{kind}.npy").open("wb") as file:
                 np.save(file, np.ascontiguousarray(array), allow_pickle=False)
     write_description(directory, schema, vocabulary)

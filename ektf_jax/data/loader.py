@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -14,10 +15,14 @@ if TYPE_CHECKING:
 
 
 class Batch(NamedTuple):
-    """Some rows of a split, a leaf for each of its columns: ids int32 [B, S] and labels float32 [B]."""
+    """Some rows of a split, a leaf for each of its columns: ids int32 [B, S], labels and weights float32 [B].
+
+    Rows that count alike have no weights, and the batch no leaf for them.
+    """
 
     ids: ArrayLike
     labels: ArrayLike
+    weights: ArrayLike | None = None
 
 
 Gather = Callable[[Split, np.ndarray], Batch]
@@ -25,7 +30,7 @@ Gather = Callable[[Split, np.ndarray], Batch]
 
 def gather(split: Split, rows: np.ndarray) -> Batch:
     """The rows [B] of a split as numpy arrays."""
-    return Batch(*(column[rows] for column in split))
+    return jax.tree.map(lambda column: column[rows], Batch(*split))
 
 
 def order(rows: int, *, seed: int, epoch: int) -> np.ndarray:
@@ -87,11 +92,14 @@ def training_batches(
 def evaluation_batches(split: Split, batch_size: int) -> Iterator[tuple[Batch, int]]:
     """All rows in order, as (batch of B rows, number of rows that count); one batch of none without rows.
 
-    The last batch is filled up with zeros, padding ids, so that every batch has one shape and compiles once.
+    The last batch is filled up with zeros, padding ids and weights of 0, so that every batch has one shape
+    and compiles once.
     """
     for start in range(0, max(1, len(split.labels)), batch_size):
-        columns = [np.asarray(column[start : start + batch_size]) for column in split]
-        rows = len(columns[0])
-        if missing := batch_size - rows:
-            columns = [np.pad(column, [(0, missing), *[(0, 0)] * (column.ndim - 1)]) for column in columns]
-        yield Batch(*columns), rows
+        rows = min(batch_size, len(split.labels) - start)
+
+        def cut(column: np.ndarray, start: int = start, missing: int = batch_size - rows) -> np.ndarray:
+            part = np.asarray(column[start : start + batch_size])
+            return np.pad(part, [(0, missing), *[(0, 0)] * (part.ndim - 1)]) if missing else part
+
+        yield jax.tree.map(cut, Batch(*split)), rows

@@ -8,18 +8,21 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ektf_jax.data.chunk import SHOWN, Chunk
+from ektf_jax.data import splits
+from ektf_jax.data.chunk import Chunk, check
 from ektf_jax.data.spec import LEAST, FieldSpec, TableSpec, numbers
-from ektf_jax.errors import InputError
 
+HEAVIEST = 1e30  # sums over many rows are finite in 32 bits
 _ROW = "row"  # columns themselves are called by their places here
 
 
 class Part(NamedTuple):
     """A chunk on disk: `rows` rows from row `start` of all, for `splits`; () if their split is drawn.
 
-    codes: columns "0" to "F-1" and "label", a row per row. values: the same columns without label, one row,
-    each a list of the distinct values that the codes count. sizes: the lengths of these lists.
+    codes: columns "0" to "F-1", "label" and, where rows have some, "weight", a row per row. values: the same
+    columns without label, one row, each a list of the distinct values that the codes count. sizes: the
+    lengths of these lists. first: of the column that rows are split by, of which codes has
+    `splits.values_of`; None without one.
     """
 
     codes: Path
@@ -28,6 +31,7 @@ class Part(NamedTuple):
     rows: int
     splits: tuple[str, ...]
     sizes: tuple[int, ...]
+    first: splits.First | None = None
 
 
 def write(
@@ -37,6 +41,7 @@ def write(
     first, *rest = distinct(chunk.frame, spec.columns)
     labels = labels_of(spec, *first[:2], chunk.where)[first[2]]
     codes, values, filled = {}, {}, []
+    more, first_split = _split_of(spec, chunk)
     for index, (field, (cells, rows, code)) in enumerate(zip(spec.fields, rest, strict=True)):
         found, has_value = values_of(field, cells, rows, chunk.where)
         codes[str(index)] = code
@@ -49,10 +54,23 @@ def write(
         len(labels),
         splits,
         tuple(len(cells) for cells, _, _ in rest),
+        first_split,
     )
-    save(pl.DataFrame(codes | {"label": labels}), part.codes)
+    if spec.weight is not None:
+        ((cells, rows, code),) = distinct(chunk.frame, [spec.weight])
+        more["weight"] = weights_of(spec.weight, cells, rows, chunk.where).gather(code)
+    save(pl.DataFrame(codes | {"label": labels} | more), part.codes)
     save(pl.DataFrame(values), part.values)
     return part, np.array(filled)
+
+
+def _split_of(spec: TableSpec, chunk: Chunk) -> tuple[dict[str, pl.Series], splits.First | None]:
+    """What splits the rows of a chunk, of each row, if a column does."""
+    if spec.split is None or not len(chunk.frame):
+        return {}, None
+    ((cells, rows, code),) = distinct(chunk.frame, [spec.split])
+    first, found = splits.values_of(spec.split, cells, rows, chunk.where)
+    return {column.name: column.gather(code) for column in found}, first
 
 
 def save(frame: pl.DataFrame, path: Path) -> None:
@@ -111,8 +129,19 @@ def labels_of(
     wanted = "0 or 1" if spec.above is None else "a number"
     if spec.least is not None:
         good, wanted = good & (found >= spec.least), f"{wanted}, at least {spec.least:g}"
-    _check(spec.label, texts, good, rows, where, f"the label must be {wanted}; correct or remove the line")
+    check(spec.label, texts, good, rows, where, f"the label must be {wanted}; correct or remove the line")
     return (found > (0.5 if spec.above is None else spec.above)).cast(pl.UInt8).to_numpy()
+
+
+def weights_of(
+    name: str, texts: pl.Series, rows: NDArray[np.int64], where: Callable[[int], str]
+) -> pl.Series:
+    """The weights, float32, that texts are; `rows` says in which row of a chunk each is."""
+    found = numbers(texts).cast(pl.Float32)
+    good = found.is_between(0, float(np.float32(HEAVIEST)))
+    advice = f"a weight must be a number from 0 to {HEAVIEST:g}; correct or remove the line"
+    check(name, texts, good, rows, where, advice)
+    return found
 
 
 def values_of(
@@ -150,7 +179,7 @@ def _buckets(
         missing = missing | found.is_in(marks.implode()).fill_null(False)
     good = missing | (found.is_finite() & (found >= LEAST))
     advice = "it must be a number; correct the line, or name the text among those that mean missing"
-    _check(field.name, texts, good, rows, where, advice)
+    check(field.name, texts, good, rows, where, advice)
     found = found.set(missing, None)
     present = found.is_not_null().any()
     if field.fill is not None:
@@ -162,17 +191,3 @@ def _bucket(paper: bool) -> pl.Expr:
     x = pl.col("x")
     low = pl.when(x.is_not_null()).then(1.0) if paper else x
     return pl.when(x > 2).then(x.log().pow(2).floor()).otherwise(low).cast(pl.Int64).cast(pl.String)
-
-
-def _check(
-    name: str,
-    texts: pl.Series,
-    good: pl.Series,
-    rows: NDArray[np.int64],
-    where: Callable[[int], str],
-    advice: str,
-) -> None:
-    bad = np.flatnonzero(~good.fill_null(False).to_numpy())
-    if len(bad):
-        value = str(texts[int(bad[0])] or "")[:SHOWN]
-        raise InputError(f"{where(int(rows[bad[0]]))}: {name} is {value!r}; {advice}")

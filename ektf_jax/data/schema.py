@@ -11,8 +11,9 @@ from ektf_jax.errors import InputError
 FORMAT = "ektf-jax encoded dataset"
 VERSION = 1
 SPLITS = ("train", "valid", "test")
-# The arrays of an encoded dataset, by their files.
+# The arrays of an encoded dataset, by their files, and those of one whose rows have weights.
 ARRAYS = tuple(f"{split}/{kind}.npy" for split in SPLITS for kind in ("ids", "labels"))
+WEIGHTED = (*ARRAYS, *(f"{split}/weights.npy" for split in SPLITS))
 _MAX_FEATURES = 2**31 - 1  # ids are int32
 _REMEDY = "prepare the dataset again"
 
@@ -44,6 +45,7 @@ class Schema:
     `source` is free-form JSON: the raw files' bytes and sha256, and options such as the split's seed.
     `arrays` has the SHA-256 of each of `ARRAYS`, the rows themselves; it is empty until they are written, and
     for a dataset that version 0.1.0 wrote. Schemas are compared by the description, which it is no part of.
+    `weighted`: whether rows have weights.
     """
 
     dataset: str
@@ -51,6 +53,12 @@ class Schema:
     splits: dict[str, int]
     source: dict[str, Any]
     arrays: dict[str, str] = field(default_factory=dict, compare=False)
+    weighted: bool = False
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The arrays by their files: `ARRAYS`, or `WEIGHTED`."""
+        return WEIGHTED if self.weighted else ARRAYS
 
     @property
     def num_fields(self) -> int:
@@ -75,14 +83,16 @@ class Schema:
 
     def to_json(self) -> str:
         """The text of schema.json."""
-        document = {
+        document: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
             "dataset": self.dataset,
             "fields": [asdict(field) for field in self.fields],
             "splits": self.splits,
             "source": self.source,
-        } | ({"arrays": self.arrays} if self.arrays else {})
+        }
+        document |= {"weighted": True} if self.weighted else {}
+        document |= {"arrays": self.arrays} if self.arrays else {}
         return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
     @property
@@ -118,7 +128,9 @@ class Schema:
             raise InputError(f"{file}: splits are {sorted(splits)}, not {sorted(SPLITS)}; {_REMEDY}")
         rows = {name: _count(splits, name, 1, f"{file}: splits") for name in SPLITS}
         source = _typed(document, "source", dict, file)
-        return cls(dataset, fields, rows, source, _arrays(document, file))
+        weighted = bool(_typed({"weighted": False} | document, "weighted", bool, file))
+        arrays = _arrays(document, WEIGHTED if weighted else ARRAYS, file)
+        return cls(dataset, fields, rows, source, arrays, weighted)
 
 
 def make_fields(entries: Iterable[tuple[str, int, int]]) -> tuple[Field, ...]:
@@ -173,13 +185,13 @@ def _fields(entries: list[Any], file: str) -> tuple[Field, ...]:
     return tuple(fields)
 
 
-def _arrays(document: dict[str, Any], file: str) -> dict[str, str]:
+def _arrays(document: dict[str, Any], wanted: tuple[str, ...], file: str) -> dict[str, str]:
     if "arrays" not in document:  # version 0.1.0 wrote none
         return {}
     arrays = _typed(document, "arrays", dict, file)
-    if set(arrays) != set(ARRAYS):
-        raise InputError(f"{file}: arrays are {sorted(arrays)}, not {sorted(ARRAYS)}; {_REMEDY}")
-    return {name: _text(arrays, name, f"{file}: arrays") for name in ARRAYS}
+    if set(arrays) != set(wanted):
+        raise InputError(f"{file}: arrays are {sorted(arrays)}, not {sorted(wanted)}; {_REMEDY}")
+    return {name: _text(arrays, name, f"{file}: arrays") for name in wanted}
 
 
 def _typed(document: dict[str, Any], key: str, kind: type, where: str) -> Any:
@@ -187,7 +199,13 @@ def _typed(document: dict[str, Any], key: str, kind: type, where: str) -> Any:
         raise InputError(f"{where}: {key} is missing; {_REMEDY}")
     value = document[key]
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        wanted = {int: "a whole number", str: "text", list: "a list", dict: "an object"}[kind]
+        wanted = {
+            bool: "true or false",
+            int: "a whole number",
+            str: "text",
+            list: "a list",
+            dict: "an object",
+        }[kind]
         raise InputError(f"{where}: {key} is {value!r}, not {wanted}; {_REMEDY}")
     return value
 

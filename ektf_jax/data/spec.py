@@ -18,6 +18,7 @@ from ektf_jax.errors import InputError
 
 KINDS = ("categorical", "numeric", "multi")
 MOST_SLOTS = 2**16
+_LATER = ("split", "weight")  # keys of a spec that those of older datasets lack
 LEAST = -(2.0**63)  # below it a number has no integer part to take
 
 
@@ -68,7 +69,9 @@ class FieldSpec:
 class TableSpec:
     """A table: its fields in order, its label and how its text is written.
 
-    The label is 0 or 1, or with `above` whether a number, `least` or more, is greater than that.
+    The label is 0 or 1, or with `above` whether a number, `least` or more, is greater than that. `split` is
+    the column that says which split a row is in, see `tables.prepare`; it may be a field's too.
+    `weight` is the column of what each row counts, 0 or more; None: all rows count alike.
     """
 
     dataset: str
@@ -77,12 +80,17 @@ class TableSpec:
     layout: Layout = dataclasses.field(default_factory=Layout)
     above: float | None = None
     least: float | None = None
+    split: str | None = None
+    weight: str | None = None
 
     def __post_init__(self) -> None:
         names = self.columns
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise InputError(f"{self.dataset}: {', '.join(twice)} is named twice among label and fields")
+        for key in ("split", "weight"):
+            if (column := getattr(self, key)) in ("", self.label):
+                raise InputError(f"{self.dataset}: {key} is {column!r}; it must be a column beside the label")
         if not self.fields:
             raise InputError(f"{self.dataset}: has no fields; name at least one")
         for key in ("dataset", "label"):
@@ -103,6 +111,11 @@ class TableSpec:
     def columns(self) -> tuple[str, ...]:
         """The label's and the fields' columns."""
         return (self.label, *(field.name for field in self.fields))
+
+    @property
+    def prepared(self) -> tuple[str, ...]:
+        """The columns that preparing reads: those, and what only says how rows count."""
+        return tuple(dict.fromkeys((*self.columns, *filter(None, (self.split, self.weight)))))
 
     def as_values(self, value: Callable[[str, str], str]) -> "TableSpec":
         """The spec with `missing` and `fill` as the columns have their values: -1 for -1.0, 1 for true.
@@ -126,9 +139,9 @@ class TableSpec:
 
 
 def spec_to_json(spec: TableSpec) -> dict[str, Any]:
-    """A spec as a schema's source has it, with lists for tuples."""
+    """A spec as a schema's source has it, with lists for tuples, without what came later and is not set."""
     document: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(spec), allow_nan=False))
-    return document
+    return {key: value for key, value in document.items() if key not in _LATER or value is not None}
 
 
 def spec_from_json(document: Mapping[str, Any]) -> TableSpec:

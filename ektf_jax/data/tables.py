@@ -26,6 +26,7 @@ from ektf_jax.data.parts import Part
 from ektf_jax.data.rawfiles import CHUNK_BYTES
 from ektf_jax.data.schema import SPLITS, Field, Schema
 from ektf_jax.data.spec import Derivation, FieldSpec, TableSpec, spec_to_json
+from ektf_jax.data.splits import by_column, draw_splits
 from ektf_jax.errors import InputError
 
 __all__ = ["Derivation", "FieldSpec", "TableSpec", "draw_splits", "encode", "prepare"]
@@ -49,20 +50,26 @@ def prepare(
 
     `files` are those of each split, where test stands in for a missing valid; or a list, whose n rows, in
     order, are numbered and split by numpy.random.default_rng(split_seed).permutation(n): the first
-    floor(0.8 n) are train, the next floor(0.1 n) valid, the rest test. Within a split rows keep the order
-    of the files; files without rows count as none. Equal values of Parquet files are one value, whatever
-    their types. Needs free disk of about half of the text beside the result. After a kill it starts
-    again. Raises InputError naming file, line, field and value.
+    floor(0.8 n) are train, the next floor(0.1 n) valid, the rest test. Where the spec names a column to split
+    by, that has these names, or times, whose order takes the permutation's place (`splits.by_column`). Within
+    a split rows keep the order of the files; files without rows count as none. Equal values of Parquet files
+    are one value, whatever their types. Needs free disk of about half of the text beside the result. After a
+    kill it starts again. Raises InputError naming file, line, field and value.
     """
     if split_seed < 0:
         raise InputError(f"split_seed is {split_seed}; it must not be negative")
     listed = by_split(files)
-    source = _source(spec, listed, derivation, None if isinstance(files, Mapping) else split_seed)
+    if spec.split and isinstance(files, Mapping):
+        raise InputError(
+            f"{spec.dataset}: rows are split by {spec.split} and by their files; leave one of the two out"
+        )
+    drawing = not isinstance(files, Mapping) and spec.split is None
+    source = _source(spec, listed, derivation, split_seed if drawing else None)
     existing = _existing(out, source, listed, derivation)
     if existing is not None:
         return existing
     # A derivation works on texts; where it needs none, its own columns may be lists.
-    wanted, lists = (derivation.needs, ()) if derivation else (spec.columns, spec.lists)
+    wanted, lists = (derivation.needs, ()) if derivation else (spec.prepared, spec.lists)
     settled = rawfiles.settle([path for path, _ in listed], wanted, lists)
     spec = spec.as_values(settled.value)
     with encoded.replacing(out) as new:
@@ -77,8 +84,7 @@ def prepare(
                 marks = " or ".join(repr(mark) for mark in field.missing) or "missing"
                 raise InputError(f"{where}: {field.name} is {marks} in every row; leave the field out")
         source = _with_digests(source, [*digests, *_hash_all(derivation.files if derivation else ())])
-        rows = chunks[-1].start + chunks[-1].rows
-        drawn = None if isinstance(files, Mapping) else draw_splits(rows, split_seed, where)
+        drawn = None if isinstance(files, Mapping) else _drawn(spec, chunks, split_seed, where)
         return _finish(new, spec, chunks, drawn, source | _narrow(settled, derivation))
 
 
@@ -90,37 +96,22 @@ def encode(
     A column may be text, or of a type that a Parquet file could give it. Rows keep their order. `source` is
     what the schema is to say of where they come from. Raises InputError naming split, row, field and value.
     """
+    if spec.split is not None:
+        raise InputError(f"{spec.dataset}: frames are those of splits; leave the column to split by out")
     if set(frames) != set(SPLITS):
         raise InputError(f"the frames are those of {sorted(frames)}; give train, valid and test")
     for split, frame in frames.items():
-        missing = [name for name in spec.columns if name not in frame.columns]
+        missing = [name for name in spec.prepared if name not in frame.columns]
         if missing:
             raise InputError(f"{split}: lacks the columns {', '.join(missing)}")
         if not len(frame):
             raise InputError(f"{split}: has no rows; give it some")
-    settled = columns.settle([(split, frames[split].schema) for split in SPLITS], spec.columns, spec.lists)
+    settled = columns.settle([(split, frames[split].schema) for split in SPLITS], spec.prepared, spec.lists)
     spec = spec.as_values(settled.value)
     with encoded.replacing(out) as new:
         found = slices(spec, frames, settled)
         chunks, _ = _parse(spec, found, _scratch(new), 0)
         return _finish(new, spec, chunks, None, dict(source) | _narrow(settled, None))
-
-
-def draw_splits(rows: int, split_seed: int, where: str = "the files") -> NDArray[np.uint8]:
-    """The split of each row, as its place in SPLITS; see `prepare`. Raises InputError below 10 rows.
-
-    `where` is what the error calls their files.
-    """
-    if rows < 10:
-        raise InputError(f"{where}: {rows} rows, fewer than the 10 that a split needs; add rows")
-    # The same draws as permutation(rows), in half the memory.
-    order = np.arange(rows, dtype=np.int32 if rows < 2**31 else np.int64)
-    np.random.default_rng(split_seed).shuffle(order)
-    drawn = np.full(rows, 2, np.uint8)
-    train, valid = rows * 8 // 10, rows // 10
-    drawn[order[:train]] = 0
-    drawn[order[train : train + valid]] = 1
-    return drawn
 
 
 # --- what the result is made from
@@ -229,7 +220,7 @@ def read(
     digests: list[str],
 ) -> Iterator[tuple[Chunk, tuple[str, ...]]]:
     """Every chunk, as the table has it, with its splits; adds each file's sha256 to digests."""
-    wanted = derivation.needs if derivation else spec.columns
+    wanted = derivation.needs if derivation else spec.prepared
     done = 0
     for path, splits in listed:
         digest = hashlib.sha256()
@@ -255,7 +246,7 @@ def slices(
 
 
 def _texts(spec: TableSpec, frame: pl.DataFrame, settled: Settled) -> pl.DataFrame:
-    return pl.DataFrame([columns.text(name, frame[name], settled).alias(name) for name in spec.columns])
+    return pl.DataFrame([columns.text(name, frame[name], settled).alias(name) for name in spec.prepared])
 
 
 def _parse(
@@ -307,6 +298,14 @@ def _check_rows(listed: list[tuple[Path, tuple[str, ...]]], chunks: list[Part]) 
 # --- from codes to ids
 
 
+def _drawn(spec: TableSpec, chunks: list[Part], split_seed: int, where: str) -> NDArray[np.uint8]:
+    """The split of each row, as its place in SPLITS: drawn, or as a column says."""
+    if spec.split is None:
+        return draw_splits(chunks[-1].start + chunks[-1].rows, split_seed, where)
+    order = pl.concat([parts.load(part.codes, ["split", "rest"]) for part in chunks if part.first])
+    return by_column(spec.split, [part.first for part in chunks if part.first], order, where)
+
+
 def _split_rows(chunks: list[Part], drawn: NDArray[np.uint8] | None) -> dict[str, int]:
     if drawn is not None:
         return dict(zip(SPLITS, np.bincount(drawn, minlength=3).tolist(), strict=True))
@@ -328,7 +327,8 @@ def _finish(
 ) -> Schema:
     """Writes the dataset that chunks make."""
     fields, words = _vocabulary(spec, chunks, drawn)
-    schema = Schema(spec.dataset, fields, _split_rows(chunks, drawn), source)
+    weighted = spec.weight is not None
+    schema = Schema(spec.dataset, fields, _split_rows(chunks, drawn), source, weighted=weighted)
     _write(directory, schema, words, chunks, drawn)
     shutil.rmtree(directory / _SCRATCH)
     encoded.write_description(directory, schema, words)
@@ -347,36 +347,37 @@ def _write(
     chunks: list[Part],
     drawn: NDArray[np.uint8] | None,
 ) -> None:
-    """Writes the ids and labels of every split."""
+    """Writes the ids, labels and weights of every split."""
     known = vocabulary.by_field(words, schema.fields)
     with ExitStack() as stack:
         append = {
-            split: stack.enter_context(encoded.appending(directory, split, rows, schema.num_slots))
+            split: stack.enter_context(
+                encoded.appending(directory, split, rows, schema.num_slots, weighted=schema.weighted)
+            )
             for split, rows in schema.splits.items()
         }
         bar = stack.enter_context(work.bar("writing", sum(part.rows for part in chunks), "row"))
         tasks = (partial(_encode, part, schema, known) for part in chunks)
-        for part, (ids, labels) in zip(chunks, work.in_order(tasks), strict=True):
+        for part, rows_of in zip(chunks, work.in_order(tasks), strict=True):
             if drawn is None:
                 for split in part.splits:
-                    append[split](ids, labels)
+                    append[split](*rows_of)
             else:
                 here = drawn[part.start : part.start + part.rows]
                 for place, split in enumerate(SPLITS):
-                    append[split](ids[here == place], labels[here == place])
+                    append[split](*(None if each is None else each[here == place] for each in rows_of))
             part.codes.unlink()
             part.values.unlink()
             bar.update(part.rows)
 
 
-def _encode(
-    part: Part, schema: Schema, known: list[pl.DataFrame]
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """ids [rows, S] and labels [rows] of a chunk."""
+def _encode(part: Part, schema: Schema, known: list[pl.DataFrame]) -> encoded.Split:
+    """ids [rows, S], labels [rows] and weights [rows] or None of a chunk."""
     ids = np.empty((part.rows, schema.num_slots), np.int32)
     codes, values = parts.load(part.codes), parts.load(part.values)
     for index, (field, (start, _)) in enumerate(zip(schema.fields, schema.slots, strict=True)):
         code = codes[str(index)].to_numpy()
         for slot, one in enumerate(vocabulary.slot_ids(values[str(index)][0], field, known[index])):
             ids[:, start + slot] = one[code]
-    return ids, codes["label"].cast(pl.Float32).to_numpy()
+    weights = codes["weight"].to_numpy() if schema.weighted else None
+    return encoded.Split(ids, codes["label"].cast(pl.Float32).to_numpy(), weights)

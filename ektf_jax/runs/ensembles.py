@@ -41,11 +41,18 @@ _TINY = np.finfo(np.float64).tiny
 
 
 def select(
-    logits: ArrayLike, labels: ArrayLike, metric: str = "auc", how: str = "greedy", *, of: str = "logits"
+    logits: ArrayLike,
+    labels: ArrayLike,
+    metric: str = "auc",
+    how: str = "greedy",
+    *,
+    of: str = "logits",
+    sample_weights: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
     """Choose candidates for an ensemble, by a metric of the weighted mean of their logits or probabilities.
 
-    logits [N, B] of N candidates, labels [B] in {0, 1}. Returns weights [N] of sum 1, 0 for who is left out.
+    logits [N, B] of N candidates, labels [B] in {0, 1}; `sample_weights` [B] are the metric's. Returns
+    weights [N] of sum 1, 0 for who is left out.
 
     "all": everyone, alike. "greedy": forward selection with replacement (Caruana et al., ICML 2004). From
     nothing on, the candidate that makes the best mean with those that are in is taken once more, until none
@@ -69,9 +76,9 @@ def select(
 
     def score(mean: NDArray[np.float64]) -> float:
         if of == "logits":
-            return sign * function(labels, mean[0])
+            return sign * function(labels, mean[0], weights=sample_weights)
         yes, no = np.log(np.maximum(mean, _TINY))
-        return sign * function(labels, yes - no)
+        return sign * function(labels, yes - no, weights=sample_weights)
 
     def best(mean: Callable[[int], NDArray[np.float64]], candidates: Iterable[int]) -> tuple[int, float]:
         scores = dict(zip(candidates, pool.map(lambda i: score(mean(i)), candidates), strict=True))
@@ -138,7 +145,8 @@ def make(
         rundata.check_classes(found, name, split)
     models = [teachers.predictor(run.workdir, schema)[0] for run in runs]
     logits = [_logits(run, model, splits["valid"]) for run, model in zip(runs, models, strict=True)]
-    chosen = select(np.concatenate(logits), splits["valid"].labels, metric, how, of=of)
+    valid = splits["valid"]
+    chosen = select(np.concatenate(logits), valid.labels, metric, how, of=of, sample_weights=valid.weights)
     stops = np.cumsum([len(each) for each in logits])
     weights = np.split(chosen, stops[:-1])
     members = [

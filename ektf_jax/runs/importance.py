@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ektf_jax import metrics
+from ektf_jax.data.encoded import Split
 from ektf_jax.runs.compare import logits_of, split_of
 from ektf_jax.runs.judge import find_field
 from ektf_jax.runs.run import Run
@@ -40,7 +41,7 @@ def permutation_importance(
     """
     sign = {"higher": 1.0, "lower": -1.0}[metrics.METRICS[metric].better]
     rows = split_of(run, split)
-    before = _values(rows.labels, logits_of(run, rows, split), metric)
+    before = _values(rows, logits_of(run, rows, split), metric)
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(len(rows.labels)) for _ in range(repeats)]
     found = []
@@ -50,13 +51,14 @@ def permutation_importance(
         after = []
         for order in orders:
             ids[:, slots] = rows.ids[order, slots]
-            after.append(_values(rows.labels, run.logits(ids), metric))
+            after.append(_values(rows, run.logits(ids), metric))
         found.append(Importance(field.name, sign * (before - np.array(after))))
     return sorted(found, key=lambda one: -one.mean[-1])
 
 
-def _values(labels: NDArray[np.floating], logits: NDArray[np.float32], metric: str) -> NDArray[np.float64]:
-    return np.array([found[metric] for found in metrics.evaluate(labels, logits, [metric])])
+def _values(rows: Split, logits: NDArray[np.float32], metric: str) -> NDArray[np.float64]:
+    found = metrics.evaluate(rows.labels, logits, [metric], weights=rows.weights)
+    return np.array([one[metric] for one in found])
 
 
 def columns(found: Sequence[Importance], predictors: Sequence[str]) -> dict[str, list[str] | list[float]]:

@@ -95,22 +95,24 @@ def judge(
     """
     rows, of = predictions
     needs = {} if by is None else {"groups": rows.ids[:, find_field(run, by, "--by")[1]][:, 0]}
-    values = metrics.evaluate(rows.labels, np.stack(list(of.values())), names, **needs)
+    values = metrics.evaluate(rows.labels, np.stack(list(of.values())), names, weights=rows.weights, **needs)
     yield from ({"predictor": name} | found for name, found in zip(of, values, strict=True))
     of_rows = [name for name in names if not metrics.METRICS[name].needs]
     for value, places in () if by is None else rows_by_value(run, rows, by, most):
         labels = rows.labels[places]
+        weights = None if rows.weights is None else rows.weights[places]
         about = {"by": by, "value": value, "rows": len(places), "clicks": int(labels.sum())}
         for name, logits in of.items():
-            yield {"predictor": name} | about | _with_intervals(labels, logits[places], of_rows)
+            yield {"predictor": name} | about | _with_intervals(labels, logits[places], of_rows, weights)
 
 
 def write(predictions: Predictions, out: Path) -> None:
-    """Write the rows in their order, as CSV or Parquet: label, p_ensemble, p_0 .. p_{K-1}."""
+    """Write the rows in their order, as CSV or Parquet: label, weight (if any), p_ensemble, p_0 .."""
     rows, of = predictions
     order = sorted(of, key=lambda name: -1 if name == ENSEMBLE else int(name))
     predicted = {f"p_{name}": metrics.probabilities(of[name]) for name in order}
-    frame = pl.DataFrame({"label": np.asarray(rows.labels, np.int8)} | predicted)
+    weights = {} if rows.weights is None else {"weight": np.asarray(rows.weights)}
+    frame = pl.DataFrame({"label": np.asarray(rows.labels, np.int8)} | weights | predicted)
     with directories.replacing_file(out) as (new, _):
         (frame.write_csv if out.suffix == ".csv" else frame.write_parquet)(new)
 
@@ -124,20 +126,24 @@ def shown(run: Run, predictions: Predictions) -> tuple[NDArray[np.floating], dic
 
 
 def _with_intervals(
-    labels: NDArray[np.floating], logits: NDArray[np.floating], names: Sequence[str]
+    labels: NDArray[np.floating],
+    logits: NDArray[np.floating],
+    names: Sequence[str],
+    weights: NDArray[np.floating] | None = None,
 ) -> dict[str, float | None]:
     """Metrics by name of logits [N]; None where they have none, such as AUC of one class.
 
-    AUC and logloss have their 95 % intervals beside them: auc_low, auc_high.
+    AUC and logloss have their 95 % intervals beside them, auc_low and auc_high, unless rows have weights.
     """
     told: dict[str, float | None] = {}
+    weighed = {} if weights is None else {"weights": weights}
     for name in names:
         try:
-            told[name] = metrics.METRICS[name].function(labels, logits)
-        except ValueError:  # logits are finite and labels 0 or 1: what is missing is a class
+            told[name] = metrics.METRICS[name].function(labels, logits, **weighed)
+        except ValueError:  # logits are finite and labels 0 or 1: what is missing is a class or a weight
             told[name] = None
             continue
-        if name in _SURE:
+        if name in _SURE and weights is None:
             sure = _SURE[name](labels, logits)
             told |= {f"{name}_low": sure.low, f"{name}_high": sure.high}
     return told

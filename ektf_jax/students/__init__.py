@@ -7,7 +7,7 @@ A student is an NNX module `Student(num_fields, embedding_dim, *, ..., rngs)`, c
   the shared ones, then `wide_dim` (0 or 1) weights of a linear model over the ids. Its input is
   [B, F, D + own_dim + wide_dim] then.
 - A student with a loss of its own returns (logits [B], loss) in training. One that needs the labels for it
-  takes `labels` [B] as well.
+  takes `labels` [B] as well, and `sample_weights` [B], or None, if it weighs rows that have weights.
 - A student with a method `hidden`, its last hidden state [B, hidden_size], can be fused by "concat" and
   gives or takes hints in ECKD.
 """

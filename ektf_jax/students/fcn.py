@@ -67,6 +67,7 @@ class FCN(nnx.Module):
         train: bool = False,
         key: jax.Array | None = None,
         labels: jax.Array | None = None,
+        sample_weights: jax.Array | None = None,
     ) -> jax.Array | tuple[jax.Array, jax.Array]:
         keys = dropout_keys(key, len(self.deep) + len(self.shallow))
         x0 = deep = shallow = halves(embeddings, self.num_heads)
@@ -78,7 +79,8 @@ class FCN(nnx.Module):
         logits = (parts[0] + parts[1]) / 2
         if not train or labels is None:
             return logits
-        loss, own = losses.ctr_loss(logits, labels), losses.ctr_loss(jnp.stack(parts), labels)
+        loss = losses.ctr_loss(logits, labels, sample_weights=sample_weights)
+        own = losses.ctr_loss(jnp.stack(parts), labels, sample_weights=sample_weights)
         return logits, jnp.sum(nnx.relu(own - loss) * own)
 
     def _logits(self, x: jax.Array, output: nnx.Linear) -> jax.Array:

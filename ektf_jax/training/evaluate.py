@@ -47,18 +47,19 @@ def evaluate_split(
 ) -> Metrics:
     """AUC and logloss as result.json has them: {"ensemble": {...}, "students": [{...}, ...]}.
 
-    Of two students or more also how far they differ: {"diversity": {"ambiguity": ..., ...}}. Raises
-    NotFinite for logits or metrics that are not finite.
+    Both weigh rows by the split's weights. Of two students or more also how far they differ, all rows alike:
+    {"diversity": {"ambiguity": ..., ...}}. Raises NotFinite for logits or metrics that are not finite.
     """
     logits = predict_split(predict, parameters, statistics, split, batch_size)
-    return evaluate_logits(split.labels, logits)
+    return evaluate_logits(split, logits)
 
 
-def evaluate_logits(labels: np.ndarray, logits: np.ndarray) -> Metrics:
-    """`evaluate_split` of labels [N] and logits [K + 1, N], as `predict_split` gives them."""
+def evaluate_logits(split: Split, logits: np.ndarray) -> Metrics:
+    """`evaluate_split` of logits [K + 1, N], as `predict_split` gives them."""
     names = [*(f"student {k}" for k in range(len(logits) - 1)), "the ensemble"]
     finite.check({f"logit of {name}": row for name, row in zip(names, logits, strict=True)})
-    *students, ensemble = metrics.evaluate(labels, logits)
+    labels = split.labels
+    *students, ensemble = metrics.evaluate(labels, logits, weights=split.weights)
     for name, values in zip(names, [*students, ensemble], strict=True):
         finite.check({f"{metric} of {name}": value for metric, value in values.items()})
     found: Metrics = {"ensemble": ensemble, "students": students}

@@ -171,10 +171,12 @@ class OnDevices:
         """A split on the devices, filled up to whole batches with zeros, padding ids."""
         split = self._splits[name]
         missing = max(1, -(-len(split.labels) // self._batch_size)) * self._batch_size - len(split.labels)
-        ids = np.pad(split.ids.astype(_id_type(self._features)), [(0, missing), (0, 0)])
-        return Batch(
-            self._everywhere(ids), self._everywhere(np.pad(split.labels.astype(np.int8), (0, missing)))
-        )
+        small = Batch(split.ids.astype(_id_type(self._features)), split.labels.astype(np.int8), split.weights)
+
+        def put(column: np.ndarray) -> jax.Array:
+            return self._everywhere(np.pad(column, [(0, missing), *[(0, 0)] * (column.ndim - 1)]))
+
+        return jax.tree.map(put, small)
 
     def _everywhere(self, values: np.ndarray) -> jax.Array:
         return jax.make_array_from_callback(values.shape, sharding.replicated(self._mesh), values.__getitem__)
@@ -223,10 +225,11 @@ def check_room(mesh: Mesh, schema: Schema, splits: Splits) -> None:
 
 
 def resident_bytes(schema: Schema, splits: Splits) -> int:
-    """What splits take on a device: ids, labels and the orders of two epochs."""
+    """What splits take on a device: ids, labels, weights and the orders of two epochs."""
     row = schema.num_slots * _id_type(schema.num_features).itemsize + 1
     orders = 2 * np.dtype(np.int32).itemsize * len(splits["train"].labels)
-    return orders + sum(len(split.labels) * row for split in splits.values())
+    weights = sum(split.weights.nbytes for split in splits.values() if split.weights is not None)
+    return orders + weights + sum(len(split.labels) * row for split in splits.values())
 
 
 def _id_type(features: int) -> np.dtype:
@@ -240,14 +243,16 @@ def _make_cut(mesh: Mesh, batch_size: int) -> Callable[[Batch, np.int32], Batch]
 
     @partial(jax.jit, out_shardings=sharding.batch_sharding(mesh, batch_size))
     def cut(split: Any, start: jax.Array) -> Batch:
-        return _as_batch(jax.lax.dynamic_slice_in_dim(jnp.asarray(c), start, batch_size) for c in split)
+        return _as_batch(
+            jax.tree.map(lambda c: jax.lax.dynamic_slice_in_dim(jnp.asarray(c), start, batch_size), split)
+        )
 
     return cut
 
 
-def _as_batch(columns: Any) -> Batch:
-    ids, labels = columns
-    return Batch(ids.astype(jnp.int32), labels.astype(jnp.float32))
+def _as_batch(rows: Any) -> Batch:
+    """Rows of a resident split with the types that a step takes."""
+    return rows._replace(ids=rows.ids.astype(jnp.int32), labels=rows.labels.astype(jnp.float32))
 
 
 def make_steps(advance: Advance, mesh: Mesh, batch_size: int, most: int, options: compiler.Options) -> Steps:
@@ -281,7 +286,7 @@ def make_steps(advance: Advance, mesh: Mesh, batch_size: int, most: int, options
         ) -> tuple[Carry, StepMetrics]:
             at = jax.lax.dynamic_slice_in_dim(order, (first + index) * batch_size, rows)
             at = jax.lax.with_sharding_constraint(at, on_mesh)
-            taken = (column.at[at].get(mode="promise_in_bounds") for column in split)
+            taken = jax.tree.map(lambda column: column.at[at].get(mode="promise_in_bounds"), split)
             batch = jax.lax.with_sharding_constraint(_as_batch(taken), on_mesh)
             return advance(carry, fixed, batch, rates[index])
 

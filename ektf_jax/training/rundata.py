@@ -1,9 +1,10 @@
 """The dataset of a run: where it is, and whether a config can be trained on it."""
 
+import inspect
 import shutil
 from pathlib import Path
 
-from ektf_jax import directories
+from ektf_jax import directories, transfer
 from ektf_jax.config import Config
 from ektf_jax.data import encoded, synthetic
 from ektf_jax.data.schema import Schema
@@ -54,16 +55,30 @@ def copy_description(data: Path, new: Path) -> None:
 def opened(config: Config, data: Path) -> tuple[Schema, dict[str, encoded.Split]]:
     """Schema and splits of an encoded dataset that this config can be trained on."""
     schema, splits = encoded.open_dataset(data)
+    if splits["train"].weights is not None:
+        _check_takes_weights(config, data)
     check_batch_size(config, data, len(splits["train"].labels))
     for name in ("valid", "test"):
         check_classes(data, name, splits[name])
     return schema, splits
 
 
-def check_classes(data: Path, name: str, split: encoded.Split) -> None:
-    if split.labels.min() == split.labels.max():
+def _check_takes_weights(config: Config, data: Path) -> None:
+    """Raise InputError for a method of one's own whose loss takes no weights: rows would count alike."""
+    method = transfer.read(config.transfer)
+    if "sample_weights" not in inspect.signature(type(method).__call__).parameters:
         raise InputError(
-            f"{data / name}: all labels are {split.labels[0]:g}, so AUC is undefined; prepare more rows"
+            f"config.transfer.name = {config.transfer.name!r} takes no sample_weights, but {data} has row"
+            " weights; give its __call__ that argument (docs/methods.md), or prepare the dataset without"
+        )
+
+
+def check_classes(data: Path, name: str, split: encoded.Split) -> None:
+    labels = split.labels if split.weights is None else split.labels[split.weights > 0]
+    if labels.min() == labels.max():
+        of = "" if split.weights is None else " of rows with a weight above 0"
+        raise InputError(
+            f"{data / name}: all labels{of} are {labels[0]:g}, so AUC is undefined; prepare more rows"
         )
 
 

@@ -134,7 +134,8 @@ def make_train_step(
 
     `l2` weighs (l2 / 2) * sum(table^2) over the whole embedding table, as FuxiCTR does; of columns that
     students have to themselves it is the mean over students (`Embedding.squares`). A batch of another
-    size (the last of an epoch) compiles once more. Where teachers teach, their outputs on the batch are the
+    size (the last of an epoch) compiles once more. Where a batch has weights `loss_fn` and the model get them
+    as `sample_weights`. Where teachers teach, their outputs on the batch are the
     fourth argument. On a `mesh` the state stays where it lies and the metrics are on every device.
     `compiler_options` are XLA's; see `ektf_jax.training.compiler`.
     """
@@ -144,8 +145,9 @@ def make_train_step(
     ) -> tuple[jax.Array, tuple[nnx.State, losses.Terms, jax.Array, jax.Array]]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         model = nnx.merge(graphdef, parameters, state.statistics, copy=True)
-        prediction = model(batch.ids, train=True, key=key, labels=batch.labels)
-        loss, terms = loss_fn(prediction, batch.labels, *outputs)
+        more = {} if batch.weights is None else {"sample_weights": batch.weights}
+        prediction = model(batch.ids, train=True, key=key, labels=batch.labels, **more)
+        loss, terms = loss_fn(prediction, batch.labels, *outputs, **more)
         own = jnp.mean(prediction.auxiliary_losses)
         penalty = l2 / 2 * model.embedding.squares()
         _, statistics = nnx.state(model, nnx.Param, ...)

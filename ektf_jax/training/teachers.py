@@ -145,13 +145,19 @@ def monitored(
     statistics: nnx.State,
     batches: Iterable[tuple[Batch, int]],
 ) -> float:
-    """The mean over batches, with the number of rows that count of each, of what a method monitors."""
-    total, count = 0.0, 0
+    """The mean over batches, with the number of rows that count of each, of what a method monitors.
+
+    Rows count by their weights, if they have some.
+    """
+    total, count = 0.0, 0.0
     for batch, rows in batches:
         prediction: Any = predict(parameters, statistics, batch)
-        told = method.monitored(prediction, teach(batch))
-        total += float(np.sum(np.asarray(told, np.float64)[:rows]))
-        count += rows
+        told = np.asarray(method.monitored(prediction, teach(batch)), np.float64)[:rows]
+        if batch.weights is None:
+            total, count = total + float(np.sum(told)), count + rows
+        else:
+            weights = np.asarray(batch.weights, np.float64)[:rows]
+            total, count = total + float(np.sum(weights * told)), count + float(np.sum(weights))
     return total / count
 
 

@@ -228,7 +228,7 @@ class Training:
         with finite.ending(self.workdir, f"evaluation of {split} at step {self.progress.step}: "):
             batches = self.rows.evaluation_batches(split)
             logits = predict_batches(self.predict, *self.weights, batches)
-            return evaluate_logits(self.splits[split].labels, logits)
+            return evaluate_logits(self.splits[split], logits)
 
     def embedding_use(self) -> dict[str, Any]:
         """Return how much of their dimensions the embeddings use, by field. All processes take part."""

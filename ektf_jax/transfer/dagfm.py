@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from ektf_jax import losses
 from ektf_jax.blend import Predictor
 from ektf_jax.ensemble import Ensemble, Prediction
 from ektf_jax.errors import InputError
@@ -44,17 +45,23 @@ class DAGFM(Method):
     kd_weight: float = key(921.6, "Of the teacher in distillation.")
 
     def __call__(
-        self, prediction: Prediction, labels: jax.Array, outputs: TeacherOutputs | None = None
+        self,
+        prediction: Prediction,
+        labels: jax.Array,
+        outputs: TeacherOutputs | None = None,
+        *,
+        sample_weights: jax.Array | None = None,
     ) -> Loss:
         if self.stage not in STAGES:
             raise ValueError(f"stage {self.stage!r} is unknown: use one of {', '.join(STAGES)}")
         logits = prediction.students
         if self.stage == "finetuning":
-            return student_losses(logits, labels, jnp.zeros(len(logits), logits.dtype))
+            return student_losses(logits, labels, jnp.zeros(len(logits), logits.dtype), sample_weights)
         if outputs is None or len(outputs.logits) != 1:
             raise ValueError("distillation takes one teacher")
-        gaps = jnp.mean((jax.lax.stop_gradient(outputs.logits) - logits) ** 2, axis=1)
-        _, terms = student_losses(logits, labels, self.kd_weight * gaps)
+        rows = losses.relative_weights(sample_weights, logits)
+        gaps = losses.row_mean((jax.lax.stop_gradient(outputs.logits) - logits) ** 2, rows)
+        _, terms = student_losses(logits, labels, self.kd_weight * gaps, sample_weights)
         terms = terms._replace(ctr=self.ctr_weight * terms.ctr)
         return terms.ctr + terms.kd, terms
 

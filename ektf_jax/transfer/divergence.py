@@ -1,13 +1,21 @@
 """How far a student's prediction is from a teacher's, from logits."""
 
 import jax
-import jax.numpy as jnp
 import optax
+
+from ektf_jax.losses import relative_weights, row_mean
 
 DIVERGENCES = ("mse", "kl")
 
 
-def divergence(teacher: jax.Array, students: jax.Array, *, kind: str, temperature: float) -> jax.Array:
+def divergence(
+    teacher: jax.Array,
+    students: jax.Array,
+    *,
+    kind: str,
+    temperature: float,
+    sample_weights: jax.Array | None = None,
+) -> jax.Array:
     """Mean over the batch of every student's divergence from the teacher. [B] or [K, B], [K, B] -> [K].
 
     "mse": squared difference of the probabilities. "kl": T^2 KL(sigmoid(teacher / T) || sigmoid(student / T))
@@ -19,11 +27,11 @@ def divergence(teacher: jax.Array, students: jax.Array, *, kind: str, temperatur
     if not temperature > 0:
         raise ValueError(f"temperature = {temperature} must be above 0")
     teacher, students = jax.lax.stop_gradient(teacher) / temperature, students / temperature
-    target = jax.nn.sigmoid(teacher)
+    target, rows = jax.nn.sigmoid(teacher), relative_weights(sample_weights, students)
     if kind == "mse":
-        return jnp.mean((jax.nn.sigmoid(students) - target) ** 2, axis=-1)
+        return row_mean((jax.nn.sigmoid(students) - target) ** 2, rows)
     # Cross-entropy less the teacher's entropy, each from logits: finite where a probability rounds to 0 or 1.
     excess = optax.sigmoid_binary_cross_entropy(students, target) - optax.sigmoid_binary_cross_entropy(
         teacher, target
     )
-    return temperature**2 * jnp.mean(excess, axis=-1)
+    return temperature**2 * row_mean(excess, rows)

@@ -24,5 +24,9 @@ class DML(Method):
         ("sum", "mean"),
     )
 
-    def __call__(self, prediction: Prediction, labels: jax.Array) -> Loss:
-        return losses.dml_ctr_loss(prediction.students, labels, **dataclasses.asdict(self))
+    def __call__(
+        self, prediction: Prediction, labels: jax.Array, *, sample_weights: jax.Array | None = None
+    ) -> Loss:
+        return losses.dml_ctr_loss(
+            prediction.students, labels, sample_weights=sample_weights, **dataclasses.asdict(self)
+        )

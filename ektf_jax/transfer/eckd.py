@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from ektf_jax import losses
 from ektf_jax.blend import Predictor
 from ektf_jax.embedding import Embedding
 from ektf_jax.ensemble import Ensemble
@@ -61,6 +62,7 @@ class Pupil(nnx.Module):
         train: bool = False,
         key: jax.Array | None = None,
         labels: jax.Array | None = None,
+        sample_weights: jax.Array | None = None,
     ) -> Guided:
         hints: list[jax.Array | None] = [None] * len(self.hint_sizes)
         if train and self.maps:
@@ -69,7 +71,7 @@ class Pupil(nnx.Module):
             hinted = [i for i, size in enumerate(self.hint_sizes) if size]
             for i, layer in zip(hinted, self.maps, strict=True):
                 hints[i] = layer(hidden)
-        prediction = self.ensemble(ids, train=train, key=key, labels=labels)
+        prediction = self.ensemble(ids, train=train, key=key, labels=labels, sample_weights=sample_weights)
         return Guided(*prediction, self.gate_scale[...], self.gate_bias[...], tuple(hints))
 
 
@@ -116,19 +118,28 @@ class ECKD(Method):
     )
     temperature: float = key(1.0, "Of the soft labels.", ABOVE_0)
 
-    def __call__(self, prediction: Guided, labels: jax.Array, outputs: TeacherOutputs) -> Loss:
+    def __call__(
+        self,
+        prediction: Guided,
+        labels: jax.Array,
+        outputs: TeacherOutputs,
+        *,
+        sample_weights: jax.Array | None = None,
+    ) -> Loss:
         self.check(prediction.students.shape[0])
+        rows = losses.relative_weights(sample_weights, prediction.students)
         outputs = jax.lax.stop_gradient(outputs)
         soft = distillation(prediction, outputs, temperature=self.temperature)
         if len(soft) > 1:
-            gaps = jnp.stack([jnp.mean(self.soft_weight * each) for each in soft])
-            return student_losses(prediction.students, labels, gaps)
+            gaps = jnp.stack([losses.row_mean(self.soft_weight * each, rows) for each in soft])
+            return student_losses(prediction.students, labels, gaps, sample_weights)
         distilled = self.soft_weight * soft[0]
         weights = gate(prediction, outputs)
         for weight, hint, hidden in zip(weights, prediction.hints, outputs.hidden, strict=True):
             if hint is not None and hidden is not None:
                 distilled += self.hint_weight * weight * jnp.mean((hidden - hint) ** 2, axis=1)
-        return student_losses(prediction.students, labels, jnp.mean(distilled)[None])
+        gap = losses.row_mean(distilled, rows)
+        return student_losses(prediction.students, labels, gap[None], sample_weights)
 
     def check(self, num_students: int) -> None:
         if num_students > 1 and self.hint_weight:

@@ -31,11 +31,20 @@ class EKTF(Method):
     per_sample: bool = key(False, "Scores of each sample, as Eq. 4 is written; otherwise of the batch.")
 
     def __call__(
-        self, prediction: Prediction, labels: jax.Array, outputs: TeacherOutputs | None = None
+        self,
+        prediction: Prediction,
+        labels: jax.Array,
+        outputs: TeacherOutputs | None = None,
+        *,
+        sample_weights: jax.Array | None = None,
     ) -> Loss:
         taught = None if outputs is None else outputs.logits[0]
         return losses.ektf_loss(
-            prediction.students, labels, teacher_logits=taught, **dataclasses.asdict(self)
+            prediction.students,
+            labels,
+            teacher_logits=taught,
+            sample_weights=sample_weights,
+            **dataclasses.asdict(self),
         )
 
     def start(self, model: Any, students: Mapping[str, Any], teachers: Sequence[Teacher]) -> None:

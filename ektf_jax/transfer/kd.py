@@ -26,5 +26,9 @@ class KD(Method):
     teacher: str = key("mean_logit", "The ensemble's prediction; mean_prob: as Eq. 2 is written.", TEACHERS)
     stop_gradient: bool = key(True, "Of the teacher.")
 
-    def __call__(self, prediction: Prediction, labels: jax.Array) -> Loss:
-        return losses.kd_ctr_loss(prediction.students, labels, **dataclasses.asdict(self))
+    def __call__(
+        self, prediction: Prediction, labels: jax.Array, *, sample_weights: jax.Array | None = None
+    ) -> Loss:
+        return losses.kd_ctr_loss(
+            prediction.students, labels, sample_weights=sample_weights, **dataclasses.asdict(self)
+        )

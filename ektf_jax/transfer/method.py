@@ -34,8 +34,10 @@ class Method:
     """A method of knowledge transfer: a frozen dataclass, whose fields are its options (`keys.key`).
 
     It is called with a prediction, labels [B] and, where teachers are asked, `TeacherOutputs`, and returns
-    its loss, a scalar, and `losses.Terms`. What else it can say of itself has a default: it learns from no
-    finished runs, trains the ensemble as it is, and is stopped by the AUC of the ensemble.
+    its loss, a scalar, and `losses.Terms`. Where the rows of a dataset have weights it gets them too, as
+    `sample_weights` [B] (`losses`); a method that does not take these cannot be trained on such a dataset.
+    What else it can say of itself has a default: it learns from no finished runs, trains the ensemble as it
+    is, and is stopped by the AUC of the ensemble.
     """
 
     # At K = 1 it does nothing: the students learn from each other.

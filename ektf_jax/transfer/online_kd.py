@@ -25,17 +25,29 @@ class OnlineKD(Method):
     temperature: float = key(2.0, "Of both predictions.", ABOVE_0)
     divergence: str = key("kl", "See `transfer.divergence`.", DIVERGENCES)
 
-    def __call__(self, prediction: Prediction, labels: jax.Array) -> Loss:
+    def __call__(
+        self, prediction: Prediction, labels: jax.Array, *, sample_weights: jax.Array | None = None
+    ) -> Loss:
         logits = prediction.students
         teacher = losses.fuse(logits, "mean")
-        gaps = divergence(teacher, logits, kind=self.divergence, temperature=self.temperature)
-        return student_losses(logits, labels, self.weight * gaps)
+        gaps = divergence(
+            teacher,
+            logits,
+            kind=self.divergence,
+            temperature=self.temperature,
+            sample_weights=sample_weights,
+        )
+        return student_losses(logits, labels, self.weight * gaps, sample_weights)
 
 
-def student_losses(logits: jax.Array, labels: jax.Array, gaps: jax.Array) -> Loss:
+def student_losses(
+    logits: jax.Array, labels: jax.Array, gaps: jax.Array, sample_weights: jax.Array | None = None
+) -> Loss:
     """Mean over students of cross-entropy and weighted gap [K] to the teacher, with `losses.Terms`."""
     num_students = logits.shape[0]
-    ctr, kd = jnp.mean(losses.ctr_loss(logits, labels)), jnp.mean(gaps)
+    ctr = jnp.mean(losses.ctr_loss(logits, labels, sample_weights=sample_weights))
+    kd = jnp.mean(gaps)
     zero, no_peers = jnp.zeros((), logits.dtype), jnp.zeros((num_students,) * 2, logits.dtype)
     weights = jnp.full((num_students,), 1 / num_students, logits.dtype)
-    return ctr + kd, losses.Terms(ctr, kd, zero, losses.exam_scores(logits, labels), weights, no_peers)
+    scores = losses.exam_scores(logits, labels, sample_weights=sample_weights)
+    return ctr + kd, losses.Terms(ctr, kd, zero, scores, weights, no_peers)

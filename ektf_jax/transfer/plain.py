@@ -16,9 +16,11 @@ class Plain(Method):
 
     of_the_fused = True
 
-    def __call__(self, prediction: Prediction, labels: jax.Array) -> Loss:
-        ctr = losses.ctr_loss(prediction.ensemble, labels)
+    def __call__(
+        self, prediction: Prediction, labels: jax.Array, *, sample_weights: jax.Array | None = None
+    ) -> Loss:
+        ctr = losses.ctr_loss(prediction.ensemble, labels, sample_weights=sample_weights)
         num_students = prediction.students.shape[0]
         zero, weights = jnp.zeros(()), jnp.zeros(num_students)
-        scores = losses.exam_scores(prediction.students, labels)
+        scores = losses.exam_scores(prediction.students, labels, sample_weights=sample_weights)
         return ctr, losses.Terms(ctr, zero, zero, scores, weights, jnp.zeros((num_students,) * 2))

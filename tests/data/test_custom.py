@@ -1,6 +1,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -31,6 +32,33 @@ def test_the_example_of_the_docs(tmp_path):
     assert "NULL" not in words(out, "device")
     labels = sum(encoded.open_split(out, split).labels.sum() for split in schema.splits)
     assert labels == 6  # ratings above 3
+
+
+def test_the_split_by_time_of_the_docs(tmp_path):
+    for name, text in EXAMPLE.items():
+        (tmp_path / name).write_text(text)
+    out = tmp_path / "encoded"
+    schema = custom.prepare(tmp_path / "visits.yaml", tmp_path, out)
+    assert schema.splits == {"train": 8, "valid": 1, "test": 1}
+    assert schema.source["spec"]["split"] == "when"
+    assert "split_seed" not in schema.source
+    assert words(out, "user") == ["u2", "u3", "u1"]  # 3, 3 and 2 of the training rows
+    ids = {name: encoded.open_split(out, name).ids.tolist() for name in ("valid", "test")}
+    user, page = schema.fields
+    assert words(out, "page") == ["home", "shop"]
+    assert ids["valid"] == [[user.offset + 3, page.offset + 1]]  # u1 at home on 8 July
+    assert ids["test"] == [[user.offset + 1, page.offset + 2]]  # u2 in the shop on 9 July
+
+
+def test_the_weights_of_the_docs(tmp_path):
+    for name, text in EXAMPLE.items():
+        (tmp_path / name).write_text(text)
+    schema = custom.prepare(tmp_path / "counted.yaml", tmp_path, tmp_path / "out")
+    assert schema.weighted
+    stored = [np.load(tmp_path / f"out/{split}/weights.npy") for split in schema.splits]
+    assert sum(weights.sum() for weights in stored) == 21
+    np.testing.assert_array_equal(encoded.open_split(tmp_path / "out", "train").weights, stored[0])
+    assert encoded.open_split(tmp_path / "out", "valid").weights is None  # of a single row
 
 
 def test_every_key_is_documented():
@@ -140,6 +168,19 @@ GOOD = {"dataset": "t", "files": "a.csv", "label": "y", "fields": "[a]"}
         ({"files": "'" + "a" * 300 + "*'"}, "cannot be looked for in"),
         ({"fields": '[a, "b\\ud800"]'}, "t.yaml:4: 'b\\ud800' is no text in UTF-8"),
         ({"missing": '["\\ud800"]'}, "t.yaml:5: '\\ud800' is no text in UTF-8"),
+        ({"weight": "3"}, "t.yaml: weight is 3; it must be text"),
+        ({"weight": "y"}, "t.yaml: t: weight is 'y'; it must be a column beside the label"),
+        ({"weight": "w", "columns": "[y, a]"}, "t.yaml: columns lacks w"),
+        ({"weight": "w"}, "a.csv:1: the header lacks w"),
+        ({"weight": "a"}, "a.csv:2: a is 'v'; a weight must be a number from 0 to 1e+30"),
+        ({"split": "y"}, "t.yaml: split is 'y'; it must be keys"),
+        ({"split": "{}"}, "t.yaml: split: lacks by"),
+        ({"split": "{by: z, at: 3}"}, "t.yaml: split: key 'at' is unknown"),
+        ({"split": "{by: y}"}, "t.yaml: t: split is 'y'; it must be a column beside the label"),
+        ({"split": "{by: z}"}, "a.csv:1: the header lacks z"),
+        ({"split": "{by: z}", "columns": "[y, a]"}, "t.yaml: columns lacks z"),
+        ({"split": "{by: a}", "files": "{train: a.csv, test: b.csv}"}, "'b.csv' matches nothing"),
+        ({"split": "{by: a}"}, "a.csv:2: a is 'v'; it must be train, valid or test, or a number, or a time"),
         ({"files": "[a.csv, '*.csv']"}, "a.csv is matched twice"),
         ({"files": "{train: '*.csv', test: ./a.csv}"}, "a.csv is matched twice"),
     ],

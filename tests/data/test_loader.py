@@ -11,9 +11,10 @@ SLOTS, EPOCHS = 3, 3
 
 
 def make_split(rows):
-    """Rows that can be told apart: row i holds ids 3 i + 1 to 3 i + 3 and a label of its own."""
+    """Rows that can be told apart: row i has ids 3 i + 1 to 3 i + 3, a label of its own, the weight i."""
     ids = np.arange(1, SLOTS * rows + 1, dtype=np.int32).reshape(rows, SLOTS)
-    return Split(ids, np.random.default_rng(0).integers(0, 2, rows).astype(np.float32))
+    labels = np.random.default_rng(0).integers(0, 2, rows).astype(np.float32)
+    return Split(ids, labels, np.arange(rows, dtype=np.float32))
 
 
 def load(split, batch_size, *, seed=7, epochs=EPOCHS):
@@ -45,6 +46,7 @@ def test_an_epoch_has_every_row_once_with_its_label_and_a_short_last_batch(rows,
         np.testing.assert_array_equal(
             np.concatenate([batch.labels for batch in batches]), split.labels[order]
         )
+        np.testing.assert_array_equal(np.concatenate([batch.weights for batch in batches]), order)
 
 
 def test_batches_are_int32_ids_and_float32_labels():
@@ -134,7 +136,7 @@ def mapped(tmp_path):
     split = make_split(23)
     for name, array in split._asdict().items():
         np.save(tmp_path / f"{name}.npy", array)
-    return Split(*(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("ids", "labels")))
+    return Split(*(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in Split._fields))
 
 
 def test_memory_mapped_training_batches_are_plain_arrays_with_the_same_content(mapped):
@@ -159,11 +161,12 @@ def test_evaluation_keeps_the_order_and_fills_the_last_batch_with_padding(rows, 
     split = make_split(rows)
     batches = list(evaluation_batches(split, batch_size))
     assert len(batches) == -(-rows // batch_size)
-    for (ids, labels), count in batches:
+    for (ids, labels, weights), count in batches:
         assert ids.shape == (batch_size, SLOTS)
         assert ids.dtype == np.int32
         assert labels.shape == (batch_size,)
         assert not np.asarray(ids)[count:].any()
+        assert not np.asarray(weights)[count:].any()
     assert [count for _, count in batches[:-1]] == [batch_size] * (len(batches) - 1)
     for column, expected in enumerate(split):
         found = [np.asarray(batch[column])[:count] for batch, count in batches]

@@ -183,7 +183,8 @@ def test_ids_of_every_type_and_labels_come_back_as_they_were(tiny_config, featur
     rng, rows, size = np.random.default_rng(0), 37, 8
     ids = rng.integers(0, schema.num_features, (rows, 3)).astype(np.int32)
     ids[0] = schema.num_features - 1
-    split = Split(ids, rng.integers(0, 2, rows).astype(np.float32))
+    weights = rng.random(rows, np.float32) if features == 257 else None
+    split = Split(ids, rng.integers(0, 2, rows).astype(np.float32), weights)
     config = Config.from_dict(tiny_config())
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=size))
 

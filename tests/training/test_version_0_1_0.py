@@ -38,7 +38,7 @@ def begun(tmp_path, config, monkeypatch):
         def dying(state, batch, rate):
             if int(state.step) == 42:
                 raise Killed
-            return step(state, *batch, rate)
+            return step(state, batch.ids, batch.labels, rate)
 
         return dying
 

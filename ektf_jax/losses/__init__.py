@@ -5,14 +5,17 @@ labels [B] in {0, 1} (of any real or boolean type). K is the number of students,
 p = sigmoid(logits) the predictions of the students. Other shapes, and B = 0, raise ValueError, other types
 TypeError; values are not checked, so that everything can be traced.
 
+Rows may have `sample_weights` [B], finite and 0 or more. Every mean over rows is then sum(w x) / sum(w), or 0
+where all are 0; equal weights change nothing. None: a plain mean.
+
 Where the paper and its authors' code differ, the default is what the code does, since the paper's tables
-came from it, and an argument selects the paper's wording. This module imports jax and optax only.
+came from it, and an argument selects the paper's wording. This package imports jax and optax only.
 
 Precision. float32 and float64 stay what they are. bfloat16 and float16 are computed in float32, and all
 results but gradients are float32: what tells students that nearly agree would not survive 8 or 11 bits.
 
 Transformations. Everything can be differentiated, vmapped and jitted. Under `jax.jit` all keyword arguments
-are static but `weights`:
+are static but `weights` and `sample_weights`:
 
     >>> import jax
     >>> from ektf_jax import losses
@@ -40,13 +43,16 @@ whole batch, in value and gradient, once the examination scores are means over a
     True
 """
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
+
+from ektf_jax.losses.arrays import Axes, checked, floating, prepared, products, whole
+from ektf_jax.losses.arrays import relative_weights as relative_weights
+from ektf_jax.losses.arrays import row_mean as row_mean
 
 Teacher = Literal["mean_logit", "mean_prob"]
 Fusion = Literal["mean", "sum"]
@@ -71,10 +77,9 @@ class Terms(NamedTuple):
 def fuse(logits: ArrayLike, method: Fusion) -> jax.Array:
     """Ensemble logit of the students: their "mean" or "sum" (Eq. 1). [K, B] -> [B].
 
-    "concat" needs the students' hidden states and lives in `ektf_jax.ensemble`. Raises
-    ValueError for another method or shape, or without students, TypeError for logits of another type.
+    "concat" needs the students' hidden states and lives in `ektf_jax.ensemble`.
     """
-    logits = _floating(logits, "logits")
+    logits = floating(logits, "logits")
     if logits.ndim != 2 or not logits.shape[0]:
         raise ValueError(f"expected logits [K, B], K at least 1, got shape {logits.shape}")
     if method not in get_args(Fusion):
@@ -82,13 +87,15 @@ def fuse(logits: ArrayLike, method: Fusion) -> jax.Array:
     return jnp.mean(logits, axis=0) if method == "mean" else jnp.sum(logits, axis=0)
 
 
-def ctr_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+def ctr_loss(logits: ArrayLike, labels: ArrayLike, *, sample_weights: ArrayLike | None = None) -> jax.Array:
     """Binary cross-entropy from logits (L_CTR in Eq. 2), mean over the batch. [..., B], [B] -> [...]."""
-    logits, labels = _prepare(logits, labels)
-    return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, labels), axis=-1)
+    logits, labels = prepared(logits, labels)
+    return _ctr_loss(logits, labels, relative_weights(sample_weights, logits))
 
 
-def self_transfer(logits: ArrayLike) -> tuple[jax.Array, jax.Array]:
+def self_transfer(
+    logits: ArrayLike, *, sample_weights: ArrayLike | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Passes of each student with different dropout, taught by their mean. [P, K, B] -> [K, B], [K].
 
     With p_ik = sigmoid(logits) of pass i of student k and p_k = 1/P sum_i p_ik, returns the logits of p_k and
@@ -97,10 +104,9 @@ def self_transfer(logits: ArrayLike) -> tuple[jax.Array, jax.Array]:
 
     QNN-alpha is one student of two passes: `ctr_loss(z, y) + L` of its result z [1, B], L [1]. K students
     that also teach each other are `ektf_loss(z, labels)[0] + mean(L)`: their predictions are p_k there, and
-    L is each one's own. It takes O(P K B) beside that. Raises ValueError for other shapes,
-    TypeError for logits that are not floating-point.
+    L is each one's own. It takes O(P K B) beside that.
     """
-    logits = _floating(logits, "logits")
+    logits = floating(logits, "logits")
     if logits.ndim != 3 or not logits.shape[0]:
         raise ValueError(f"expected logits [P, K, B], P at least 1, got {logits.shape}")
     # log p_k and log(1 - p_k) up to log P, which their difference does not hold.
@@ -108,7 +114,7 @@ def self_transfer(logits: ArrayLike) -> tuple[jax.Array, jax.Array]:
     mean = yes - no
     target = jax.lax.stop_gradient(jax.nn.sigmoid(mean))
     crossed = optax.sigmoid_binary_cross_entropy(logits, jnp.broadcast_to(target, logits.shape))
-    return mean, jnp.sum(jnp.mean(crossed, axis=-1), axis=0)
+    return mean, jnp.sum(row_mean(crossed, relative_weights(sample_weights, logits)), axis=0)
 
 
 def exam_scores(
@@ -116,22 +122,20 @@ def exam_scores(
     labels: ArrayLike,
     *,
     per_sample: bool = False,
-    axis_name: str | tuple[str, ...] | None = None,
+    axis_name: Axes = None,
+    sample_weights: ArrayLike | None = None,
 ) -> jax.Array:
     """Examination score S_k = 1 - |y - p_k| of every student (Eq. 4): 1 is perfect. [K, B], [B] -> [K].
 
     The score is the batch mean, one per student, as in the authors' code; `per_sample=True` keeps one per
     sample, as Eq. 4 is written: [K, B]. `axis_name` is as in `ektf_loss`.
     """
-    logits, labels = _prepare(logits, labels)
+    logits, labels = prepared(logits, labels)
     if logits.ndim != 2:
         raise ValueError(f"expected logits [K, B], got shape {logits.shape}")
-    # p(label) = 1 - |y - p|, without the cancellation of 1 - (1 - p).
-    scores = jax.nn.sigmoid((2 * labels - 1) * logits)
     if per_sample:
-        return scores
-    scores = jnp.mean(scores, axis=-1)
-    return scores if axis_name is None else jax.lax.pmean(scores, axis_name)
+        return _sample_scores(logits, labels)
+    return _batch_scores(logits, labels, relative_weights(sample_weights, logits, axis_name), axis_name)
 
 
 def teaching_weights(scores: ArrayLike) -> jax.Array:
@@ -139,7 +143,7 @@ def teaching_weights(scores: ArrayLike) -> jax.Array:
 
     Of scores per sample, [K, B], weights per sample.
     """
-    scores = _floating(scores, "scores")
+    scores = floating(scores, "scores")
     if scores.ndim not in (1, 2) or not scores.shape[0]:
         raise ValueError(f"expected scores [K] or [K, B], K at least 1, got shape {scores.shape}")
     return jax.nn.softmax(-scores, axis=0)
@@ -150,7 +154,7 @@ def peer_weights(scores: ArrayLike) -> jax.Array:
 
     Every row sums to 1 and the diagonal is 0; a student without peers (K = 1) has the row [0].
     """
-    scores = _floating(scores, "scores")
+    scores = floating(scores, "scores")
     if scores.ndim != 1 or not scores.shape[0]:
         raise ValueError(f"expected scores [K], K at least 1, got shape {scores.shape}")
     if len(scores) == 1:
@@ -167,6 +171,7 @@ def kd_ctr_loss(
     weights: ArrayLike | None = None,
     teacher: Teacher = "mean_logit",
     stop_gradient: bool = True,
+    sample_weights: ArrayLike | None = None,
 ) -> tuple[jax.Array, Terms]:
     """Ensemble trained on the labels, students distilled from it (Eq. 2). [K, B], [B] -> scalar, Terms.
 
@@ -174,14 +179,15 @@ def kd_ctr_loss(
     default 1 / K; the paper names no value, and the configs of experiments have 1. `teacher`,
     `stop_gradient` and errors are as in `ektf_loss`.
     """
-    logits, labels = _check(logits, labels)
+    logits, labels = checked(logits, labels)
     _check_teacher(teacher)
-    num_students = logits.shape[0]
+    num_students, rows = logits.shape[0], relative_weights(sample_weights, logits)
     weights = _or_uniform(weights, 1 / num_students, (num_students,), logits.dtype)
-    ctr = _teacher_ctr_loss(logits, labels, teacher)
-    kd = jnp.sum(weights * jnp.mean(_teacher_gap(logits, teacher, stop_gradient) ** 2, axis=1))
+    ctr = _teacher_ctr_loss(logits, labels, teacher, rows)
+    kd = jnp.sum(weights * row_mean(_teacher_gap(logits, teacher, stop_gradient) ** 2, rows))
     no_peers = jnp.zeros((num_students,) * 2, logits.dtype)
-    return ctr + kd, Terms(ctr, kd, jnp.zeros_like(kd), exam_scores(logits, labels), weights, no_peers)
+    scores = _batch_scores(logits, labels, rows)
+    return ctr + kd, Terms(ctr, kd, jnp.zeros_like(kd), scores, weights, no_peers)
 
 
 def dml_ctr_loss(
@@ -191,6 +197,7 @@ def dml_ctr_loss(
     weights: ArrayLike | None = None,
     stop_gradient: bool = True,
     reduction: Literal["sum", "mean"] = "sum",
+    sample_weights: ArrayLike | None = None,
 ) -> tuple[jax.Array, Terms]:
     """Every student trained on the labels and on its peers (Eq. 3). [K, B], [B] -> scalar, Terms.
 
@@ -199,18 +206,19 @@ def dml_ctr_loss(
     as in `ektf_loss`. A penalty on what the students share is K times weaker for each of them beside this sum
     than beside the means of the other losses; `reduction="mean"` takes 1/K of the sum.
     """
-    logits, labels = _check(logits, labels)
+    logits, labels = checked(logits, labels)
     if reduction not in ("sum", "mean"):
         raise ValueError(f'reduction {reduction!r} is unknown: use "sum" or "mean"')
-    num_students = logits.shape[0]
+    num_students, rows = logits.shape[0], relative_weights(sample_weights, logits)
     weights = _or_uniform(weights, 1 / num_students, (num_students, num_students), logits.dtype)
     weights = weights * (1 - jnp.eye(num_students, dtype=logits.dtype))
-    ctr = jnp.sum(ctr_loss(logits, labels))
-    dml = jnp.sum(weights * _pairwise_mse(logits, stop_gradient))
+    ctr = jnp.sum(_ctr_loss(logits, labels, rows))
+    dml = jnp.sum(weights * _pairwise_mse(logits, stop_gradient, rows))
     if reduction == "mean":
         ctr, dml = ctr / num_students, dml / num_students
     no_teacher = jnp.zeros((num_students,), logits.dtype)
-    return ctr + dml, Terms(ctr, jnp.zeros_like(dml), dml, exam_scores(logits, labels), no_teacher, weights)
+    scores = _batch_scores(logits, labels, rows)
+    return ctr + dml, Terms(ctr, jnp.zeros_like(dml), dml, scores, no_teacher, weights)
 
 
 def ektf_loss(
@@ -223,8 +231,9 @@ def ektf_loss(
     dml: bool = True,
     examination: bool = True,
     per_sample: bool = False,
-    axis_name: str | tuple[str, ...] | None = None,
+    axis_name: Axes = None,
     teacher_logits: ArrayLike | None = None,
+    sample_weights: ArrayLike | None = None,
 ) -> tuple[jax.Array, Terms]:
     """The EKTF loss (Eq. 6). [K, B], [B] -> scalar, Terms. Under `jax.jit` all but the arrays is static.
 
@@ -243,71 +252,58 @@ def ektf_loss(
       per_sample: one examination score, and so one lambda and mu, per sample (Eq. 4 and 5 as written)
         rather than per batch (authors' code).
       axis_name: the mapped axes over which `jax.shard_map`, `jax.pmap` or `jax.vmap` split the batch: scores
-        are then means over all of it, all else is of the device's own rows. Sharded arrays need no name.
+        are then means over all of it, all else is of the device's own rows, whose weights are relative to the
+        mean of all, so that the mean over devices is the whole batch's. Sharded arrays need no name.
       teacher_logits: logits [B] of another teacher, a finished model say, instead of the students' mean. Its
         prediction is a constant, and `teacher` does not count.
-
-    Raises:
-      ValueError: other shapes, K or B = 0, an unknown teacher.
-      TypeError: logits that are not floating-point, labels that are not numbers.
+      sample_weights: of the rows, [B].
     """
-    logits, labels = _check(logits, labels)
+    logits, labels = checked(logits, labels)
     _check_teacher(teacher)
     given = teacher_logits
     if given is not None:
-        given = _prepare(logits, _floating(given, "teacher_logits"))[1]
+        given = prepared(logits, floating(given, "teacher_logits"))[1]
     num_students = logits.shape[0]
     per_sample = per_sample and examination
-    scores = exam_scores(logits, labels, per_sample=per_sample, axis_name=axis_name)
+    rows = relative_weights(sample_weights, logits, axis_name)
+    scores = _sample_scores(logits, labels) if per_sample else _batch_scores(logits, labels, rows, axis_name)
     graded = scores if examination else jnp.zeros_like(scores)
-    ctr = jnp.mean(ctr_loss(logits, labels))
+    ctr = jnp.mean(_ctr_loss(logits, labels, rows))
     kd_term = dml_term = jnp.zeros((), logits.dtype)
     lam, mu = jnp.zeros((num_students,), logits.dtype), jnp.zeros((num_students,) * 2, logits.dtype)
     if kd:
         lam = teaching_weights(graded)
         squares = _teacher_gap(logits, teacher, stop_gradient, given) ** 2
         if per_sample:
-            kd_term = jnp.mean(jnp.sum(lam * squares, axis=0))
-            lam = jnp.mean(lam, axis=1)
+            kd_term = row_mean(jnp.sum(lam * squares, axis=0), rows)
+            lam = row_mean(lam, rows)
         else:
-            kd_term = jnp.sum(lam * jnp.mean(squares, axis=1))
-
+            kd_term = jnp.sum(lam * row_mean(squares, rows))
     if dml and num_students > 1:
         if per_sample:
-            dml_term, mu = _per_sample_mutual_learning(logits, graded, stop_gradient)
+            dml_term, mu = _per_sample_mutual_learning(logits, graded, stop_gradient, rows)
         else:
             mu = peer_weights(graded)
-            dml_term = jnp.sum(mu * _pairwise_mse(logits, stop_gradient)) / num_students
+            dml_term = jnp.sum(mu * _pairwise_mse(logits, stop_gradient, rows)) / num_students
     if per_sample:
-        scores = jnp.mean(scores, axis=1)
+        scores = row_mean(scores, rows)
     return ctr + kd_term + dml_term, Terms(ctr, kd_term, dml_term, scores, lam, mu)
 
 
-def _floating(values: ArrayLike, name: str) -> jax.Array:
-    """An array of at least 32 bits, or TypeError where it is not floating-point."""
-    array = jnp.asarray(values)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"expected floating-point {name}, got {array.dtype} of shape {array.shape}")
-    return array.astype(jnp.float32) if jnp.finfo(array.dtype).bits < 32 else array
+def _ctr_loss(logits: jax.Array, labels: jax.Array, rows: jax.Array | None) -> jax.Array:
+    return row_mean(optax.sigmoid_binary_cross_entropy(logits, labels), rows)
 
 
-def _prepare(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Logits [..., B] and labels [B] of one floating-point type, the labels lying as the logits' rows do."""
-    z, y = _floating(logits, "logits"), jnp.asarray(labels)
-    if jnp.issubdtype(y.dtype, jnp.complexfloating):
-        raise TypeError(f"expected labels that are real numbers or booleans, got {y.dtype}")
-    if not z.ndim or y.shape != z.shape[-1:] or not y.size:
-        raise ValueError(f"expected logits [K, B] and labels [B], B at least 1, got {z.shape} and {y.shape}")
-    y = y.astype(z.dtype)
-    rows = _lie(z, jax.typeof(z).sharding.spec[-1])
-    return z, y if rows is None or _lie(y) is None else jax.sharding.reshard(y, rows)
+def _sample_scores(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    # p(label) = 1 - |y - p|, without the cancellation of 1 - (1 - p).
+    return jax.nn.sigmoid((2 * labels - 1) * logits)
 
 
-def _check(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    logits, labels = _prepare(logits, labels)
-    if logits.ndim != 2 or not logits.shape[0]:
-        raise ValueError(f"expected logits [K, B], K at least 1, got {logits.shape}")
-    return logits, labels
+def _batch_scores(
+    logits: jax.Array, labels: jax.Array, rows: jax.Array | None, axis_name: Axes = None
+) -> jax.Array:
+    scores = row_mean(_sample_scores(logits, labels), rows)
+    return scores if axis_name is None else jax.lax.pmean(scores, axis_name)
 
 
 def _check_teacher(teacher: str) -> None:
@@ -321,34 +317,18 @@ def _or_uniform(
     weights = jnp.asarray(uniform if weights is None else weights, dtype)
     if weights.shape not in ((), shape):
         raise ValueError(f"expected weights that are a scalar or of shape {shape}, got shape {weights.shape}")
-    return jnp.broadcast_to(_whole(weights), shape)
+    return jnp.broadcast_to(whole(weights), shape)
 
 
-def _lie(like: jax.Array, *axes: Any) -> NamedSharding | None:
-    """A sharding on the mesh of `like`, or None where no axis of that is explicit and XLA decides."""
-    mesh = jax.typeof(like).sharding.mesh
-    return NamedSharding(mesh, PartitionSpec(*axes)) if AxisType.Explicit in mesh.axis_types else None
-
-
-def _whole(array: jax.Array) -> jax.Array:
-    """A small array, on every device."""
-    everywhere = _lie(array, *[None] * array.ndim)
-    return array if everywhere is None else jax.sharding.reshard(array, everywhere)
-
-
-def _products(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Inner products of the rows of two matrices, on every device. [K, B], [K, B] -> [K, K]."""
-    everywhere = _lie(a, None, None)
-    return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST, out_sharding=everywhere)
-
-
-def _teacher_ctr_loss(logits: jax.Array, labels: jax.Array, teacher: Teacher) -> jax.Array:
+def _teacher_ctr_loss(
+    logits: jax.Array, labels: jax.Array, teacher: Teacher, rows: jax.Array | None
+) -> jax.Array:
     if teacher == "mean_logit":
-        return ctr_loss(fuse(logits, "mean"), labels)
+        return _ctr_loss(fuse(logits, "mean"), labels, rows)
     # log of the mean probability of the label, from logits, so that it stays finite where p rounds to 0.
     signed = (2 * labels - 1) * logits
     log_mean = jax.nn.logsumexp(jax.nn.log_sigmoid(signed), axis=0) - jnp.log(logits.shape[0])
-    return -jnp.mean(log_mean)
+    return -row_mean(log_mean, rows)
 
 
 def _teacher_gap(
@@ -373,16 +353,18 @@ def _centred(logits: jax.Array, stop_gradient: bool) -> tuple[jax.Array, jax.Arr
     return p - centre, (jax.lax.stop_gradient(p) if stop_gradient else p) - centre
 
 
-def _pairwise_mse(logits: jax.Array, stop_gradient: bool) -> jax.Array:
+def _pairwise_mse(logits: jax.Array, stop_gradient: bool, rows: jax.Array | None) -> jax.Array:
     """MSE(target l, prediction k) as entry [k, l], by one matrix product instead of a [K, K, B] tensor."""
     p, targets = _centred(logits, stop_gradient)
-    cross = _products(p, targets)
-    squares = _whole(jnp.sum(p**2, axis=1))[:, None] + _whole(jnp.sum(targets**2, axis=1))[None, :]
+    left, right = (p, targets) if rows is None else (rows * p, rows * targets)
+    cross = products(left, targets)
+    ours, theirs = (p**2, targets**2) if rows is None else (left * p, right * targets)
+    squares = whole(jnp.sum(ours, axis=1))[:, None] + whole(jnp.sum(theirs, axis=1))[None, :]
     return (squares - 2 * cross) / logits.shape[1]
 
 
 def _per_sample_mutual_learning(
-    logits: jax.Array, scores: jax.Array, stop_gradient: bool
+    logits: jax.Array, scores: jax.Array, stop_gradient: bool, rows: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     """Third term of Eq. 6 with weights per sample, and their batch mean [K, K], in O(K B + K^2) memory.
 
@@ -395,6 +377,6 @@ def _per_sample_mutual_learning(
     inverse = 1 / (total - e)
     # The sum runs over all l: student k's distance to itself is 0, in value and in gradient.
     squares = jnp.sum(e * targets**2, axis=0) - 2 * p * jnp.sum(e * targets, axis=0) + p**2 * total
-    mu = _products(inverse, e) / logits.shape[1]
+    mu = products(inverse if rows is None else inverse * rows, e) / logits.shape[1]
     mu = mu * (1 - jnp.eye(logits.shape[0], dtype=logits.dtype))
-    return jnp.mean(inverse * squares), mu
+    return jnp.mean(inverse * squares if rows is None else inverse * squares * rows), mu
