@@ -1,0 +1,56 @@
+"""Break inputs and end commands at any moment: python -m benchmarks.faults --inputs=1000 --kills=1000
+
+What is tried is drawn from its number, which goes on from the last call's: counts in
+results/benchmarks/faults.json add up. --only=NAME takes one format or command, --case=NUMBER one case of it, and
+prints it without counting.
+"""
+
+import tempfile
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from benchmarks.faults import inputs, material, record
+from benchmarks.faults.nursery import Nursery, build
+
+_INPUTS = flags.DEFINE_integer("inputs", 0, "How many broken files.", lower_bound=0)
+_KILLS = flags.DEFINE_integer("kills", 0, "How many commands end early.", lower_bound=0)
+_ONLY = flags.DEFINE_string("only", None, "One format or command alone.")
+_CASE = flags.DEFINE_integer("case", None, "One case of --only, by its number.")
+
+
+def main(argv: list[str]) -> None:
+    """Try, print what is wrong, and count."""
+    del argv
+    content = record.read()
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        directory = Path(folder).resolve()
+        for name in ("made", "scratch"):
+            (directory / name).mkdir()
+        with Nursery(directory / "scratch", build(directory)) as nursery:
+            material.make(directory / "made", nursery)
+            try:
+                _break(content, directory, nursery)
+            finally:  # also of a call that is stopped
+                if _CASE.value is None:
+                    record.write(content)
+
+
+def _break(content: dict[str, Any], directory: Path, nursery: Nursery) -> None:
+    names = [name for name in inputs.KINDS if _ONLY.value in (None, name)]
+    bases: dict[str, inputs.Case] = {}
+    for name, _ in zip(cycle(names), range(_INPUTS.value), strict=False):
+        tried = content["inputs"].get(name, {}).get("tried", 0)
+        seed = tried if _CASE.value is None else _CASE.value
+        found = inputs.run(name, seed, directory / "made", directory / "scratch", nursery, bases)
+        record.count(content["inputs"], name, "tried", found.way, found.verdict)
+        if found.wrong is not None:
+            told = f"{name}, case {seed} ({found.way}): {found.wrong.replace(str(directory), 'DIR')}"
+            print(told, flush=True)
+            content["open"].append(told)
+
+
+if __name__ == "__main__":
+    app.run(main)
