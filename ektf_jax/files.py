@@ -1,6 +1,7 @@
 """JSON files of a working directory: read with errors to act on, written whole or not at all."""
 
 import json
+import math
 import os
 import reprlib
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ def read_json(path: Path, shape: Mapping[str, Any] | None = None) -> dict[str, A
     `shape` says what it must hold, see `check_shape`.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_not_json)
+        content = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
@@ -66,8 +67,22 @@ def check_shape(value: Any, shape: Any, key: str = "the whole") -> None:
             check_shape(part, shape[0], f"{key}[{index}]")
 
 
+def parse_json(text: str) -> Any:
+    """What a JSON text holds; ValueError for one that is none, or that has nan or a number beyond all floats.
+
+    Python would read these, and nothing could write them again.
+    """
+    return json.loads(text, parse_constant=_not_json, parse_float=_finite)
+
+
 def _not_json(constant: str) -> None:
     raise ValueError(f"it has {constant}")
+
+
+def _finite(number: str) -> float:
+    if not math.isfinite(found := float(number)):
+        raise ValueError(f"it has {number}")
+    return found
 
 
 def write_json(path: Path, content: Any) -> None:

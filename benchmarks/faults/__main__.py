@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import app, flags
 
-from benchmarks.faults import inputs, material, record
+from benchmarks.faults import inputs, kills, material, record
 from benchmarks.faults.nursery import Nursery, build
 
 _INPUTS = flags.DEFINE_integer("inputs", 0, "How many broken files.", lower_bound=0)
@@ -31,11 +31,9 @@ def main(argv: list[str]) -> None:
             (directory / name).mkdir()
         with Nursery(directory / "scratch", build(directory)) as nursery:
             material.make(directory / "made", nursery)
-            try:
-                _break(content, directory, nursery)
-            finally:  # also of a call that is stopped
-                if _CASE.value is None:
-                    record.write(content)
+            _break(content, directory, nursery)
+            if _KILLS.value:
+                _kill(content, directory, nursery)
 
 
 def _break(content: dict[str, Any], directory: Path, nursery: Nursery) -> None:
@@ -50,6 +48,35 @@ def _break(content: dict[str, Any], directory: Path, nursery: Nursery) -> None:
             told = f"{name}, case {seed} ({found.way}): {found.wrong.replace(str(directory), 'DIR')}"
             print(told, flush=True)
             content["open"].append(told)
+        if _CASE.value is None:  # also of a call that is stopped
+            record.write(content)
+
+
+def _kill(content: dict[str, Any], directory: Path, nursery: Nursery) -> None:
+    (directory / "other").mkdir()
+    names = [name for name in kills.TASKS if _ONLY.value in (None, name)]
+
+    def tell(name: str, fault: str, wrong: str | None) -> None:
+        # What had ended before the fault counts apart, and what came of it afterwards is of a fault counted.
+        tried = () if fault in ("ended before", "afterwards") else ("tried",)
+        record.count(content["kills"], name, *tried, "wrong" if wrong else fault)
+        if wrong:
+            told = f"{name}, {wrong.replace(str(directory), 'DIR')}"
+            print(told, flush=True)
+            content["open"].append(told)
+
+    with Nursery(directory / "other", build(directory / "other")) as other:
+        bench = kills.Bench(directory / "made", directory / "scratch", nursery, other, tell)
+        left = _KILLS.value
+        for name in cycle(names):
+            counted = content["kills"].setdefault(name, {})
+            seed = counted["series"] = counted.get("series", 0) + 1
+            left -= bench.run(name, seed if _CASE.value is None else _CASE.value, left)
+            if _CASE.value is not None:
+                return
+            record.write(content)
+            if left <= 0:
+                return
 
 
 if __name__ == "__main__":

@@ -5,7 +5,21 @@ import re
 from collections.abc import Callable
 
 _TOKEN = re.compile(rb"[\w.+-]+")
-_OTHERS = (b"null", b"-1", b"0", b"1.5", b"1e999", b"true", b'"x"', b"[]", b"{}", b'""', b"9" * 30, b"x y", b"NaN")
+_OTHERS = (
+    b"null",
+    b"-1",
+    b"0",
+    b"1.5",
+    b"1e999",
+    b"true",
+    b'"x"',
+    b"[]",
+    b"{}",
+    b'""',
+    b"9" * 30,
+    b"x y",
+    b"NaN",
+)
 _INSERTED = {
     "NUL": b"\0",
     "byte order mark": b"\xef\xbb\xbf",

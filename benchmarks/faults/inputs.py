@@ -98,7 +98,8 @@ def _judge(kind: Kind, case: Case) -> tuple[str, str | None]:
         return "wrong", "hangs"
     if err.startswith("left: "):
         return "wrong", f"refused, but {err}"
-    said = [line for line in err.splitlines() if not re.match(r"WARNING|W\d{4} ", line)]
+    # A log's warnings stay out, and Python's about what is odd in a config, each with its line of code.
+    said = re.sub(r"^.*SyntaxWarning: .*\n(  .*\n)?|^(WARNING|W\d{4} ).*\n", "", err, flags=re.M).splitlines()
     if status == 2 and len(said) == 1 and said[0].startswith("error: "):
         if case.file.name in said[0] or (kind.named and kind.named in said[0]):
             return "refused", None
@@ -112,9 +113,7 @@ def _judge(kind: Kind, case: Case) -> tuple[str, str | None]:
 def _same_output(case: Case) -> str | None:
     """The answer is that of the unbroken file."""
     assert case.base is not None
-    ours, theirs = (
-        _TIMES.sub("", one.done.out.replace(str(one.directory), "")) for one in (case, case.base)
-    )
+    ours, theirs = (_TIMES.sub("", one.done.out.replace(str(one.directory), "")) for one in (case, case.base))
     return None if ours == theirs else f"another answer: {_first_difference(ours, theirs)}"
 
 
@@ -194,7 +193,11 @@ def _config(case: Case) -> str | None:
 
 def _overrides(directory: Path) -> list[str]:
     text = (directory / "overrides.txt").read_bytes().decode("utf-8", "surrogateescape").replace("\0", "")
-    return ["config", f"--config={directory}/tiny.py", *(f"--config.{line}" for line in text.split("\n") if line)]
+    return [
+        "config",
+        f"--config={directory}/tiny.py",
+        *(f"--config.{line}" for line in text.split("\n") if line),
+    ]
 
 
 def _overridden(case: Case) -> str | None:
@@ -221,12 +224,13 @@ def _overridden(case: Case) -> str | None:
     return None
 
 
-def _table(suffix: str, file: str) -> Kind:
+def _table(suffix: str, file: str, named: str = "") -> Kind:
     return Kind(
         (suffix,),
         f"{suffix}/{file}",
         lambda at: material.prepare(at / suffix, at / "out"),
         lambda case: plain.disagrees(case.directory / suffix, case.directory / "out"),
+        named,
     )
 
 
@@ -242,6 +246,7 @@ def _bundle(file: str, right: Callable[[Case], str | None]) -> Kind:
         f"bundle/{file}",
         lambda at: ["score", f"--bundle={at}/bundle", f"--input={at}/new.csv", f"--out={at}/scored.csv"],
         right,
+        "bundle/",
     )
 
 
@@ -267,7 +272,7 @@ KINDS: dict[str, Kind] = {
     "table.csv": _table("csv", "rows.csv"),
     "table.tsv": _table("tsv", "rows.tsv"),
     "table.parquet": _table("parquet", "rows.parquet"),
-    "dataset YAML": _table("csv", "table.yaml"),
+    "dataset YAML": _table("csv", "table.yaml", "rows.csv"),  # which lacks a column that the YAML names
     "schema.json": _dataset(
         "schema.json", partial(_json_otherwise, r"\.dataset|\.fields\[\d+\]\.name|\.source.*", _same_output)
     ),
@@ -301,6 +306,8 @@ KINDS: dict[str, Kind] = {
     "run's result.json": _finished("result.json", _metrics_shown, "run"),
     "bundle.json": _bundle("bundle.json", partial(_same_files, "scored.csv")),
     "bundle's files": _bundle("*[!n]", partial(_same_files, "scored.csv")),
-    "config": Kind(("tiny.py",), "tiny.py", lambda at: ["config", f"--config={at}/tiny.py"], _config),
+    "config": Kind(
+        ("tiny.py",), "tiny.py", lambda at: ["config", f"--config={at}/tiny.py"], _config, "config."
+    ),
     "overrides": Kind(("tiny.py", "overrides.txt"), "overrides.txt", _overrides, _overridden, "config"),
 }

@@ -47,6 +47,7 @@ train.learning_rate=0.01
 embedding.sharing=own
 train.max_epochs=3
 """
+SPACE = "train.learning_rate: {low: 1e-4, high: 1e-2, log: true}\n"
 
 
 def rows(count: int, seed: int) -> pl.DataFrame:
@@ -78,7 +79,13 @@ def table(directory: Path, suffix: str, count: int = 60, seed: int = 0, min_coun
 
 def prepare(directory: Path, out: Path) -> list[str]:
     """The command that encodes such a table."""
-    return ["prepare", "--dataset=custom", f"--raw={directory}", f"--schema={directory}/table.yaml", f"--out={out}"]
+    return [
+        "prepare",
+        "--dataset=custom",
+        f"--raw={directory}",
+        f"--schema={directory}/table.yaml",
+        f"--out={out}",
+    ]
 
 
 def make(directory: Path, nursery: Nursery) -> None:
@@ -106,4 +113,12 @@ def make(directory: Path, nursery: Nursery) -> None:
             break
     run(["export", f"--workdir={directory}/run", f"--out={directory}/bundle"])
     rows(60, 1).write_csv(directory / "new.csv")
+    # What the commands that are killed find: an older output of theirs.
+    table(directory / "other", "csv", 200, seed=2)
+    run(prepare(directory / "other", directory / "old_data/data"))
+    (directory / "old_bundle").mkdir()
+    run(["export", f"--workdir={directory}/run", f"--out={directory}/old_bundle/bundle", "--predictor=1"])
+    (directory / "old_scores").mkdir()
+    (directory / "old_scores/scored.csv").write_text("what was there before\n", encoding="utf-8")
+    (directory / "space.yaml").write_text(SPACE, encoding="utf-8")
     (directory / "overrides.txt").write_text(OVERRIDES, encoding="utf-8")

@@ -7,6 +7,7 @@ end as `ektf NAME` would, and leaves by os._exit. Where a C compiler is there, i
 the C library.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -28,7 +29,12 @@ _MEMORY = 12 << 30  # bytes of address space that a child may take beyond what i
 _IMPORTED = (
     *("ektf_jax.cli.shell", "ektf_jax.cli.config", "ektf_jax.training.loop", "ektf_jax.bundle.export"),
     *("ektf_jax.bundle.score", "ektf_jax.runs", "ektf_jax.runs.sweep", "ektf_jax.runs.judge"),
-    *("ektf_jax.runs.importance", "ektf_jax.report.run_page", "ektf_jax.report.description", "ektf_jax.summary"),
+    *(
+        "ektf_jax.runs.importance",
+        "ektf_jax.report.run_page",
+        "ektf_jax.report.description",
+        "ektf_jax.summary",
+    ),
     *("ektf_jax.report.paper.page", "ektf_jax.data.describe", "ektf_jax.data.custom", "configs.quickstart"),
     *("ektf_jax.data.criteo", "ektf_jax.data.ipinyou", "ektf_jax.data.kdd12", "ektf_jax.data.kkbox"),
     "ektf_jax.data.movielens",
@@ -53,7 +59,15 @@ def build(directory: Path) -> Path | None:
     library = directory / "interposer.so"
     compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
     for one in (compiler, "cc", "gcc"):
-        command = [one, "-O1", "-shared", "-fPIC", "-o", str(library), str(Path(__file__).with_name("interposer.c"))]
+        command = [
+            one,
+            "-O1",
+            "-shared",
+            "-fPIC",
+            "-o",
+            str(library),
+            str(Path(__file__).with_name("interposer.c")),
+        ]
         try:
             subprocess.run([*command, "-ldl"], check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError):
@@ -135,23 +149,29 @@ class Child:
 
     def kill(self, *, group: bool = True) -> None:
         """End it as the kernel does when memory runs out; its children too, or it alone."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             (os.killpg if group else os.kill)(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
     def wait(self, limit: float = 60) -> Done:
-        """Wait for its end."""
-        said = self._nursery._read(limit)
-        hung = said is None
-        if said is None:
+        """Wait for its end; what does not end hangs, and is killed."""
+        done = self.wait_or_none(limit)
+        if done is None:
             self.kill()
-            said = self._nursery._read()
-        assert said is not None
-        texts = [(self._scratch / name).read_text(encoding="utf-8", errors="replace") for name in ("stdout", "stderr")]
-        return Done(
-            None if hung else said["status"], *texts, time.monotonic() - self._started, said["calls"]
-        )
+            done = self.wait_or_none(None)
+            assert done is not None
+            return done._replace(status=None)
+        return done
+
+    def wait_or_none(self, limit: float | None) -> Done | None:
+        """Its end, or None where it has not come after so many seconds."""
+        said = self._nursery._read(limit)
+        if said is None:
+            return None
+        texts = [
+            (self._scratch / name).read_text(encoding="utf-8", errors="replace")
+            for name in ("stdout", "stderr")
+        ]
+        return Done(said["status"], *texts, time.monotonic() - self._started, said["calls"])
 
 
 def _serve() -> None:
@@ -193,7 +213,8 @@ def _child(order: dict[str, Any], tell: int) -> None:
             os.dup2(opened, descriptor)
             os.close(opened)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + _MEMORY
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
+        size = pages * resource.getpagesize() + _MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
         name, *arguments = order["arguments"]
         sys.argv = [f"experiments/{name}.py", *arguments]

@@ -23,7 +23,10 @@ def read(path: Path, separator: str) -> Rows:
     if path.suffix == ".parquet":
         # Not independent, but the whole file at once and in order, where ours reads it in parts.
         frame = pl.read_parquet(path.read_bytes(), parallel="none", low_memory=True)
-        return [{key: "" if value is None else str(value) for key, value in row.items()} for row in frame.to_dicts()]
+        return [
+            {key: "" if value is None else str(value) for key, value in row.items()}
+            for row in frame.to_dicts()
+        ]
     text = path.read_bytes().decode("utf-8").removeprefix("\ufeff")
     if "\r" in text.replace("\r\n", "\n"):
         raise ValueError("a carriage return alone")
@@ -99,7 +102,11 @@ def _splits(count: int, seed: int) -> list[str]:
     splits = [""] * count
     for place, row in enumerate(np.random.default_rng(seed).permutation(count)):
         splits[row] = (
-            "train" if place < count * 8 // 10 else "valid" if place < count * 8 // 10 + count // 10 else "test"
+            "train"
+            if place < count * 8 // 10
+            else "valid"
+            if place < count * 8 // 10 + count // 10
+            else "test"
         )
     return splits
 

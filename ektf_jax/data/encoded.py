@@ -16,7 +16,7 @@ import numpy as np
 
 from ektf_jax import directories, files
 from ektf_jax.data.schema import ARRAYS, FORMAT, SPLITS, Schema
-from ektf_jax.errors import InputError
+from ektf_jax.errors import InputError, cause
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,7 +55,7 @@ def open_split(directory: Path, split: str) -> Split:
 
     Reads every id and label once. Raises InputError naming the file, row, field and value if a file is
     missing, truncated, of another type or shape than the schema's, an id is neither 0 nor one of its
-    field's, or a label is neither 0 nor 1. That they are the rows that were written, `open_dataset` checks.
+    field's, a label is neither 0 nor 1, or the rows are not those that were written, by schema.json.
     """
     schema = open_schema(directory)
     if split not in schema.splits:
@@ -64,25 +64,18 @@ def open_split(directory: Path, split: str) -> Split:
 
 
 def open_dataset(directory: Path, splits: Sequence[str] = SPLITS) -> tuple[Schema, dict[str, Split]]:
-    """Maps splits as `open_split` does; the schema has the digests of their arrays, whoever wrote them.
+    """Maps splits as `open_split` does, and raises as it does.
 
-    One pass over their files, which checks every value and the digests in schema.json. Raises InputError as
-    `open_split` does, and for rows that are not those that were written.
+    The schema that is returned has the digests of their arrays, whoever wrote them.
     """
     schema = open_schema(directory)
     opened = {split: _open_split(directory, split, schema) for split in splits}
     found = {name: digest for _, digests in opened.values() for name, digest in digests.items()}
-    for name, digest in found.items():
-        if schema.arrays.get(name, digest) != digest:
-            raise InputError(
-                f"{directory / name}: its rows have the SHA-256 {digest}, but {directory / SCHEMA} says"
-                f" {schema.arrays[name]}: the file was changed or damaged after it was written; {_REMEDY}"
-            )
     return replace(schema, arrays=schema.arrays | found), {split: rows for split, (rows, _) in opened.items()}
 
 
 def _open_split(directory: Path, split: str, schema: Schema) -> tuple[Split, dict[str, str]]:
-    """A split after one pass over it that checked every value, and the digests of its arrays."""
+    """A split after one pass over it that checked every value and the digests of its arrays; these."""
     rows = schema.splits[split]
     ids_path, labels_path = directory / split / "ids.npy", directory / split / "labels.npy"
     ids = _map(ids_path, np.dtype(np.int32), (rows, schema.num_slots))
@@ -91,6 +84,12 @@ def _open_split(directory: Path, split: str, schema: Schema) -> tuple[Split, dic
         f"{split}/ids.npy": _check_ids(ids_path, ids, schema),
         f"{split}/labels.npy": _check_labels(labels_path, labels),
     }
+    for name, digest in found.items():
+        if schema.arrays.get(name, digest) != digest:
+            raise InputError(
+                f"{directory / name}: its rows have the SHA-256 {digest}, but {directory / SCHEMA} says"
+                f" {schema.arrays[name]}: the file was changed or damaged after it was written; {_REMEDY}"
+            )
     return Split(ids, labels), found
 
 
@@ -110,7 +109,10 @@ def chunks(array: np.ndarray, rows: int) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def current(directory: Path, source: Mapping[str, Any]) -> Schema | None:
-    """The schema of the dataset in `directory` if it is whole and was made from `source`, else None."""
+    """The schema of the dataset in `directory` if it is whole and was made from `source`, else None.
+
+    Where it is, nobody writes it again: what a kill left beside it is removed now.
+    """
     try:
         schema = open_schema(directory)
         if schema.source != source:
@@ -118,6 +120,7 @@ def current(directory: Path, source: Mapping[str, Any]) -> Schema | None:
         open_dataset(directory)
     except InputError:
         return None
+    directories.tidy(directory)
     return schema
 
 
@@ -202,8 +205,8 @@ def _map(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
         raise InputError(f"{path}: missing; {_REMEDY}")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{path}: truncated or not a .npy file ({error}); {_REMEDY}") from None
+    except Exception as error:  # a header is Python to numpy, whose tokenizer raises errors of its own
+        raise InputError(f"{path}: truncated or not a .npy file ({cause(error)}); {_REMEDY}") from None
     if not isinstance(array, np.memmap):
         raise InputError(f"{path}: not a .npy file; {_REMEDY}")
     if array.dtype != dtype:

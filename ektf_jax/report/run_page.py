@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ektf_jax.config import Config
 from ektf_jax.errors import InputError
-from ektf_jax.files import write_text
+from ektf_jax.files import parse_json, write_text
 from ektf_jax.report import figures, judged, names, render, web
 from ektf_jax.report.render import Block, Heading, Picture, Text
 from ektf_jax.report.tables import MISSING, Cell, Table, ranked, row
@@ -49,7 +49,7 @@ def read_epochs(path: Path) -> list[dict[str, Any]]:
     text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
     for number, line in enumerate(text.splitlines(), start=1):
         try:
-            epoch = json.loads(line)
+            epoch = parse_json(line)
             float(epoch["valid"]["ensemble"]["auc"]), dict(epoch["train"]), int(epoch["epoch"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise InputError(

@@ -163,6 +163,41 @@ def test_a_path_is_a_path(tmp_path, odd, monkeypatch):
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [('"epoch": 2', '"epoch": 9'), ('"epoch"', '"epock"'), ('"epoch": 2', '"epoch": "2"'), ("{", "[{")],
+)
+def test_a_checkpoint_whose_progress_was_damaged_is_passed_over(tmp_path, before, after):
+    """Also where it is still JSON of some other progress, with which a run would end otherwise."""
+    tree = {"w": jnp.arange(6.0)}
+    with checkpoint.open_checkpoints(tmp_path) as manager:
+        for step in (1, 2):
+            checkpoint.save(manager, step, tree, {"epoch": step})
+    path = tmp_path / "2/progress/metadata"
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+    with checkpoint.open_checkpoints(tmp_path) as manager:
+        _, progress = checkpoint.restore(manager, tree, shape={"epoch": int}, delete_damaged=True)
+    assert progress == {"epoch": 1}
+    assert not path.exists()
+
+
+def test_progress_of_before_there_were_digests_is_read(tmp_path):
+    tree = {"w": jnp.arange(6.0)}
+    with checkpoint.open_checkpoints(tmp_path) as manager:
+        checkpoint.save(manager, 1, tree, {})
+    path = tmp_path / "1/progress/metadata"
+    for text, read in (('{"epoch": 1, "best": -Infinity}', True), ('{"epoch": true}', False)):
+        path.write_text(text)
+        with checkpoint.open_checkpoints(tmp_path, read_only=True) as manager:
+            if read:
+                assert checkpoint.restore(manager, tree, shape={"epoch": int})[1]["epoch"] == 1
+            else:
+                with pytest.raises(InputError, match="no checkpoint can be read"):
+                    checkpoint.restore(manager, tree, shape={"epoch": int})
+
+
 def test_errors_name_the_directory_itself(tmp_path):
     directory = tmp_path / "x [v2]" / "checkpoints"
     tree = {"w": jnp.arange(6.0)}
