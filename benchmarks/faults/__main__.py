@@ -1,8 +1,9 @@
 """Break inputs and end commands at any moment: python -m benchmarks.faults --inputs=1000 --kills=1000
 
 What is tried is drawn from its number, which goes on from the last call's: counts in
-results/benchmarks/faults.json add up. --only=NAME takes one format or command, --case=NUMBER one case of it, and
-prints it without counting.
+results/benchmarks/faults.json add up. Broken files that were found wrong are tried again at the next call. `found`
+there, what was found and how it was mended, is written by hand.
+--only=NAME takes one format or command, --case=NUMBER one case of it, and prints it without counting.
 """
 
 import tempfile
@@ -31,7 +32,8 @@ def main(argv: list[str]) -> None:
             (directory / name).mkdir()
         with Nursery(directory / "scratch", build(directory)) as nursery:
             material.make(directory / "made", nursery)
-            _break(content, directory, nursery)
+            if _INPUTS.value:
+                _break(content, directory, nursery)
             if _KILLS.value:
                 _kill(content, directory, nursery)
 
@@ -39,17 +41,31 @@ def main(argv: list[str]) -> None:
 def _break(content: dict[str, Any], directory: Path, nursery: Nursery) -> None:
     names = [name for name in inputs.KINDS if _ONLY.value in (None, name)]
     bases: dict[str, inputs.Case] = {}
+    if _CASE.value is None:
+        _again(content, directory, nursery, bases)
     for name, _ in zip(cycle(names), range(_INPUTS.value), strict=False):
         tried = content["inputs"].get(name, {}).get("tried", 0)
         seed = tried if _CASE.value is None else _CASE.value
         found = inputs.run(name, seed, directory / "made", directory / "scratch", nursery, bases)
         record.count(content["inputs"], name, "tried", found.way, found.verdict)
         if found.wrong is not None:
-            told = f"{name}, case {seed} ({found.way}): {found.wrong.replace(str(directory), 'DIR')}"
-            print(told, flush=True)
-            content["open"].append(told)
+            told = f"{found.way}: {found.wrong.replace(str(directory), 'DIR')}"
+            print(f"{name}, case {seed}: {told}", flush=True)
+            content["open"].append({"of": name, "case": seed, "said": told})
         if _CASE.value is None:  # also of a call that is stopped
             record.write(content)
+
+
+def _again(content: dict[str, Any], directory: Path, nursery: Nursery, bases: dict[str, inputs.Case]) -> None:
+    """Try what was wrong again; what is mended counts as what it is now."""
+    for one in [one for one in content["open"] if one["of"] in inputs.KINDS]:
+        name = one["of"]
+        found = inputs.run(name, one["case"], directory / "made", directory / "scratch", nursery, bases)
+        if found.wrong is None:
+            content["open"].remove(one)
+            content["inputs"][name]["wrong"] -= 1
+            record.count(content["inputs"], name, found.verdict)
+        print(f"again: {name}, case {one['case']}: {found.verdict}", flush=True)
 
 
 def _kill(content: dict[str, Any], directory: Path, nursery: Nursery) -> None:
@@ -61,9 +77,9 @@ def _kill(content: dict[str, Any], directory: Path, nursery: Nursery) -> None:
         tried = () if fault in ("ended before", "afterwards") else ("tried",)
         record.count(content["kills"], name, *tried, "wrong" if wrong else fault)
         if wrong:
-            told = f"{name}, {wrong.replace(str(directory), 'DIR')}"
-            print(told, flush=True)
-            content["open"].append(told)
+            told = wrong.replace(str(directory), "DIR")
+            print(f"{name}, {told}", flush=True)
+            content["open"].append({"of": name, "said": told})
 
     with Nursery(directory / "other", build(directory / "other")) as other:
         bench = kills.Bench(directory / "made", directory / "scratch", nursery, other, tell)

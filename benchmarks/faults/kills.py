@@ -1,8 +1,8 @@
-"""Commands that end early: killed at any moment or at any call that writes, on a disk that is full or read-only,
-two at once.
+"""Commands that end early: killed at any moment or at any call that writes, on a disk that is full or
+read-only, two at once.
 
-A fault passes where what was there before is whole or the new is, where the same command, left alone, then ends
-with the bits of one that nothing happened to, and where nothing else is left beside its output.
+A fault passes where what was there before is whole or the new is, where the same command, left alone, then
+ends with the bits of one that nothing happened to, and where nothing else is left beside its output.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ LIMIT = 240
 FAULTS = ("moment", "kill", "torn", "full", "read_only", "two at once")
 # Of a run: times, and what has times in it.
 _PASSING = ("seconds", "per_second", "input_wait", "versions", "peak", "device")
-_UNSTABLE = re.compile(r"(^|/)(\.lock|\.claim|stderr\.log|tensorboard/.*|.*optuna.*|checkpoints/.*/.*/.*)$")
+_UNSTABLE = re.compile(r"(^|/)(\.lock|\.claim|stderr\.log|tensorboard/.*|study\.journal|checkpoints/.*/.*/.*)$")
 
 
 @dataclass(frozen=True)
 class Task:
-    """A command whose output lies below `where`. `old` is what is there before: a directory to copy, or nothing.
+    """A command whose output lies in out/. `old` is what is there before: a directory to copy, or nothing.
 
     `resumes`: it goes on from what it left, so that faults follow one another until one lets it end.
     """
@@ -94,7 +94,9 @@ class Bench:
             fault = rng.choice(task.faults)
             done = self._fault(task, fault, place, whole, rng)
             if done.status == 0 and fault != "two at once":  # it had ended by then
-                wrong = None if contents(place) == whole.new else "ended otherwise"
+                # Where nothing can be removed any more, what is hidden stays for the next command to remove.
+                same = contents(place, hidden=False) == _visible(whole.new)
+                wrong = None if same else f"{fault}: ended otherwise"
                 self.tell(name, "ended before" if wrong is None else fault, wrong and f"case {seed}: {wrong}")
                 break
             count += 1
@@ -150,9 +152,13 @@ class Bench:
             wrong = [key for key in results if found[key] != whole.new.get(key)]
             return f"a {wrong[0]} that is not the run's" if wrong else None
         for one in (whole.old, whole.new):
-            if found == {key: value for key, value in one.items() if not _is_hidden(key)}:
+            if found == _visible(one):
                 return None
         return "neither the old nor the new is whole"
+
+
+def _visible(found: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in found.items() if not _is_hidden(key)}
 
 
 def _is_hidden(path: str) -> bool:

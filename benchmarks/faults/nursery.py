@@ -1,10 +1,10 @@
-"""Commands in children of one process that has imported everything: tens of milliseconds each, not seconds.
+"""Commands in children of one process that has imported everything: tens of milliseconds, not seconds.
 
-The nursery (`python -m benchmarks.faults.nursery`, started by `Nursery`) has imported the package, JAX among
-it, and computes nothing itself: JAX has no backend there. What threads it has are idle ones of OpenBLAS and of
-polars' allocator, which a fork does without. A child is a group of processes of its own, runs one command to its
-end as `ektf NAME` would, and leaves by os._exit. Where a C compiler is there, interposer.c stands between it and
-the C library.
+The nursery (`python -m benchmarks.faults.nursery`, started by `Nursery`) has imported the package, JAX
+among it, and computes nothing itself: JAX has no backend there. What threads it has are idle ones of OpenBLAS
+and of polars' allocator, which a fork does without. A child is a group of processes of its own, runs one
+command to its end as `ektf NAME` would, and leaves by os._exit. Where a C compiler is there, interposer.c
+stands between it and the C library.
 """
 
 import contextlib
@@ -111,7 +111,7 @@ class Nursery:
     def start(
         self, arguments: Sequence[str], *, below: Path | None = None, mode: str = "count", at: int = 0
     ) -> "Child":
-        """Start `ektf ARGUMENTS`; calls that change files `below` a directory are counted, see interposer.c."""
+        """Start `ektf ARGUMENTS`; calls that change files `below` are counted, see interposer.c."""
         self._scratch.mkdir(exist_ok=True)
         order = {
             "arguments": list(arguments),

@@ -27,12 +27,11 @@ def read(path: Path, separator: str) -> Rows:
             {key: "" if value is None else str(value) for key, value in row.items()}
             for row in frame.to_dicts()
         ]
-    text = path.read_bytes().decode("utf-8").removeprefix("\ufeff")
+    # Line ends at the end of a file are no rows, whole or not.
+    text = path.read_bytes().decode("utf-8").removeprefix("\ufeff").rstrip("\r\n")
     if "\r" in text.replace("\r\n", "\n"):
         raise ValueError("a carriage return alone")
     records = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
-    while records and not records[-1]:
-        records.pop()
     header, *rest = records
     if len(set(header)) < len(header) or any(len(row) != len(header) for row in rest):
         raise ValueError("not a table")

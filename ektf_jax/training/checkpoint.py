@@ -86,9 +86,9 @@ def restore(
 
     Returns None where there is none. `shape` is what the progress must hold, see `files.check_shape`; Orbax
     checks the arrays, a digest beside it the progress. A damaged checkpoint is reported and passed over, and
-    deleted if asked, once an older one was read, so that the run can write it again. The arrays come onto the devices of
-    `like`, which may be shapes with their sharding, whatever mesh they were saved from: of the embedding
-    table and its moments the rows of zeros that fill it up to a multiple of the shards are cut off or added.
+    deleted if asked, once an older one was read, so that the run can write it again. The arrays come onto
+    the devices of `like`, which may be shapes with their sharding, whatever mesh they were saved from: of the
+    embedding table and its moments the rows of zeros that fill it up to a multiple of the shards are cut off or added.
 
     Raises:
       InputError: there are checkpoints, and none of them can be read; or a leaf of the checkpoint is not in
