@@ -1,8 +1,8 @@
 """Break inputs and end commands at any moment: python -m benchmarks.faults --inputs=1000 --kills=1000
 
 What is tried is drawn from its number, which goes on from the last call's: counts in
-results/benchmarks/faults.json add up. Broken files that were found wrong are tried again at the next call. `found`
-there, what was found and how it was mended, is written by hand.
+results/benchmarks/faults.json add up. Broken files that were found wrong are tried again at the next call.
+`found` there, what was found and how it was mended, is written by hand.
 --only=NAME takes one format or command, --case=NUMBER one case of it, and prints it without counting.
 """
 

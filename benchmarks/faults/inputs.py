@@ -24,7 +24,7 @@ _TIMES = re.compile(r"[\d,.]+ rows/s|in [\d.]+ s|seconds +[\d.]+")
 
 
 class Case(NamedTuple):
-    """What a command was given, in a directory of its own, and what came of it; `base` of the unbroken file."""
+    """What a command was given, in a directory of its own, and what came of it; `base`: unbroken."""
 
     directory: Path
     file: Path
@@ -144,7 +144,7 @@ def _same_run(case: Case) -> str | None:
 
 
 def _json_otherwise(harmless: str, otherwise: Callable[[Case], str | None], case: Case) -> str | None:
-    """Where nothing else changed than leaves that stand for themselves, such as names, any answer is right."""
+    """Where nothing else changed than leaves that stand for themselves, such as names, all is right."""
     try:
         before, after = (plain.strict_json(data) for data in (case.before, case.file.read_bytes()))
     except (ValueError, RecursionError) as error:

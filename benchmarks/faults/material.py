@@ -89,7 +89,7 @@ def prepare(directory: Path, out: Path) -> list[str]:
 
 
 def make(directory: Path, nursery: Nursery) -> None:
-    """Tables, their dataset, a config, a finished run, one that was cut off, and a bundle, below a directory."""
+    """Tables, their dataset, a config, a finished run, one that was cut off, a bundle and older outputs."""
 
     def run(arguments: list[str]) -> Done:
         done = nursery.run(arguments, limit=300)

@@ -98,7 +98,7 @@ class Nursery:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        self._read()
+        self._said()
 
     def __enter__(self) -> "Nursery":
         return self
@@ -122,11 +122,16 @@ class Nursery:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         self._process.stdin.flush()
-        return Child(self, self._read()["pid"], self._scratch)
+        return Child(self, self._said()["pid"], self._scratch)
 
     def run(self, arguments: Sequence[str], *, limit: float = 60, **options: Any) -> Done:
-        """Start a command and wait for its end; what lasts longer than `limit` seconds hangs, and is ended."""
+        """Start a command and wait for its end; what lasts longer than `limit` seconds is ended."""
         return self.start(arguments, **options).wait(limit)
+
+    def _said(self) -> dict[str, Any]:
+        said = self._read()
+        assert said is not None
+        return said
 
     def _read(self, limit: float | None = None) -> dict[str, Any] | None:
         """The next line that the nursery says, None where it says nothing for so long."""
@@ -167,11 +172,11 @@ class Child:
         said = self._nursery._read(limit)
         if said is None:
             return None
-        texts = [
+        out, err = (
             (self._scratch / name).read_text(encoding="utf-8", errors="replace")
             for name in ("stdout", "stderr")
-        ]
-        return Done(said["status"], *texts, time.monotonic() - self._started, said["calls"])
+        )
+        return Done(said["status"], out, err, time.monotonic() - self._started, said["calls"])
 
 
 def _serve() -> None:
@@ -255,7 +260,8 @@ def _show_config(argv: list[str]) -> None:
     from ektf_jax.cli import config
 
     del argv
-    print(json.dumps(config.read_run(flags.FLAGS["config"]).to_dict(), allow_nan=False))
+    given: Any = flags.FLAGS["config"]
+    print(json.dumps(config.read_run(given).to_dict(), allow_nan=False))
 
 
 if __name__ == "__main__":

@@ -75,7 +75,11 @@ def encode(document: dict[str, Any], rows: Rows, seed: int = 2024) -> tuple[list
             ids = {word: offset + 1 + rank for rank, word in enumerate(known)}
             oov = offset + len(known) + 1
             columns.append(
-                [[ids.get(w, oov) for w in cell[:slots]] + [0] * (slots - len(cell)) for cell in cells]
+                [
+                    [ids.get(str(w), oov) if w is not None else oov for w in cell[:slots]]
+                    + [0] * (slots - len(cell))
+                    for cell in cells
+                ]
             )
             words += known
             offset += len(known) + 2

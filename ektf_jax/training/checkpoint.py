@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from ektf_jax.errors import InputError
+from ektf_jax.errors import InputError, cause
 from ektf_jax.files import check_shape
 from ektf_jax.sharding import is_table, path_name
 
@@ -67,11 +67,20 @@ def _without_pattern(directory: Path) -> Iterator[Path]:
 
 
 def save(manager: ocp.CheckpointManager, step: int, tree: Any, progress: dict[str, Any]) -> None:
-    """Save a pytree of arrays and JSON progress as `step`; a step that is already there stays as it is."""
+    """Save a pytree of arrays and JSON progress as `step`; a step that is already there stays as it is.
+
+    Raises InputError where it cannot be written: on a disk that is full, say.
+    """
     if step not in manager.all_steps():
         signed = progress | {_DIGEST: _digest(progress)}
         args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), progress=ocp.args.JsonSave(signed))
-        manager.save(step, args=args)
+        try:
+            manager.save(step, args=args)
+        except (OSError, ValueError) as error:  # the storage layer's own are ValueErrors
+            raise InputError(
+                f"{_real(manager)}: checkpoint {step} cannot be written ({cause(error)}); make room, or take"
+                " another --workdir"
+            ) from None
 
 
 def restore(
@@ -88,7 +97,8 @@ def restore(
     checks the arrays, a digest beside it the progress. A damaged checkpoint is reported and passed over, and
     deleted if asked, once an older one was read, so that the run can write it again. The arrays come onto
     the devices of `like`, which may be shapes with their sharding, whatever mesh they were saved from: of the
-    embedding table and its moments the rows of zeros that fill it up to a multiple of the shards are cut off or added.
+    embedding table and its moments the rows of zeros that fill it up to a multiple of the shards are cut off
+    or added.
 
     Raises:
       InputError: there are checkpoints, and none of them can be read; or a leaf of the checkpoint is not in

@@ -38,10 +38,13 @@ def test_broken_tables_are_refused_or_read_as_plain_python_reads_them(tmp_path, 
     for seed in range(12):
         _, data = breaks.broken(whole, random.Random(seed))
         broken.write_bytes(data)
+        said = None
         try:
             custom.prepare(tmp_path / "raw/table.yaml", tmp_path / "raw", out)
         except InputError as error:
-            assert str(tmp_path / "raw") in str(error)  # the file, or the table that lacks what it names
+            said = str(error)
+        if said is not None:
+            assert str(tmp_path / "raw") in said  # the file, or the table that lacks what it names
             refused += 1
         else:
             assert plain.disagrees(tmp_path / "raw", out) is None
@@ -59,7 +62,7 @@ def test_the_plain_reader_disagrees_where_the_result_is_another(tmp_path):
         ("\n1,", "\n7,", "refuses"),
     ):
         (tmp_path / "raw/rows.csv").write_text(text.replace(before, after))
-        assert said in plain.disagrees(tmp_path / "raw", tmp_path / "out")
+        assert said in str(plain.disagrees(tmp_path / "raw", tmp_path / "out"))
 
 
 @pytest.mark.parametrize(

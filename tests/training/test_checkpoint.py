@@ -1,6 +1,7 @@
 """Weights fit a model, leaf by leaf, or are refused; their path is a path."""
 
 import re
+import resource
 import tempfile
 from typing import NamedTuple
 
@@ -192,10 +193,28 @@ def test_progress_of_before_there_were_digests_is_read(tmp_path):
         path.write_text(text)
         with checkpoint.open_checkpoints(tmp_path, read_only=True) as manager:
             if read:
-                assert checkpoint.restore(manager, tree, shape={"epoch": int})[1]["epoch"] == 1
+                found = checkpoint.restore(manager, tree, shape={"epoch": int})
+                assert found is not None
+                assert found[1]["epoch"] == 1
             else:
                 with pytest.raises(InputError, match="no checkpoint can be read"):
                     checkpoint.restore(manager, tree, shape={"epoch": int})
+
+
+def test_a_checkpoint_to_a_full_disk_says_so(tmp_path):
+    tree = {"w": jnp.arange(1e5)}
+    with checkpoint.open_checkpoints(tmp_path) as manager:
+        checkpoint.save(manager, 1, tree, {"epoch": 1})
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        try:
+            with pytest.raises(
+                InputError, match=rf"{tmp_path}: checkpoint 2 cannot be written .*; make room"
+            ):
+                checkpoint.save(manager, 2, tree, {"epoch": 2})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert restore(tmp_path, tree)[1] == {"epoch": 1}
 
 
 def test_errors_name_the_directory_itself(tmp_path):
