@@ -60,6 +60,17 @@ def replacing_file(out: Path) -> Iterator[tuple[Path, Path]]:
         ) from error
 
 
+def tidy(out: Path) -> None:
+    """Remove what killed writers of `out` left beside it, for who finds that there is nothing to write.
+
+    What cannot be removed stays for the next.
+    """
+    out = out.resolve()
+    with contextlib.suppress(OSError), _locked(out.parent) as exclusive:
+        if exclusive:
+            _remove_leftovers(out)
+
+
 def _check_file(out: Path) -> None:
     if out.is_dir():
         raise InputError(f"{out}: is a directory; give --out the name of a file")

@@ -1,9 +1,11 @@
 """JSON files of a working directory: read with errors to act on, written whole or not at all."""
 
+import contextlib
 import json
+import math
 import os
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ def read_json(path: Path, shape: Mapping[str, Any] | None = None) -> dict[str, A
     `shape` says what it must hold, see `check_shape`.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_not_json)
+        content = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
@@ -66,8 +68,22 @@ def check_shape(value: Any, shape: Any, key: str = "the whole") -> None:
             check_shape(part, shape[0], f"{key}[{index}]")
 
 
+def parse_json(text: str) -> Any:
+    """What a JSON text holds; ValueError for one that is none, or that has nan or a number beyond all floats.
+
+    Python would read these, and nothing could write them again.
+    """
+    return json.loads(text, parse_constant=_not_json, parse_float=_finite)
+
+
 def _not_json(constant: str) -> None:
     raise ValueError(f"it has {constant}")
+
+
+def _finite(number: str) -> float:
+    if not math.isfinite(found := float(number)):
+        raise ValueError(f"it has {number}")
+    return found
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -80,11 +96,22 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an OSError name the file: of a write to a full disk it names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; where that fails nothing of it is left."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with naming(path), temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

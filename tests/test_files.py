@@ -65,8 +65,9 @@ def full_disk():
 
 def test_what_cannot_be_written_leaves_what_was_there_and_nothing_else(tmp_path):
     write_text(tmp_path / "a.txt", "before")
-    with full_disk(), pytest.raises(OSError):  # noqa: PT011
+    with full_disk(), pytest.raises(OSError) as caught:  # noqa: PT011
         write_text(tmp_path / "a.txt", "after" * 100)
+    assert caught.value.filename == str(tmp_path / "a.txt")
     with full_disk(), pytest.raises(OSError):  # noqa: PT011
         figures.save(Figure(), tmp_path / "figure")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]

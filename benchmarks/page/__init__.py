@@ -4,7 +4,8 @@ cells       numbers and provenance as text
 accuracy    of the models that the report has trained
 figures     what is drawn
 sections    a section for each benchmark; of those that predict in
-predictions and of an accelerator in
+predictions, of broken inputs and ended commands in
+faults and of an accelerator in
 device
 """
 

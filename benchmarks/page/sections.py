@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.page import cells, figures, predictions
+from benchmarks.page import cells, faults, figures, predictions
 from benchmarks.page.cells import Result
 from ektf_jax.report.render import Block, Heading, Picture, Text
 
@@ -360,4 +360,5 @@ SECTIONS = {
     "startup": startup,
     "scale_k": scale_k,
     "scale": scale,
+    "faults": faults.faults,
 }

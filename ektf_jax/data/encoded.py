@@ -17,7 +17,7 @@ import numpy as np
 
 from ektf_jax import directories, files
 from ektf_jax.data.schema import FORMAT, SPLITS, Schema
-from ektf_jax.errors import InputError
+from ektf_jax.errors import InputError, cause
 
 if TYPE_CHECKING:
     import polars as pl
@@ -60,8 +60,8 @@ def open_split(directory: Path, split: str) -> Split:
 
     Reads every value once. Raises InputError naming the file, row, field and value if a file is missing,
     truncated, of another type or shape than the schema's, an id is neither 0 nor one of its field's, a label
-    is neither 0 nor 1, a weight is below 0 or not finite, or all are 0. That they are the rows that were
-    written, `open_dataset` checks.
+    is neither 0 nor 1, a weight is below 0 or not finite, or all are 0, or the rows are not those that were
+    written, by schema.json.
     """
     schema = open_schema(directory)
     if split not in schema.splits:
@@ -70,25 +70,18 @@ def open_split(directory: Path, split: str) -> Split:
 
 
 def open_dataset(directory: Path, splits: Sequence[str] = SPLITS) -> tuple[Schema, dict[str, Split]]:
-    """Maps splits as `open_split` does; the schema has the digests of their arrays, whoever wrote them.
+    """Maps splits as `open_split` does, and raises as it does.
 
-    One pass over their files, which checks every value and the digests in schema.json. Raises InputError as
-    `open_split` does, and for rows that are not those that were written.
+    The schema that is returned has the digests of their arrays, whoever wrote them.
     """
     schema = open_schema(directory)
     opened = {split: _open_split(directory, split, schema) for split in splits}
     found = {name: digest for _, digests in opened.values() for name, digest in digests.items()}
-    for name, digest in found.items():
-        if schema.arrays.get(name, digest) != digest:
-            raise InputError(
-                f"{directory / name}: its rows have the SHA-256 {digest}, but {directory / SCHEMA} says"
-                f" {schema.arrays[name]}: the file was changed or damaged after it was written; {_REMEDY}"
-            )
     return replace(schema, arrays=schema.arrays | found), {split: rows for split, (rows, _) in opened.items()}
 
 
 def _open_split(directory: Path, split: str, schema: Schema) -> tuple[Split, dict[str, str]]:
-    """A split after one pass over it that checked every value, and the digests of its arrays."""
+    """A split after one pass over it that checked every value and the digests of its arrays; these."""
     rows = schema.splits[split]
     ids_path, labels_path = directory / split / "ids.npy", directory / split / "labels.npy"
     ids = _map(ids_path, np.dtype(np.int32), (rows, schema.num_slots))
@@ -97,12 +90,19 @@ def _open_split(directory: Path, split: str, schema: Schema) -> tuple[Split, dic
         f"{split}/ids.npy": _check_ids(ids_path, ids, schema),
         f"{split}/labels.npy": _check_labels(labels_path, labels),
     }
-    if not schema.weighted:
-        return Split(ids, labels), found
-    weights_path = directory / split / "weights.npy"
-    weights = _map(weights_path, np.dtype(np.float32), (rows,))
-    found[f"{split}/weights.npy"], alike = _check_weights(weights_path, weights)
-    return Split(ids, labels, None if alike else weights), found
+    weights = None
+    if schema.weighted:
+        weights_path = directory / split / "weights.npy"
+        weights = _map(weights_path, np.dtype(np.float32), (rows,))
+        found[f"{split}/weights.npy"], alike = _check_weights(weights_path, weights)
+        weights = None if alike else weights
+    for name, digest in found.items():
+        if schema.arrays.get(name, digest) != digest:
+            raise InputError(
+                f"{directory / name}: its rows have the SHA-256 {digest}, but {directory / SCHEMA} says"
+                f" {schema.arrays[name]}: the file was changed or damaged after it was written; {_REMEDY}"
+            )
+    return Split(ids, labels, weights), found
 
 
 def chunks(array: np.ndarray, rows: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -121,7 +121,10 @@ def chunks(array: np.ndarray, rows: int) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def current(directory: Path, source: Mapping[str, Any]) -> Schema | None:
-    """The schema of the dataset in `directory` if it is whole and was made from `source`, else None."""
+    """The schema of the dataset in `directory` if it is whole and was made from `source`, else None.
+
+    Where it is, nobody writes it again: what a kill left beside it is removed now.
+    """
     try:
         schema = open_schema(directory)
         if schema.source != source:
@@ -129,6 +132,7 @@ def current(directory: Path, source: Mapping[str, Any]) -> Schema | None:
         open_dataset(directory)
     except InputError:
         return None
+    directories.tidy(directory)
     return schema
 
 
@@ -225,8 +229,8 @@ def _map(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
         raise InputError(f"{path}: missing; {_REMEDY}")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{path}: truncated or not a .npy file ({error}); {_REMEDY}") from None
+    except Exception as error:  # a header is Python to numpy, whose tokenizer raises errors of its own
+        raise InputError(f"{path}: truncated or not a .npy file ({cause(error)}); {_REMEDY}") from None
     if not isinstance(array, np.memmap):
         raise InputError(f"{path}: not a .npy file; {_REMEDY}")
     if array.dtype != dtype:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ektf_jax.errors import InputError
+from ektf_jax.files import parse_json
 
 FORMAT = "ektf-jax encoded dataset"
 VERSION = 1
@@ -112,8 +113,8 @@ class Schema:
         Raises InputError naming the file, the field and the value if anything is missing or wrong.
         """
         try:
-            document = json.loads(text)
-        except ValueError as error:
+            document = parse_json(text)
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{file}: not JSON ({error}); {_REMEDY}") from None
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise InputError(f"{file}: not the schema of an encoded dataset (no format {FORMAT!r})")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ektf_jax.config import OURS, Config
 from ektf_jax.errors import InputError
-from ektf_jax.files import check_shape
+from ektf_jax.files import check_shape, parse_json
 from ektf_jax.report.names import Names, beside
 from ektf_jax.result import NAME
 from ektf_jax.training.identity import arguments_in_full, identity
@@ -199,7 +199,7 @@ def _order(run: Run, names: Names) -> tuple[Any, ...]:
 
 def _read(path: Path, name: str, names: Names) -> Run:
     try:
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        result: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         check_shape(result, _SHAPE)
         config, test = Config.from_dict(result["config"]), result["test"]
         used = result.get("embedding_use", {})
@@ -354,7 +354,7 @@ def _curve(path: Path) -> tuple[float, ...]:
     lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     for number, line in enumerate(lines, start=1):
         try:
-            epoch = json.loads(line)
+            epoch = parse_json(line)
             curve.append(_metrics({"logloss": 0} | epoch["valid"]["ensemble"]).auc)
             if epoch["epoch"] != number:
                 raise ValueError(f"epoch {epoch['epoch']}, not {number}")

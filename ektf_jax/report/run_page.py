@@ -1,7 +1,8 @@
 """The page of one run: metrics, curves, who teaches whom, predictions, fields, cost, data, config."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from numpy.typing import NDArray
 
 from ektf_jax.config import Config
 from ektf_jax.errors import InputError
-from ektf_jax.files import write_text
+from ektf_jax.files import parse_json, write_text
 from ektf_jax.report import figures, judged, names, render, web
 from ektf_jax.report.render import Block, Heading, Picture, Text
 from ektf_jax.report.tables import MISSING, Cell, Table, ranked, row
 from ektf_jax.result import Result
 
+# Whatever comes of a file that holds something else.
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 _NO_TERMS = ("loss", "gradient_norm")  # numbers of an epoch's training that are not terms of its loss
 
 
@@ -42,12 +45,13 @@ class About:
 def read_epochs(path: Path) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl, [] without it. Raises InputError for a line that is no evaluation."""
     found = []
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    for number, line in enumerate(lines, start=1):
+    # What is no UTF-8 is no JSON either, and the line that has it is named.
+    text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+    for number, line in enumerate(text.splitlines(), start=1):
         try:
-            epoch = json.loads(line)
+            epoch = parse_json(line)
             float(epoch["valid"]["ensemble"]["auc"]), dict(epoch["train"]), int(epoch["epoch"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise InputError(
                 f"{path}: line {number}: not an evaluation ({error!r}); remove or repair it"
             ) from None
@@ -56,14 +60,22 @@ def read_epochs(path: Path) -> list[dict[str, Any]]:
 
 
 def write(about: About, out: Path, title: str) -> str:
-    """Write run.md, run.html and the figures to `out`; returns the table of metrics as Markdown."""
-    metrics = _metrics(about.result)
-    blocks: list[Block] = [Text(_said(about.result)), Heading(metrics.title), metrics]
+    """Write run.md, run.html and the figures to `out`; returns the table of metrics as Markdown.
+
+    Raises InputError, and writes nothing, where the run's files have something that they cannot have.
+    """
+    path = about.result.path
+    with _understood(path):
+        metrics = _metrics(about.result)
+        blocks: list[Block] = [Text(_said(about.result)), Heading(metrics.title), metrics]
+        tables = (_embeddings(about.result), _cost(about.result), _data(about.result), _config(about.result))
+    with _understood(path.with_name("metrics.jsonl")):
+        curves, teaching = _curves(about), _teaching(about)
     pictures = {
-        "curves": ("Curves", _curves(about), "Students are grey; the dotted line is the epoch that is kept."),
+        "curves": ("Curves", curves, "Students are grey; the dotted line is the epoch that is kept."),
         "teaching": (
             "Who teaches whom",
-            _teaching(about),
+            teaching,
             "Scores of Eq. 4 and weights lambda of Eq. 5 over epochs, a line per student, and the weights mu"
             " in the epoch that is kept: how much the student of a row learns from that of a column.",
         ),
@@ -84,11 +96,20 @@ def write(about: About, out: Path, title: str) -> str:
         if figure:
             figures.save(figure, out / name)
             blocks += [Heading(heading), Picture(name, figure, caption)]
-    for table in (_embeddings(about.result), _cost(about.result), _data(about.result), _config(about.result)):
+    for table in tables:
         blocks += [Heading(table.title), table] if table.rows else []
     write_text(out / "run.md", render.markdown(title, blocks))
     write_text(out / "run.html", web.page(title, blocks, out))
     return render.markdown_table(metrics) + "\n"
+
+
+@contextlib.contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    """What cannot be shown of a file is an InputError that names it."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise InputError(f"{path}: holds what no run writes ({error!r}); remove or repair it") from None
 
 
 def _said(result: Result) -> str:
@@ -235,10 +256,12 @@ def _data(result: Result) -> Table:
     data = result.document.get("dataset", {})
     found = {"dataset": str(data.get("name", MISSING)), "features": _number(data.get("features"), ",.0f")}
     found |= {f"rows, {split}": f"{count:,}" for split, count in data.get("rows", {}).items()}
-    source = data.get("source", {})
+    files = data.get("source", {}).get("files", [])
+    # MovieLens names its files by keys, tables list them: several of one name may be there.
+    named = files.items() if isinstance(files, Mapping) else [(file["name"], file) for file in files]
     found |= {
-        f"file {name}": f"{file['bytes']:,} bytes, SHA-256 {file['sha256'][:12]}"
-        for name, file in source.get("files", {}).items()
+        f"file {names.one_line(name)}": f"{file['bytes']:,} bytes, SHA-256 {file['sha256'][:12]}"
+        for name, file in named
     }
     return Table("Data", ("what", ""), tuple(row(*one) for one in found.items()))
 

@@ -10,6 +10,8 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from ektf_jax.files import naming
+
 
 class Board:
     """A new event file in a directory; without one (of several processes, one writes) it does nothing.
@@ -21,6 +23,7 @@ class Board:
         self._events: EventsWriter | None = None
         if directory is None:
             return
+        self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         # The time in the name that tensorboardX gives is in seconds; files are read in the order of names.
         self._events = EventsWriter(str(directory / "events"), f".{time.time_ns()}")
@@ -33,13 +36,16 @@ class Board:
     def flush(self) -> None:
         """Hand everything so far to the disk."""
         if self._events is not None:
-            self._events.flush()
+            with naming(self._directory):
+                self._events.flush()
 
     def _write(self, event: Event) -> None:
         if self._events is not None:
             event.wall_time = time.time()
-            self._events.write_event(event)
+            with naming(self._directory):
+                self._events.write_event(event)
 
     def close(self) -> None:
         if self._events is not None:
-            self._events.close()
+            with naming(self._directory):
+                self._events.close()

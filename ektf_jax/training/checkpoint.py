@@ -2,8 +2,10 @@
 
 import contextlib
 import glob
+import hashlib
+import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,13 +16,15 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from ektf_jax.errors import InputError
+from ektf_jax.errors import InputError, cause
+from ektf_jax.files import check_shape
 from ektf_jax.sharding import is_table, path_name
 
 Tree = TypeVar("Tree")
 
 # One more than needed: a damaged newest checkpoint costs the steps since the one before, not the run.
 _KEEP = 2
+_DIGEST = "sha256"  # of the rest of the progress
 
 
 @contextlib.contextmanager
@@ -63,21 +67,38 @@ def _without_pattern(directory: Path) -> Iterator[Path]:
 
 
 def save(manager: ocp.CheckpointManager, step: int, tree: Any, progress: dict[str, Any]) -> None:
-    """Save a pytree of arrays and JSON progress as `step`; a step that is already there stays as it is."""
+    """Save a pytree of arrays and JSON progress as `step`; a step that is already there stays as it is.
+
+    Raises InputError where it cannot be written: on a disk that is full, say.
+    """
     if step not in manager.all_steps():
-        args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), progress=ocp.args.JsonSave(progress))
-        manager.save(step, args=args)
+        signed = progress | {_DIGEST: _digest(progress)}
+        args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), progress=ocp.args.JsonSave(signed))
+        try:
+            manager.save(step, args=args)
+        except (OSError, ValueError) as error:  # the storage layer's own are ValueErrors
+            raise InputError(
+                f"{_real(manager)}: checkpoint {step} cannot be written ({cause(error)}); make room, or take"
+                " another --workdir"
+            ) from None
 
 
 def restore(
-    manager: ocp.CheckpointManager, like: Tree, step: int | None = None, *, delete_damaged: bool = False
-) -> tuple[Tree, Any] | None:
+    manager: ocp.CheckpointManager,
+    like: Tree,
+    step: int | None = None,
+    *,
+    shape: Mapping[str, Any] | None = None,
+    delete_damaged: bool = False,
+) -> tuple[Tree, dict[str, Any]] | None:
     """The newest checkpoint that can be read (or exactly `step`), as (pytree like `like`, progress).
 
-    Returns None where there is none. A damaged checkpoint is reported and passed over, and deleted if asked,
-    once an older one was read, so that the run can write it again. The arrays come onto the devices of
-    `like`, which may be shapes with their sharding, whatever mesh they were saved from: of the embedding
-    table and its moments the rows of zeros that fill it up to a multiple of the shards are cut off or added.
+    Returns None where there is none. `shape` is what the progress must hold, see `files.check_shape`; Orbax
+    checks the arrays, a digest beside it the progress. A damaged checkpoint is reported and passed over, and
+    deleted if asked, once an older one was read, so that the run can write it again. The arrays come onto
+    the devices of `like`, which may be shapes with their sharding, whatever mesh they were saved from: of the
+    embedding table and its moments the rows of zeros that fill it up to a multiple of the shards are cut off
+    or added.
 
     Raises:
       InputError: there are checkpoints, and none of them can be read; or a leaf of the checkpoint is not in
@@ -98,6 +119,7 @@ def restore(
             restored = manager.restore(candidate, args=args)
             cut = partial(_cut, _real(manager) / str(candidate))
             tree = jax.tree_util.tree_map_with_path(cut, restored["tree"], like)
+            progress = _checked(restored["progress"], shape or {})
         except InputError:
             raise
         except Exception as error:  # whatever the storage layer makes of a damaged file
@@ -107,13 +129,26 @@ def restore(
             continue
         for step in damaged if delete_damaged else ():
             manager.delete(step)
-        return tree, restored["progress"]
+        return tree, progress
     if not steps:
         return None
     raise InputError(
         f"{_real(manager)}: no checkpoint can be read (steps {steps}); delete the working directory and"
         f" start the run again"
     ) from cause
+
+
+def _digest(progress: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(progress, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def _checked(saved: Any, shape: Mapping[str, Any]) -> dict[str, Any]:
+    """The progress of a checkpoint; ValueError where it is not what was saved. Older ones have no digest."""
+    check_shape(saved, shape)
+    progress = {key: value for key, value in saved.items() if key != _DIGEST}
+    if _DIGEST in saved and saved[_DIGEST] != _digest(progress):
+        raise ValueError("its progress was changed or damaged after it was written")
+    return progress
 
 
 def _real(manager: ocp.CheckpointManager) -> Path:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from ektf_jax.files import naming
 from ektf_jax.training.board import Board
 from ektf_jax.training.record import drop_lines_after
 from ektf_jax.training.training import Training
@@ -126,7 +127,8 @@ class MetricsFile(Listener):
 
     def evaluated(self, run: Training, terms: Told, valid: Told, use: Told) -> None:
         line = {"epoch": run.epoch, "step": run.progress.step, "learning_rate": run.learning_rate}
-        with (run.workdir / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        path = run.workdir / "metrics.jsonl"
+        with naming(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line | {"train": terms, "valid": valid}, allow_nan=False) + "\n")
 
 

@@ -45,11 +45,6 @@ from ektf_jax.training.rundata import dataset
 from ektf_jax.training.training import Training
 from ektf_jax.training.versions import versions as versions_of
 
-# A run from its first block to its result. It yields what it wants to be trained on next and is sent, once
-# that is done, what says whether a signal asks to stop.
-Life = Generator[Block, Callable[[], int], dict[str, Any]]
-Asked = tuple[Training, Block]
-
 
 def train(
     config: Config | Mapping[str, Any], workdir: Path, listeners: Sequence[Listener] = ()
@@ -67,7 +62,7 @@ def train(
         if training is None:
             return dict(Result.read(workdir).document)
         life = _life(training, [*_ours(), *listeners])
-        (outcome,) = _live([(training, life)], lambda asking: training.take(asking[0][1]))
+        (outcome,) = together.lead([(training, life)], lambda asking: training.take(asking[0][1]))
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome
@@ -93,7 +88,7 @@ def train_together(configs: Mapping[Path, Config], width: int = 1) -> dict[Path,
         if not runs:
             return {}
         take = together.Together(runs, width).take
-        ends = _live([(training, _life(training, _ours(training.workdir.name))) for training in runs], take)
+        ends = together.lead([(run, _life(run, _ours(run.workdir.name))) for run in runs], take)
     for end in ends:
         if isinstance(end, stopping.Stopped):
             raise end
@@ -145,38 +140,7 @@ def _ours(name: str = "") -> list[Listener]:
     return [Terminal(name), MetricsFile(), TensorBoard()] if _writes() else [Terminal(name)]
 
 
-def _live(lives: Sequence[tuple[Training, Life]], take: Callable[[Sequence[Asked]], None]) -> list[Any]:
-    """Lead runs to their ends, by dispatches of those with the fewest steps; returns results, or exceptions.
-
-    `take` trains runs, each on the block that it asked for. A signal that asks to stop is passed on to all.
-    """
-    ends: list[Any] = [None] * len(lives)
-    asked: dict[int, Block] = {}
-
-    def go_on(index: int, asks: Callable[[Life], Block]) -> None:
-        try:
-            asked[index] = asks(lives[index][1])
-        except StopIteration as end:
-            ends[index] = end.value
-        except (InputError, stopping.Stopped) as error:
-            ends[index] = error
-
-    with contextlib.ExitStack() as stack:
-        for _, life in lives:
-            stack.callback(life.close)
-        for index in range(len(lives)):
-            go_on(index, next)
-        requested = stack.enter_context(stopping.requests())
-        while asked:
-            least = min(lives[index][0].progress.step for index in asked)
-            now = [index for index in asked if lives[index][0].progress.step == least]
-            take([(lives[index][0], asked.pop(index)) for index in now])
-            for index in now:
-                go_on(index, lambda life: life.send(requested))
-    return ends
-
-
-def _life(training: Training, listeners: Sequence[Listener]) -> Life:
+def _life(training: Training, listeners: Sequence[Listener]) -> together.Life:
     """A run to its end, the best epoch evaluated; returns the result, which is written.
 
     Yields each block that it wants to be trained on, and is sent what says whether a signal asks to stop.

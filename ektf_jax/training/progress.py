@@ -7,6 +7,15 @@ from typing import Any
 from ektf_jax.training import schedule
 from ektf_jax.training.schedule import Plateau
 
+_NUMBER = int | float
+# What every checkpoint of a run has, see `files.check_shape`.
+SHAPE: dict[str, Any] = {
+    "plateau": {"learning_rate": _NUMBER, "best_epoch": int, "bad_epochs": int},
+    "seconds": _NUMBER,
+    "waited_seconds": _NUMBER,
+    "wall_seconds": _NUMBER,
+}
+
 
 @dataclass
 class Progress:

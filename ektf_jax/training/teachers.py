@@ -87,7 +87,7 @@ def load(workdir: Path, schema: Schema) -> nnx.Module:
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), (parameters, statistics)
     )
     with checkpoint.open_checkpoints(directory, read_only=True) as best:
-        restored = checkpoint.restore(best, (parameters, statistics))
+        restored = checkpoint.restore(best, (parameters, statistics), shape={"epoch": int})
     if restored is None:
         raise InputError(f"{directory}: no checkpoint; {advice}")
     (parameters, statistics), progress = restored

@@ -1,9 +1,11 @@
-"""Runs that differ in seed, learning rate and L2 alone, trained together: one program, compiled once."""
+"""Lead runs to their ends: one, or several that share a program and differ in seed, learning rate and L2."""
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,9 +13,15 @@ from jax.sharding import Mesh
 
 from ektf_jax.config import Config
 from ektf_jax.data.schema import Schema
-from ektf_jax.training import compiler, residence
+from ektf_jax.errors import InputError
+from ektf_jax.training import compiler, residence, stopping
 from ektf_jax.training.residence import Advance, Block, OnDevices, Splits
 from ektf_jax.training.training import Training
+
+# A run from its first block to its result. It yields what it wants to be trained on next and is sent, once
+# that is done, what says whether a signal asks to stop.
+Life = Generator[Block, Callable[[], int], dict[str, Any]]
+Asked = tuple[Training, Block]
 
 
 def recipe(config: Config) -> str | None:
@@ -29,7 +37,7 @@ def recipe(config: Config) -> str | None:
         train=replace(config.train, learning_rate=1.0, init_from=()),
         embedding=replace(config.embedding, l2=0.0),
     )
-    return json.dumps(common.to_dict(), sort_keys=True)
+    return json.dumps(common.to_dict(), sort_keys=True, allow_nan=False)
 
 
 def sharing_rows() -> Callable[..., OnDevices]:
@@ -96,3 +104,34 @@ class Together:
         for (run, block), (carry, metrics) in zip(asked, found, strict=True):
             run.took(block, carry, metrics)
             run.charge(block, share, compiles)
+
+
+def lead(lives: Sequence[tuple[Training, Life]], take: Callable[[Sequence[Asked]], None]) -> list[Any]:
+    """Lead runs to their ends, by dispatches of those with the fewest steps; returns results, or exceptions.
+
+    `take` trains runs, each on the block that it asked for. A signal that asks to stop is passed on to all.
+    """
+    ends: list[Any] = [None] * len(lives)
+    asked: dict[int, Block] = {}
+
+    def go_on(index: int, asks: Callable[[Life], Block]) -> None:
+        try:
+            asked[index] = asks(lives[index][1])
+        except StopIteration as end:
+            ends[index] = end.value
+        except (InputError, stopping.Stopped) as error:
+            ends[index] = error
+
+    with contextlib.ExitStack() as stack:
+        for _, life in lives:
+            stack.callback(life.close)
+        for index in range(len(lives)):
+            go_on(index, next)
+        requested = stack.enter_context(stopping.requests())
+        while asked:
+            least = min(lives[index][0].progress.step for index in asked)
+            now = [index for index in asked if lives[index][0].progress.step == least]
+            take([(lives[index][0], asked.pop(index)) for index in now])
+            for index in now:
+                go_on(index, lambda life: life.send(requested))
+    return ends

@@ -35,6 +35,7 @@ from ektf_jax.training import (
     teachers,
 )
 from ektf_jax.training.evaluate import embedding_use, evaluate_logits, predict_batches
+from ektf_jax.training.progress import SHAPE as PROGRESS
 from ektf_jax.training.progress import Progress
 from ektf_jax.training.residence import Block, Carry, MakeRows
 from ektf_jax.training.step import (
@@ -282,7 +283,7 @@ class Training:
 
         Raises InputError where the best weights are gone, or for runs that it cannot start from.
         """
-        found = checkpoint.restore(latest, self._tree(), delete_damaged=True)
+        found = checkpoint.restore(latest, self._tree(), shape=PROGRESS, delete_damaged=True)
         if found is None:
             self._start()
             return

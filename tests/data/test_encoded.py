@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -171,6 +172,7 @@ def test_truncated_array(dataset, kind, kept):
     [
         (b"not an array at all", "not a .npy file"),
         (b"PK\x05\x06" + bytes(18), "not a .npy file"),  # an empty .npz
+        (b"\x93NUMPY\x01\x00v\x00" + b"({'descr': '<i4'".ljust(117) + b"\n", "TokenError"),
     ],
 )
 def test_not_an_array(dataset, content, said):
@@ -215,6 +217,41 @@ def test_wrong_type_or_shape(dataset, name, change, said):
     named(error, f"train/{name}.npy", said)
 
 
+def without_digests(dataset):
+    """As version 0.1.0 wrote it."""
+    document = json.loads((dataset / "schema.json").read_text())
+    del document["arrays"]
+    (dataset / "schema.json").write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize("name", ["ids", "labels"])
+def test_rows_that_could_be_but_were_not_written_are_refused(dataset, name):
+    path = dataset / f"train/{name}.npy"
+    np.save(path, np.load(path)[::-1].copy())
+    with pytest.raises(InputError, match=rf"train/{name}\.npy: its rows have the SHA-256"):
+        encoded.open_split(dataset, "train")
+
+
+def test_what_a_kill_left_beside_a_dataset_goes_though_nothing_is_written(dataset):
+    """A kill between the swap of two directories and the removal of the old one."""
+    left = dataset.with_name(f".{dataset.name}.tmp-{'0' * 32}")
+    shutil.copytree(dataset, left)
+    assert encoded.current(dataset, {"other": 1}) is None
+    assert left.exists()
+    schema = encoded.open_schema(dataset)
+    assert encoded.current(dataset, schema.source) == schema
+    assert list(dataset.parent.iterdir()) == [dataset]
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_schema_with_a_number_that_json_lacks_is_refused(dataset, number):
+    path = dataset / "schema.json"
+    path.write_text(path.read_text().replace('"source": {', f'"source": {{"x": {number}, ', 1))
+    assert number in path.read_text()
+    with pytest.raises(InputError, match=rf"schema\.json: not JSON \(it has {number}\)"):
+        encoded.open_schema(dataset)
+
+
 @pytest.mark.parametrize(
     ("slot", "field", "good", "bad"),
     [
@@ -228,6 +265,7 @@ def test_ids_of_another_field(dataset, monkeypatch, slot, field, good, bad):
     monkeypatch.setattr(encoded, "_CHUNK_BYTES", 200)  # several chunks
     path = dataset / "train/ids.npy"
     original = np.load(path)
+    without_digests(dataset)
     for row in (0, 9, 10, 49):
         for value in good:
             ids = original.copy()

@@ -80,6 +80,63 @@ def test_predictions_are_drawn_as_given(tmp_path):
     assert "curves" not in (tmp_path / "run.md").read_text()
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"ratings.dat": {"bytes": 1200, "sha256": "0123456789abcdef"}},
+        [{"name": "ratings.dat", "splits": [], "bytes": 1200, "sha256": "0123456789abcdef"}],
+    ],
+)
+def test_a_run_of_any_dataset_names_its_files(tmp_path, files):
+    """Tables of one's own list them, MovieLens has them by name."""
+    about = changed(tmp_path, lambda result: result["dataset"]["source"].update(files=files))
+    run_page.write(about, tmp_path / "out", "t")
+    told = table_of((tmp_path / "out/run.md").read_text(), "Data")
+    assert told["file ratings.dat"] == ["1,200 bytes, SHA-256 0123456789ab"]
+
+
+def changed(directory, change, epochs=()):
+    result = json.loads((TEN / "result.json").read_text())
+    change(result)
+    (directory / "result.json").write_text(json.dumps(result))
+    return About(Result.read(directory), list(epochs))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda result: result.pop("params"),
+        lambda result: result.update(params="many"),
+        lambda result: result["dataset"].update(source=[]),
+        lambda result: result["dataset"]["source"].update(files=[{}]),
+        lambda result: result["test"].update(diversity={"ambiguity": 1}),
+    ],
+)
+def test_a_result_that_cannot_be_shown_is_named_and_nothing_written(tmp_path, change):
+    about = changed(tmp_path, change)
+    with pytest.raises(InputError, match=r"result\.json: holds what no run writes"):
+        run_page.write(about, tmp_path / "out", "t")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_epoch_that_cannot_be_shown_is_named(tmp_path):
+    epochs = run_page.read_epochs(TEN / "metrics.jsonl")
+    del epochs[-1]["train"]["peer_weights"], epochs[0]["train"]["scores"]
+    about = changed(tmp_path, lambda result: None, epochs)
+    with pytest.raises(InputError, match=r"metrics\.jsonl: holds what no run writes \(KeyError"):
+        run_page.write(about, tmp_path / "out", "t")
+
+
+def test_lines_that_are_no_text_or_no_json_are_named(tmp_path):
+    good = (TEN / "metrics.jsonl").read_bytes().splitlines()[0]
+    path = tmp_path / "metrics.jsonl"
+    for bad in (b"\xff\xfe", good.replace(b'"epoch": 1', b'"epoch": 1, "x": NaN', 1), b"[" * 100_000):
+        assert bad != good
+        path.write_bytes(good + b"\n" + bad + b"\n")
+        with pytest.raises(InputError, match="line 2: not an evaluation"):
+            run_page.read_epochs(path)
+
+
 @pytest.mark.parametrize("line", ["{", "[]", '{"epoch": 1}', '{"epoch": 1, "train": 3, "valid": {}}'])
 def test_a_line_that_is_no_evaluation_is_named(tmp_path, line):
     good = (TEN / "metrics.jsonl").read_text().splitlines()[0]

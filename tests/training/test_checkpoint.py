@@ -1,6 +1,7 @@
 """Weights fit a model, leaf by leaf, or are refused; their path is a path."""
 
 import re
+import resource
 import tempfile
 from typing import NamedTuple
 
@@ -161,6 +162,59 @@ def test_a_path_is_a_path(tmp_path, odd, monkeypatch):
     assert progress == {"epoch": 2}
     assert sorted(path.name for path in directory.iterdir()) == ["1", "2"]
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [('"epoch": 2', '"epoch": 9'), ('"epoch"', '"epock"'), ('"epoch": 2', '"epoch": "2"'), ("{", "[{")],
+)
+def test_a_checkpoint_whose_progress_was_damaged_is_passed_over(tmp_path, before, after):
+    """Also where it is still JSON of some other progress, with which a run would end otherwise."""
+    tree = {"w": jnp.arange(6.0)}
+    with checkpoint.open_checkpoints(tmp_path) as manager:
+        for step in (1, 2):
+            checkpoint.save(manager, step, tree, {"epoch": step})
+    path = tmp_path / "2/progress/metadata"
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+    with checkpoint.open_checkpoints(tmp_path) as manager:
+        _, progress = checkpoint.restore(manager, tree, shape={"epoch": int}, delete_damaged=True)
+    assert progress == {"epoch": 1}
+    assert not path.exists()
+
+
+def test_progress_of_before_there_were_digests_is_read(tmp_path):
+    tree = {"w": jnp.arange(6.0)}
+    with checkpoint.open_checkpoints(tmp_path) as manager:
+        checkpoint.save(manager, 1, tree, {})
+    path = tmp_path / "1/progress/metadata"
+    for text, read in (('{"epoch": 1, "best": -Infinity}', True), ('{"epoch": true}', False)):
+        path.write_text(text)
+        with checkpoint.open_checkpoints(tmp_path, read_only=True) as manager:
+            if read:
+                found = checkpoint.restore(manager, tree, shape={"epoch": int})
+                assert found is not None
+                assert found[1]["epoch"] == 1
+            else:
+                with pytest.raises(InputError, match="no checkpoint can be read"):
+                    checkpoint.restore(manager, tree, shape={"epoch": int})
+
+
+def test_a_checkpoint_to_a_full_disk_says_so(tmp_path):
+    tree = {"w": jnp.arange(1e5)}
+    with checkpoint.open_checkpoints(tmp_path) as manager:
+        checkpoint.save(manager, 1, tree, {"epoch": 1})
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        try:
+            with pytest.raises(
+                InputError, match=rf"{tmp_path}: checkpoint 2 cannot be written .*; make room"
+            ):
+                checkpoint.save(manager, 2, tree, {"epoch": 2})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert restore(tmp_path, tree)[1] == {"epoch": 1}
 
 
 def test_errors_name_the_directory_itself(tmp_path):

@@ -1,0 +1,124 @@
+"""Small files of every format that we read, made by the commands themselves from made-up rows."""
+
+import random
+import shutil
+from pathlib import Path
+
+import polars as pl
+
+from benchmarks.faults.nursery import Done, Nursery
+
+TABLE = """\
+dataset: shop
+files: rows.{suffix}
+label: click
+separator: "{separator}"
+min_count: {min_count}
+fields:
+  - user
+  - {{name: price, kind: numeric, fill: "0"}}
+  - {{name: tags, kind: multi, separator: "|", max_len: 2}}
+  - {{name: city, missing: ["", "?"]}}
+"""
+CONFIG = """\
+from configs import quickstart
+
+
+def get_config():
+    config = quickstart.get_config()
+    config.update_from_flattened_dict(
+        {{
+            "data.path": "{data}",
+            "data.batch_size": 20,
+            "embedding.dim": 2,
+            "ensemble.num_students": 2,
+            "ensemble.students.mlp.hidden_units": (4,),
+            "train.max_epochs": {epochs},
+            "train.patience": 100,
+            "train.log_every": 2,
+            "train.checkpoint_every": 3,
+        }}
+    )
+    return config
+"""
+OVERRIDES = """\
+data.batch_size=64
+train.learning_rate=0.01
+embedding.sharing=own
+train.max_epochs=3
+"""
+SPACE = "train.learning_rate: {low: 1e-4, high: 1e-2, log: true}\n"
+
+
+def rows(count: int, seed: int) -> pl.DataFrame:
+    """Rows of a shop: a label and four fields as text."""
+    rng = random.Random(seed)
+    users = [rng.randrange(8) for _ in range(count)]
+    return pl.DataFrame(
+        {
+            "click": [str(int(rng.random() < 0.2 + 0.6 * (user % 2))) for user in users],
+            "user": [f"u{user}" for user in users],
+            "price": [rng.choice(["", "3", "7.5", "20", "1e3", "-2"]) for _ in users],
+            "tags": ["|".join(rng.sample(["a", "b", "c", "é"], rng.randrange(4))) for _ in users],
+            "city": [rng.choice(["x", "y, z", "?", 'a "b"', "w"]) for _ in users],
+        }
+    )
+
+
+def table(directory: Path, suffix: str, count: int = 60, seed: int = 0, min_count: int = 2) -> None:
+    """rows.SUFFIX and table.yaml."""
+    directory.mkdir(parents=True, exist_ok=True)
+    frame, separator = rows(count, seed), "," if suffix == "csv" else "\t"
+    if suffix == "parquet":
+        frame.write_parquet(directory / "rows.parquet")
+    else:
+        frame.write_csv(directory / f"rows.{suffix}", separator=separator)
+    text = TABLE.format(suffix=suffix, separator=separator.replace("\t", "\\t"), min_count=min_count)
+    (directory / "table.yaml").write_text(text, encoding="utf-8")
+
+
+def prepare(directory: Path, out: Path) -> list[str]:
+    """The command that encodes such a table."""
+    return [
+        "prepare",
+        "--dataset=custom",
+        f"--raw={directory}",
+        f"--schema={directory}/table.yaml",
+        f"--out={out}",
+    ]
+
+
+def make(directory: Path, nursery: Nursery) -> None:
+    """Tables, their dataset, a config, a finished run, one that was cut off, a bundle and older outputs."""
+
+    def run(arguments: list[str]) -> Done:
+        done = nursery.run(arguments, limit=300)
+        if done.status != 0:
+            raise SystemExit(f"{arguments}: status {done.status}\n{done.err}")
+        return done
+
+    for suffix in ("csv", "tsv", "parquet"):
+        table(directory / suffix, suffix)
+    table(directory / "raw", "csv", 300)
+    run(prepare(directory / "raw", directory / "data"))
+    (directory / "tiny.py").write_text(CONFIG.format(data=directory / "data", epochs=2), encoding="utf-8")
+    train = ["train", f"--config={directory}/tiny.py"]
+    run([*train, f"--workdir={directory}/run"])
+    cut_off = directory / "cut_off"
+    whole = nursery.run([*train, f"--workdir={cut_off}"], below=cut_off, limit=300)
+    for share in (0.7, 0.6, 0.8, 0.5):  # calls that a run makes differ a little from run to run
+        shutil.rmtree(cut_off)
+        nursery.run([*train, f"--workdir={cut_off}"], below=cut_off, mode="kill", at=int(share * whole.calls))
+        if len([one for one in cut_off.glob("checkpoints/latest/*") if one.name.isdigit()]) > 1:
+            break
+    run(["export", f"--workdir={directory}/run", f"--out={directory}/bundle"])
+    rows(60, 1).write_csv(directory / "new.csv")
+    # What the commands that are killed find: an older output of theirs.
+    table(directory / "other", "csv", 200, seed=2)
+    run(prepare(directory / "other", directory / "old_data/data"))
+    (directory / "old_bundle").mkdir()
+    run(["export", f"--workdir={directory}/run", f"--out={directory}/old_bundle/bundle", "--predictor=1"])
+    (directory / "old_scores").mkdir()
+    (directory / "old_scores/scored.csv").write_text("what was there before\n", encoding="utf-8")
+    (directory / "space.yaml").write_text(SPACE, encoding="utf-8")
+    (directory / "overrides.txt").write_text(OVERRIDES, encoding="utf-8")

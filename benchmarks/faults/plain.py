@@ -1,0 +1,167 @@
+"""A second reader of tables and their YAML, in plain Python: what a broken file that is still one says."""
+
+import csv
+import io
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import yaml
+
+SPLITS = ("train", "valid", "test")
+Rows = list[dict[str, str]]
+
+
+def read(path: Path, separator: str) -> Rows:
+    """The rows of a table as text. Raises ValueError for what is none."""
+    if path.suffix == ".parquet":
+        # Not independent, but the whole file at once and in order, where ours reads it in parts.
+        frame = pl.read_parquet(path.read_bytes(), parallel="none", low_memory=True)
+        return [
+            {key: "" if value is None else str(value) for key, value in row.items()}
+            for row in frame.to_dicts()
+        ]
+    # Line ends at the end of a file are no rows, whole or not.
+    text = path.read_bytes().decode("utf-8").removeprefix("\ufeff").rstrip("\r\n")
+    if "\r" in text.replace("\r\n", "\n"):
+        raise ValueError("a carriage return alone")
+    records = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+    header, *rest = records
+    if len(set(header)) < len(header) or any(len(row) != len(header) for row in rest):
+        raise ValueError("not a table")
+    return [dict(zip(header, row, strict=True)) for row in rest]
+
+
+def _values(field: dict[str, Any], text: str) -> list[str | None]:
+    missing = field.get("missing", [""])
+    kind = field.get("kind", "categorical")
+    if kind == "multi":
+        if text in missing:
+            return []
+        return [one for one in text.split(field.get("separator", "^")) if one and one not in missing]
+    if kind == "numeric":
+        numbers = [float(one) for one in missing if one]
+        value = field.get("fill") if text in missing or float(text) in numbers else text
+        if value is None:
+            return [None]
+        x = float(value)
+        paper = field.get("paper_buckets", False)
+        return [str(math.floor(math.log(x) ** 2) if x > 2 else 1 if paper else int(x))]
+    return [field.get("fill") if text in missing else text]
+
+
+def encode(document: dict[str, Any], rows: Rows, seed: int = 2024) -> tuple[list[str], dict[str, Any]]:
+    """Vocabulary, and for each split ids and labels, of a table that a YAML document describes."""
+    splits = _splits(len(rows), seed)
+    words, columns, offset = [], [], 0
+    for entry in document["fields"]:
+        given = {"name": entry} if isinstance(entry, str) else entry
+        names = [given["name"]] if isinstance(given["name"], str) else given["name"]
+        for name in names:
+            field = {key: document[key] for key in ("missing", "min_count") if key in document} | given
+            cells = [_values(field, row[name]) for row in rows]
+            slots = field.get("max_len", 1)
+            counts: Counter[str] = Counter()
+            for cell, split in zip(cells, splits, strict=True):
+                counts.update({one for one in cell if one is not None} if split == "train" else ())
+            known = [word for word, count in counts.items() if count >= field.get("min_count", 1)]
+            known.sort(key=lambda word: (-counts[word], word))
+            ids = {word: offset + 1 + rank for rank, word in enumerate(known)}
+            oov = offset + len(known) + 1
+            columns.append(
+                [
+                    [ids.get(str(w), oov) if w is not None else oov for w in cell[:slots]]
+                    + [0] * (slots - len(cell))
+                    for cell in cells
+                ]
+            )
+            words += known
+            offset += len(known) + 2
+    flat = [list(itertools.chain(*cells)) for cells in zip(*columns, strict=True)]
+    labels = _labels(document["label"], rows)
+    return words, {
+        name: ([flat[at] for at in mine], [labels[at] for at in mine])
+        for name in SPLITS
+        for mine in [[at for at, split in enumerate(splits) if split == name]]
+    }
+
+
+def _labels(label: Any, rows: Rows) -> list[float]:
+    if isinstance(label, dict) and label.get("above") is not None:
+        return [float(float(row[label["name"]]) > label["above"]) for row in rows]
+    found = [float(row[label["name"] if isinstance(label, dict) else label]) for row in rows]
+    if not set(found) <= {0.0, 1.0}:
+        raise ValueError("a label that is none")
+    return found
+
+
+def _splits(count: int, seed: int) -> list[str]:
+    splits = [""] * count
+    for place, row in enumerate(np.random.default_rng(seed).permutation(count)):
+        splits[row] = (
+            "train"
+            if place < count * 8 // 10
+            else "valid"
+            if place < count * 8 // 10 + count // 10
+            else "test"
+        )
+    return splits
+
+
+def disagrees(raw: Path, out: Path) -> str | None:
+    """What an encoded dataset has otherwise than this reader makes of raw/table.yaml and its table."""
+    try:
+        document = yaml.safe_load((raw / "table.yaml").read_text(encoding="utf-8"))
+        files = document["files"]
+        (name,) = [files] if isinstance(files, str) else files
+        found = [path for path in (raw / name, *sorted(raw.glob(name))) if path.is_file()]
+        words, splits = encode(document, read(found[0], document.get("separator", ",")))
+    except Exception as error:
+        return f"a plain reader refuses it ({error!r})"
+    if (there := pl.read_parquet(out / "vocabulary.parquet")["value"].to_list()) != words:
+        return f"another vocabulary: {there[:8]} ... for {words[:8]} ..."
+    for split, (ids, labels) in splits.items():
+        if np.load(out / split / "ids.npy").tolist() != ids:
+            return f"other ids of {split}"
+        if np.load(out / split / "labels.npy").tolist() != labels:
+            return f"other labels of {split}"
+    return None
+
+
+def strict_json(data: bytes) -> Any:
+    """A JSON document; ValueError for NaN and infinities, too."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    return json.loads(data.decode("utf-8"), parse_constant=refuse)
+
+
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """The leaves of a JSON document by their paths; an empty list or object is one."""
+    if isinstance(value, dict) and value:
+        return {k: v for key, one in value.items() for k, v in leaves(one, f"{path}.{key}").items()}
+    if isinstance(value, list | tuple) and value:
+        return {k: v for at, one in enumerate(value) for k, v in leaves(one, f"{path}[{at}]").items()}
+    return {path: value}
+
+
+def changed(before: Any, after: Any) -> set[str]:
+    """The paths of leaves that two JSON documents do not have in common, or with other values."""
+    a, b = leaves(before), leaves(after)
+    return {key for key in a.keys() | b.keys() if key not in a or key not in b or a[key] != b[key]}
+
+
+def epochs(path: Path) -> Sequence[Any]:
+    """The lines of a metrics.jsonl. Raises ValueError, KeyError or TypeError for what is none."""
+    found = [strict_json(line) for line in path.read_bytes().split(b"\n")[:-1]]
+    for number, one in enumerate(found, start=1):
+        if one["epoch"] != number or not 0 <= one["valid"]["ensemble"]["auc"] <= 1:
+            raise ValueError(f"line {number}")
+    return found

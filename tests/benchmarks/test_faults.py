@@ -1,0 +1,166 @@
+"""Broken inputs and commands that end early, in small; `python -m benchmarks.faults` does thousands."""
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.faults import breaks, inputs, kills, material, nursery, plain, record
+from benchmarks.faults.nursery import Done
+from ektf_jax.data import custom
+from ektf_jax.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("way", breaks.WAYS)
+def test_a_way_breaks_any_bytes_and_the_seed_decides(way):
+    for data in (b"a", b'{"a": [1, "b"]}\n', bytes(range(256)) * 4):
+        found = [breaks.WAYS[way](data, random.Random(seed)) for seed in range(20)]
+        assert found == [breaks.WAYS[way](data, random.Random(seed)) for seed in range(20)]
+        assert any(one != data for one in found) or len(data) == 1
+    assert len({breaks.broken(b"some text", random.Random(seed)) for seed in range(50)}) > 25
+
+
+@pytest.mark.parametrize("file", ["rows.csv", "rows.tsv", "rows.parquet", "table.yaml"])
+def test_broken_tables_are_refused_or_read_as_plain_python_reads_them(tmp_path, file):
+    suffix = "csv" if file == "table.yaml" else Path(file).suffix[1:]
+    material.table(tmp_path / "raw", suffix)
+    broken, out = tmp_path / "raw" / file, tmp_path / "out"
+    whole = broken.read_bytes()
+    custom.prepare(tmp_path / "raw/table.yaml", tmp_path / "raw", out)
+    assert plain.disagrees(tmp_path / "raw", out) is None
+    refused = 0
+    for seed in range(12):
+        _, data = breaks.broken(whole, random.Random(seed))
+        broken.write_bytes(data)
+        said = None
+        try:
+            custom.prepare(tmp_path / "raw/table.yaml", tmp_path / "raw", out)
+        except InputError as error:
+            said = str(error)
+        if said is not None:
+            assert str(tmp_path / "raw") in said  # the file, or the table that lacks what it names
+            refused += 1
+        else:
+            assert plain.disagrees(tmp_path / "raw", out) is None
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
+    assert refused > 3
+
+
+def test_the_plain_reader_disagrees_where_the_result_is_another(tmp_path):
+    material.table(tmp_path / "raw", "csv")
+    custom.prepare(tmp_path / "raw/table.yaml", tmp_path / "raw", tmp_path / "out")
+    text = (tmp_path / "raw/rows.csv").read_text()
+    for before, after, said in (
+        ("u1", "u9", "another vocabulary"),
+        ("\n1,", "\n0,", "other labels"),
+        ("\n1,", "\n7,", "refuses"),
+    ):
+        (tmp_path / "raw/rows.csv").write_text(text.replace(before, after))
+        assert said in str(plain.disagrees(tmp_path / "raw", tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("status", "err", "verdict"),
+    [
+        (2, "error: DIR/a.csv: bad\n", "refused"),
+        (2, "error: something is bad\n", "wrong"),
+        (2, "error: DIR/a.csv: bad\nmore\n", "wrong"),
+        (1, "Traceback (most recent call last):\nValueError: a.csv\n", "wrong"),
+        (-11, "", "wrong"),
+        (None, "", "wrong"),
+        (0, "", "right"),
+    ],
+)
+def test_what_passes(tmp_path, status, err, verdict):
+    kind = inputs.Kind((), "a.csv", lambda at: [], lambda case: None)
+    case = inputs.Case(tmp_path, tmp_path / "a.csv", b"", Done(status, "", err, 0.1, 0), None)
+    assert inputs._judge(kind, case)[0] == verdict
+
+
+# Imports no JAX; arms the interposer in forks of itself. Argument: the directory of table and output.
+SMALL = """
+import ctypes, os, sys
+from pathlib import Path
+from ektf_jax.data import custom
+at = Path(sys.argv[1])
+library = ctypes.CDLL(None)
+
+def prepare(mode, number):
+    pid = os.fork()
+    if not pid:
+        os.setsid()
+        library.faults_arm(os.fsencode(at / "place"), mode, ctypes.c_long(number))
+        try:
+            custom.prepare(at / "raw/table.yaml", at / "raw", at / "place/out")
+        except Exception as error:
+            print(type(error).__name__, flush=True)
+            os._exit(2)
+        print(library.faults_calls(), flush=True)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+for line in sys.stdin:
+    print(prepare(*map(int, line.split())), flush=True)
+"""
+
+
+def test_prepare_ends_early_at_a_write(tmp_path):
+    library = nursery.build(tmp_path)
+    if library is None:
+        pytest.skip("no C compiler")
+    material.table(tmp_path / "raw", "csv", min_count=1)
+    custom.prepare(tmp_path / "raw/table.yaml", tmp_path / "raw", tmp_path / "old")
+    material.table(tmp_path / "raw", "csv")
+    custom.prepare(tmp_path / "raw/table.yaml", tmp_path / "raw", tmp_path / "new")
+    old, new = (kills.contents(tmp_path / name) for name in ("old", "new"))
+    (tmp_path / "place").mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", SMALL, str(tmp_path)],
+        cwd=ROOT,
+        env={"LD_PRELOAD": str(library), "PATH": "/usr/bin:/bin"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+
+        def prepare(mode, number):
+            process.stdin.write(f"{nursery.MODES.index(mode)} {number}\n")
+            process.stdin.flush()
+            said = process.stdout.readline().strip()
+            return ("", int(said)) if said.startswith("-") else (said, int(process.stdout.readline()))
+
+        calls, status = prepare("count", 0)
+        assert status == 0
+        assert kills.contents(tmp_path / "place") == {f"out/{name}": one for name, one in new.items()}
+        assert int(calls) > 20
+        rng = random.Random(0)
+        for mode in ("kill", "torn", "full", "read_only") * 4:
+            shutil.rmtree(tmp_path / "place/out")
+            shutil.copytree(tmp_path / "old", tmp_path / "place/out")
+            said, status = prepare(mode, rng.randint(1, int(calls)))
+            there = kills.contents(tmp_path / "place/out", hidden=False)
+            if mode == "full" and status == 0:  # nothing that takes room was left to do
+                assert there == new
+            else:
+                assert (said, status) == (("", -9) if mode in ("kill", "torn") else ("InputError", 2))
+                assert there in (old, new)
+            assert prepare("count", 0)[1] == 0
+            assert [path.name for path in (tmp_path / "place").iterdir()] == ["out"]
+            assert kills.contents(tmp_path / "place/out") == new
+        process.stdin.close()
+
+
+def test_counts_add_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(record.common, "RESULTS", tmp_path)
+    for _ in range(2):
+        content = record.read()
+        record.count(content["inputs"], "table.csv", "tried", "cut")
+        record.write(content)
+    written = json.loads((tmp_path / "faults.json").read_text())
+    assert written["inputs"] == {"table.csv": {"tried": 2, "cut": 2}}
