@@ -39,6 +39,6 @@ def faults(result: Result) -> list[Block]:
             ("file", "tried", "refused in a line that names it", "right all the same", "wrong"), inputs
         ),
         cells.table(("command", "tried", *_ENDS.values(), "wrong"), ends),
-        Text("What it found, mended since, each with a test:"),
+        Text("What it found, mended since:"),
         cells.table(("found", "where", "mended"), found),
     ]

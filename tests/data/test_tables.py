@@ -139,8 +139,8 @@ def cases(draw):
         }
     )
     rows = draw(st.lists(row, min_size=10, max_size=40))
-    # Every column holds something: an empty one is an error.
-    rows[0] |= {"c": "b", "n": "5", "m": "b"}
+    # Every column holds something: an empty one is an error, as one of nothing but the missing number 5.0.
+    rows[0] |= {"c": "b", "n": "6", "m": "b"}
     return TableSpec("random", "y", fields, layout, above), rows
 
 

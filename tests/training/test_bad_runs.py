@@ -104,8 +104,6 @@ def test_scalars_of_numpy_and_jax_are_numbers_of_a_config(tmp_path, tiny_config,
             "batch_norm": np.bool_(True),
         }
     )
-    monkeypatch.setattr(loop, "Training", lambda config, *_: config)
-    monkeypatch.setattr(loop, "run", lambda config, _: {"config": config.to_dict()})
     made = loop.train(config, tmp_path / "run")["config"]
     expected = {"name": "mlp", "hidden_units": (3, 2), "dropout": 0.25, "batch_norm": True}
     assert made["ensemble"]["students"]["mlp"] == expected

@@ -256,7 +256,9 @@ def test_logits_that_are_not_finite_are_no_result(tmp_path, tiny_config, monkeyp
 
 def test_metrics_that_are_not_finite_are_no_result(finished, monkeypatch):
     monkeypatch.setattr(
-        evaluate.metrics, "evaluate", lambda labels, logits: [{"auc": 0.5, "logloss": np.inf}] * len(logits)
+        evaluate.metrics,
+        "evaluate",
+        lambda labels, logits, weights: [{"auc": 0.5, "logloss": np.inf}] * len(logits),
     )
     with pytest.raises(InputError, match=r"evaluation of test: logloss of student 0 is inf"):
         loop.evaluate(finished[0], "test")
