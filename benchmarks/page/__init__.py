@@ -3,10 +3,11 @@
 cells       numbers and provenance as text
 accuracy    of the models that the report has trained
 figures     what is drawn
-sections    a section for each benchmark; of those that predict in
-predictions, of broken inputs and ended commands in
-faults and of an accelerator in
-device
+sections    a section for each benchmark, but for these:
+predictions those that predict
+faults      broken inputs and ended commands
+together    runs that share a process
+device      an accelerator
 """
 
 import json

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.page import cells, faults, figures, predictions
+from benchmarks.page import cells, faults, figures, predictions, together
 from benchmarks.page.cells import Result
 from ektf_jax.report.render import Block, Heading, Picture, Text
 
@@ -357,6 +357,7 @@ SECTIONS = {
     "inference": predictions.inference,
     "score": predictions.score,
     "residence": residence,
+    "together": together.together,
     "startup": startup,
     "scale_k": scale_k,
     "scale": scale,

@@ -107,7 +107,7 @@ def train(runs: Runs, directory: Path) -> None:
         (name,) = runs
         loop.train(located(runs, name), directory / name)
         return
-    # On a CPU a step over a leading axis of runs is slower than one run's after another's (docs/devices.md).
+    # On a CPU a step over a leading axis of runs gains nothing (benchmarks/together.py).
     width = 1 if jax.default_backend() == "cpu" else len(runs)
     started = time.time()
     failed = loop.train_together({directory / name: located(runs, name) for name in runs}, width)
