@@ -15,7 +15,7 @@ from ektf_jax.config import Config
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
 from ektf_jax.training import compiler, residence, stopping
-from ektf_jax.training.residence import Advance, Block, OnDevices, Splits
+from ektf_jax.training.residence import Block, OnDevices, Splits
 from ektf_jax.training.training import Training
 
 # A run from its first block to its result. It yields what it wants to be trained on next and is sent, once
@@ -44,16 +44,9 @@ def sharing_rows() -> Callable[..., OnDevices]:
     """Make what stands for `residence.make`: the rows lie on the devices, once for all runs."""
     first: list[OnDevices] = []
 
-    def make(
-        config: Config,
-        mesh: Mesh,
-        schema: Schema,
-        splits: Splits,
-        advance: Advance,
-        options: compiler.Options,
-    ) -> OnDevices:
+    def make(config: Config, mesh: Mesh, schema: Schema, splits: Splits, *rest: Any) -> OnDevices:
         residence.check_room(mesh, schema, splits)
-        made = OnDevices(config, mesh, schema, splits, advance, options)
+        made = OnDevices(config, mesh, schema, splits, *rest)
         first.append(made)
         made.resident = first[0].resident
         return made
