@@ -98,7 +98,15 @@ def _first_copy(group: StudentGroup) -> nnx.Module:
 def _flops(student: nnx.Module, num_fields: int, embedding_dim: int) -> int:
     graphdef, state = nnx.split(student)
     run = jax.jit(lambda state, embeddings: nnx.merge(graphdef, state)(embeddings))
-    cost = run.lower(state, _embeddings(num_fields, embedding_dim)).cost_analysis()
+    shapes = state, _embeddings(num_fields, embedding_dim)
+    try:
+        cpu = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS leaves it out
+        cost = run.lower(*shapes).compile().cost_analysis()
+    else:
+        # Plugins of accelerators do not say what a program costs before it is compiled.
+        with jax.default_device(cpu):
+            cost = run.lower(*shapes).cost_analysis()
     assert cost is not None
     return int(cost["flops"])
 

@@ -3,18 +3,16 @@
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 from flax import nnx
 from numpy.typing import NDArray
 
 from ektf_jax import metrics
 from ektf_jax.blend import Predictor
 from ektf_jax.config import Config
-from ektf_jax.data import encoded, encoder
-from ektf_jax.data.encoder import Encoder
+from ektf_jax.data import encoded
 from ektf_jax.data.schema import Schema
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.errors import InputError, unknown
@@ -23,6 +21,11 @@ from ektf_jax.training import rundata, teachers
 from ektf_jax.training.evaluate import predict_split, prediction_of
 from ektf_jax.training.record import check_data
 from ektf_jax.training.step import Predict
+
+if TYPE_CHECKING:  # only raw rows need them, and a sweep has none
+    import polars as pl
+
+    from ektf_jax.data.encoder import Encoder
 
 
 class Run:
@@ -68,8 +71,10 @@ class Run:
         return schema
 
     @cached_property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> "Encoder":
         """What turns raw rows into ids; InputError for a dataset that was made as ids."""
+        from ektf_jax.data import encoder
+
         self.schema  # noqa: B018  # that it is the run's
         return encoder.of_dataset(self.data)
 
@@ -90,7 +95,7 @@ class Run:
         except IndexError as error:
             raise InputError(f"{self.workdir}: {error}") from None
 
-    def predict(self, rows: pl.DataFrame | Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+    def predict(self, rows: "pl.DataFrame | Mapping[str, Any]") -> dict[str, NDArray[np.float64]]:
         """Return click probabilities of raw rows: {"ensemble": [N], "students": [K, N]}.
 
         `rows` is a frame of polars or pandas, or a dict of columns, with the fields' columns in any order.
@@ -111,12 +116,14 @@ class Run:
         split = encoded.Split(ids, np.zeros(len(ids), np.float32))
         return predict_split(predict, *weights, split, self.config.data.batch_size)
 
-    def embeddings(self, field: str, student: int = 0) -> pl.DataFrame:
+    def embeddings(self, field: str, student: int = 0) -> "pl.DataFrame":
         """Return what a student reads for each known value of a field: columns value, vector (D floats).
 
         Where students share their table it is the same for all. Raises InputError for a field or a student
         that there is not.
         """
+        import polars as pl
+
         names = [one.name for one in self.schema.fields]
         if field not in names:
             raise unknown("field", field, names)
