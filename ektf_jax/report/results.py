@@ -168,18 +168,26 @@ def load(
 
 
 def _with_rows(runs: list[Run]) -> list[Run]:
-    """Results of version 0.1.0 do not say which rows they are of: the others', where those are of one set."""
+    """Runs on the same rows have one encoding, however it was described: encoders of several versions can agree.
+
+    Results of version 0.1.0 do not say which rows they are of: the others', where those are of one set.
+    """
     known: dict[str, set[str]] = {}
+    encodings: dict[str | None, str] = {}
     for run in runs:
-        if run.settings["rows"] is not None:
-            known.setdefault(run.settings["encoding"], set()).add(run.settings["rows"])
+        encoding, rows = run.settings["encoding"], run.settings["rows"]
+        if rows is not None:
+            known.setdefault(encoding, set()).add(rows)
+            encodings.setdefault(rows, encoding)
     only = {encoding: next(iter(rows)) for encoding, rows in known.items() if len(rows) == 1}
-    return [
-        dataclasses.replace(run, settings={**run.settings, "rows": only.get(run.settings["encoding"])})
-        if run.settings["rows"] is None
-        else run
-        for run in runs
-    ]
+
+    def unified(run: Run) -> Run:
+        encoding, rows = run.settings["encoding"], run.settings["rows"]
+        rows = only.get(encoding) if rows is None else rows
+        encoding = encodings.get(rows, encoding)
+        return dataclasses.replace(run, settings={**run.settings, "encoding": encoding, "rows": rows})
+
+    return [unified(run) for run in runs]
 
 
 def _order(run: Run, names: Names) -> tuple[Any, ...]:

@@ -71,6 +71,16 @@ def test_runs_of_other_rows_are_of_other_settings(write):
     assert len({run.settings["rows"] for run in (first, second, third)}) == 3
 
 
+def test_equal_rows_are_one_setting_however_they_were_encoded(write):
+    for seed, encoder in ((1, 1), (2, 2)):
+        made = result("ektf", [0.8, 0.9], seed=seed)
+        made["dataset"]["source"] = {"encoder": encoder}
+        made["dataset"]["arrays"] = {"train/ids.npy": "00", "train/labels.npy": "11"}
+        directory = write(made)
+    first, second = load(directory)
+    assert first.settings == second.settings
+
+
 @pytest.mark.parametrize(
     ("sharing", "passes", "label"),
     [
