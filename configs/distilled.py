@@ -1,8 +1,8 @@
 """One student that learns from a finished ensemble: is what many networks know worth more in one?
 
     python -m experiments.ensemble --workdirs=RUN,RUN,... --out=runs/teachers/ensemble
-    python -m experiments.train --config=configs/distilled.py:ml1m,eckd_qnn --workdir=runs/distilled/eckd_qnn \
-        --config.transfer.teachers='("../../teachers/ensemble",)'
+    python -m experiments.train --config=configs/distilled.py:ml1m,eckd_qnn \
+        --workdir=runs/distilled/eckd_qnn --config.transfer.teachers='("../../teachers/ensemble",)'
 
 eckd_mlp, eckd_qnn   one student, labels and the ensemble's soft labels (ECKD)
 ektf_mlp, ektf_qnn   EKTF over four students with a table each, the ensemble in the place of their mean

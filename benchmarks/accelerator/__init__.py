@@ -8,6 +8,7 @@ found: a run that is cut off leaves what it had. The parts:
 - rates: what the device reaches in a plain product and a plain copy.
 - steps: training steps of published shapes in float32, TF32 and bfloat16, beside the peer's.
 - residence: the loop of experiments.train with its rows on the host and on the device.
+- together: runs of a sweep, one by one and as one.
 - runs: experiments.train to its result.
 - tests: those of the fast tests that need no package but JAX's own and pytest, on the default device.
 - profile: the kernels of a step that take longest.

@@ -23,8 +23,8 @@ from benchmarks.accelerator.processes import Records, Worker, ended, outcomes
 SECONDS = 460  # in all; a run has to end within eight minutes
 # Of these, at most: until the steps of a precision are ready, a case's turn, and so on.
 LIMITS = {
-    **{"preparing": 130, "rates": 40, "step": 25, "residence": 70, "data": 60, "run": 60},
-    **{"correctness": 130, "tests": 90, "profile": 40},
+    **{"preparing": 130, "rates": 40, "step": 25, "residence": 70, "together": 90, "data": 60},
+    **{"run": 60, "correctness": 130, "tests": 90, "profile": 40},
 }
 
 # Ours beside themselves, in tf32: copies in turn, and BatchNorm's statistics as a CPU computes them.
@@ -45,7 +45,7 @@ TESTS = (
 SMOKE_TESTS = ("tests/layers/test_dropout.py", "tests/layers/test_matmul.py")
 
 
-PARTS = ("steps", "residence", "runs", "correctness", "tests", "profile")
+PARTS = ("steps", "residence", "together", "runs", "correctness", "tests", "profile")
 
 HOW = ("vmap", "two passes", "scan", "eager", "compiled")
 Name = tuple[str, str]  # of these one, and a case
@@ -210,13 +210,21 @@ class Check:
             self.records.add("late", error=f"not ready in time: correctness of {', '.join(late)}")
 
     def residence(self) -> None:
-        """Epochs with their rows on the host and on the device, of one process."""
-        deadline = time.monotonic() + self.left("residence")
-        worker = Worker(module("residence", {"smoke": self.smoke}), self.log)
+        """Epochs with their rows on the host and on the device."""
+        self.lines_of("residence")
+
+    def together(self) -> None:
+        """Runs of a sweep, one by one and as one."""
+        self.lines_of("together")
+
+    def lines_of(self, part: str) -> None:
+        """A part that is one process, which prints a line for each thing that it finds."""
+        deadline = time.monotonic() + self.left(part)
+        worker = Worker(module(part, {"smoke": self.smoke}), self.log)
         while found := worker.answer(deadline - time.monotonic()):
-            self.records.add("residence", **found)
+            self.records.add(part, **found)
         if worker.process.wait():
-            self.records.add("residence", error="late, or it failed; log.txt may say why")
+            self.records.add(part, error="late, or it failed; log.txt may say why")
 
     def runs(self) -> None:
         """experiments.train to its result, or as far as it came."""

@@ -23,6 +23,7 @@ KEYS = {
     "correctness": ("case",),
     "step": ("side", "variant", "case", "precision"),
     "residence": ("case", "rows"),
+    "together": ("case", "runs", "as_one"),
     "run": ("run",),
     "note": ("text",),
 }
@@ -75,6 +76,7 @@ def gather(records: Iterable[Record]) -> Record:
         "rates": one(by_part, "rates"),
         "steps": [with_floor(step, peak, machine["smoke"]) for step in by_part.get("step", [])],
         "residence": by_part.get("residence", []),
+        "together": by_part.get("together", []),
         "runs": [beside_cpu(run) for run in by_part.get("run", [])],
         "tests": one(by_part, "tests"),
         "profile": one(by_part, "profile"),

@@ -33,6 +33,15 @@ def accelerator(result: Result) -> list[Block]:
         columns = ("shape", "rows", "samples/s", "waiting for rows")
         text = "`data.residence` in the loop of `experiments.train`, random rows, evaluations left out."
         blocks += [Heading("Where the rows lie", 3), Text(text), cells.table(columns, places)]
+    if result.get("together"):
+        rows = [_device_together(found) for found in result["together"]]
+        columns = ("shape", "runs", "of them as one", "samples/s of all", "seconds to all results")
+        text = (
+            "Runs that differ in their seed alone (`sweep --together`), four epochs, one process: alone one"
+            " after another, or on the same rows and with a step compiled once, in turns or as one. Samples/s"
+            " leave out compilation and, together, evaluation and what is written."
+        )
+        blocks += [Heading("Runs together", 3), Text(text), cells.table(columns, rows)]
     if result["runs"]:
         rows = [_device_run(run) for run in result["runs"]]
         header = ("run", "seconds", "epochs", "samples/s", "waiting for rows", "test AUC", "on a CPU")
@@ -156,6 +165,16 @@ def _device_rows(found: Result) -> list[str]:
     return [
         *(_shape(found["case"]), found["rows"]),
         *(f"{found['samples_per_second']:,.0f}", f"{found['input_wait']:.0%}"),
+    ]
+
+
+def _device_together(found: Result) -> list[str]:
+    if "error" in found:
+        return [found.get("case", ""), "", found["error"][:80], "", ""]
+    as_one = {0: "alone", 1: "in turns"}.get(found["as_one"], str(found["as_one"]))
+    return [
+        *(_shape(found["case"]), str(found["runs"]), as_one),
+        *(f"{found['samples_per_second']:,.0f}", f"{found['seconds']:.1f}"),
     ]
 
 

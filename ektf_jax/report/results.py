@@ -168,7 +168,7 @@ def load(
 
 
 def _with_rows(runs: list[Run]) -> list[Run]:
-    """Runs on the same rows have one encoding, however it was described: encoders of several versions can agree.
+    """Runs on the same rows have one encoding: encoders of several versions can agree.
 
     Results of version 0.1.0 do not say which rows they are of: the others', where those are of one set.
     """

@@ -65,6 +65,15 @@ def records():
         {"part": "step", **step("ml1m:2", "tf32", 0.0005)},
         {"part": "step", **peer, "variant": "eager", "seconds": spread(0.006), "row_seconds": 0.005},
         {"part": "step", **peer, "variant": "compiled", "error": "no answer"},
+        {
+            "part": "together",
+            "case": "ml1m:2",
+            "runs": 4,
+            "as_one": 1,
+            "seconds": 9.5,
+            "samples_per_second": 3e6,
+        },
+        {"part": "together", "case": "ml1m:2", "runs": 4, "as_one": 4, "error": "late"},
         {"part": "profile", "kernels": [["gemm", 0.25]], "all_ms": 0.4, "lines": []},
         {"part": "run", "run": "mlp_k2", "seconds": 20.0, "result": result},
         {
@@ -181,6 +190,8 @@ def test_the_page_has_what_a_device_found(tmp_path, monkeypatch):
     assert "| afn | out of memory |" in text
     assert "| mlp_k2 | 20 | 9 | 1,000,000 | 50% | 0.9000 |  |" in text
     assert "Of 200 tests on the device 1 failed and 3 were skipped" in text
+    assert "| ML-1M, K=2 | 4 | in turns | 3,000,000 | 9.5 |" in text
+    assert "| ml1m:2 |  | late |" in text
     assert "| gemm | 0.2500 |" in text
     assert "Not measured yet: ml1m:10 in tf32, ml1m:1 in tf32," in text
     assert "ml1m:2 in tf32" not in text
@@ -253,5 +264,6 @@ def test_smoke(tmp_path):
     assert all(step["device_seconds"]["median"] > 0 for step in ours)
     assert found["rates"]["tf32"] > 0
     assert found["profile"]["kernels"]
+    assert [line["as_one"] for line in found["together"]] == [1, 4]
     assert found["runs"][0]["result"]["epochs"] == 2
     assert found["tests"]["tests"] > found["tests"]["skipped"]
