@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from ektf_jax import losses
 from ektf_jax.ensemble import Prediction
 from ektf_jax.keys import ABOVE_0, key
-from ektf_jax.transfer.divergence import DIVERGENCES, divergence
+from ektf_jax.transfer.divergence import DIVERGENCES
 from ektf_jax.transfer.method import Loss, Method
-from ektf_jax.transfer.online_kd import student_losses
+from ektf_jax.transfer.online_kd import taught
 
 _STEPS = 300  # of the search for the best mixture; logits of a scale of 2 end within 1e-3 (tests)
 
@@ -94,11 +94,5 @@ class KDCL(Method):
             raise ValueError(f"variant {self.variant!r} is unknown: use one of {', '.join(TEACHERS)}")
         logits = prediction.students
         teacher = TEACHERS[self.variant](jax.lax.stop_gradient(logits), labels, sample_weights)
-        gaps = divergence(
-            teacher,
-            logits,
-            kind=self.divergence,
-            temperature=self.temperature,
-            sample_weights=sample_weights,
-        )
-        return student_losses(logits, labels, self.weight * gaps, sample_weights)
+        how = self.weight, self.divergence, self.temperature
+        return taught(teacher, logits, labels, sample_weights, *how)

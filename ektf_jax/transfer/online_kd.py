@@ -30,14 +30,22 @@ class OnlineKD(Method):
     ) -> Loss:
         logits = prediction.students
         teacher = losses.fuse(logits, "mean")
-        gaps = divergence(
-            teacher,
-            logits,
-            kind=self.divergence,
-            temperature=self.temperature,
-            sample_weights=sample_weights,
-        )
-        return student_losses(logits, labels, self.weight * gaps, sample_weights)
+        how = self.weight, self.divergence, self.temperature
+        return taught(teacher, logits, labels, sample_weights, *how)
+
+
+def taught(
+    teacher: jax.Array,
+    logits: jax.Array,
+    labels: jax.Array,
+    sample_weights: jax.Array | None,
+    weight: float,
+    kind: str,
+    temperature: float,
+) -> Loss:
+    """Mean over students [K, B] of cross-entropy and weighted divergence to a teacher's logits [B]."""
+    gaps = divergence(teacher, logits, kind=kind, temperature=temperature, sample_weights=sample_weights)
+    return student_losses(logits, labels, weight * gaps, sample_weights)
 
 
 def student_losses(
