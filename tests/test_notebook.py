@@ -1,4 +1,4 @@
-"""The notebook runs as its reader would, without Jupyter, and shows what its text says."""
+"""The notebooks run as their readers would, without Jupyter, and show what their text says."""
 
 import json
 import tempfile
@@ -9,7 +9,9 @@ import pytest
 
 from docs import notebook
 
-PATH = Path(__file__).resolve().parents[1] / "examples" / "students_and_ensemble.ipynb"
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+PATH = EXAMPLES / "students_and_ensemble.ipynb"
+SERVING = EXAMPLES / "serving.ipynb"
 # A claim that a reader sees is one that a test tries.
 CLAIMS = [
     "all of them are far below it",
@@ -24,11 +26,33 @@ CLAIMS = [
 ]
 
 
+CLAIMS_OF_SERVING = [
+    "Neither is written before it gives the run's own probabilities",
+    "the best student is nearly as good as the ensemble",
+    "the first is out of vocabulary, the second missing",
+    "these are the numbers that training told",
+    "It gives the bundle's own probabilities",
+]
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
+    return in_directory(PATH, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    return in_directory(SERVING, tmp_path_factory)
+
+
+def in_directory(path, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("notebook")))
-        return notebook.run(PATH)
+        return notebook.run(path)
+
+
+def printed(cells):
+    return "".join("".join(output.get("text", "")) for cell in cells for output in cell)
 
 
 def of_students(names, method):
@@ -36,10 +60,11 @@ def of_students(names, method):
     return test["ensemble"]["auc"], [student["auc"] for student in test["students"]]
 
 
-def test_the_claims_are_those_of_the_text():
-    cells = json.loads(PATH.read_text(encoding="utf-8"))["cells"]
+@pytest.mark.parametrize(("path", "claims"), [(PATH, CLAIMS), (SERVING, CLAIMS_OF_SERVING)])
+def test_the_claims_are_those_of_the_text(path, claims):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    assert [claim for claim in CLAIMS if claim not in text] == []
+    assert [claim for claim in claims if claim not in text] == []
 
 
 def test_students_of_the_plain_ensemble_are_far_below_it_and_ektfs_are_close(ran):
@@ -63,21 +88,40 @@ def test_scores_rise_and_weights_follow_them(ran):
     np.testing.assert_allclose(mu.sum(axis=2), 1, rtol=1e-5)
     assert (abs(lam - 1 / 4) < 0.03).all()
     assert np.ptp(lam[0]) > 2 * np.ptp(lam[-5:], axis=1).max()
-    printed = "".join("".join(output.get("text", "")) for cell in ran[0] for output in cell)
-    assert "is taught most: True" in printed
-    assert "most from the strongest: True" in printed
-    assert "gives the same: True" in printed
+    text = printed(ran[0])
+    assert "is taught most: True" in text
+    assert "most from the strongest: True" in text
+    assert "gives the same: True" in text
 
 
-def test_what_is_shown_in_the_file_is_what_running_shows(ran):
+@pytest.mark.slow
+def test_bundles_give_what_the_run_told_and_a_server_what_they_give(served):
+    shown, names = served
+    best, tested = names["bundles"]["best"].about, names["result"]["test"]
+    assert best["metrics"]["test"]["ensemble"] == tested["students"][int(best["predictor"])]
+    assert best["metrics"]["test"]["ensemble"]["auc"] > tested["ensemble"]["auc"] - 0.01
+    assert names["scored"].rows == 4000
+    known, unknown = names["found"]["ensemble"]
+    assert 0 < unknown < 1
+    assert known != unknown
+    text = printed(shown)
+    assert "the AUC that training told: True" in text
+    assert "the same over HTTP: True" in text
+    assert "400 " in text
+    assert "lack the columns item, category, price" in text
+
+
+@pytest.mark.parametrize("path", [PATH, pytest.param(SERVING, marks=pytest.mark.slow)])
+def test_what_is_shown_in_the_file_is_what_running_shows(request, path):
     """Kinds of outputs, not digits: these may differ with the machine and the versions."""
-    cells = json.loads(PATH.read_text(encoding="utf-8"))["cells"]
+    shown, _ = request.getfixturevalue("ran" if path == PATH else "served")
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     kept = [cell["outputs"] for cell in cells if cell["cell_type"] == "code"]
     assert [[one["output_type"] for one in cell] for cell in kept] == [
-        [one["output_type"] for one in cell] for cell in ran[0]
+        [one["output_type"] for one in cell] for cell in shown
     ]
     # Small enough to read as a change.
-    assert PATH.stat().st_size < 100_000
+    assert path.stat().st_size < 100_000
 
 
 def test_a_notebook_is_a_page(ran):
