@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.compilation import XLA_COMPILES_FAST
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Equal programs are compiled once, whichever test, worker, child or run of the tests needs them.
@@ -18,11 +20,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     # JAX makes so many small objects that collecting them is a tenth of the tests' time.
     gc.set_threshold(200_000, 20, 20)
-    # MLIR's fusions run faster, and double the time to compile. An XLA without the flag ends at once.
+    # An XLA without one of the flags ends at once.
     if importlib.metadata.version("jaxlib").startswith("0.10."):
         flags = os.environ.get("XLA_FLAGS", "")
         if "xla_cpu_use_fusion_emitters" not in flags:
-            os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false".strip()
+            os.environ["XLA_FLAGS"] = f"{flags} {XLA_COMPILES_FAST}".strip()
     # Without most optimizations a training step compiles in a third of the time. What the bits of optimized
     # programs decide has them by tests/compilation.py.
     settings: dict[str, Any] = {"jax_disable_most_optimizations": True}

@@ -66,7 +66,7 @@ def _markdown_block(block: Block) -> str:
 
 def _markdown_heading(text: str, level: int) -> str:
     # Number signs at the end would be taken for the end of the heading.
-    shown = re.sub(r"#(?=#*$)", r"\\#", _escaped(text))
+    shown = re.sub(r"#(?=#*\s*$)", r"\\#", _escaped(text))
     return f"{'#' * level} {shown}"
 
 

@@ -90,6 +90,7 @@ def shown(text):
 @settings(deadline=None)
 @given(ANY)
 @example("`")
+@example("# ")
 def test_markdown_shows_a_name_as_it_is(name):
     blocks = [
         Heading(name),
