@@ -232,6 +232,5 @@ TASKS = {
         ],
         ("tiny.py", "space.yaml"),
         resumes=True,
-        faults=("moment", "kill", "torn"),
     ),
 }

@@ -135,7 +135,9 @@ def test_children_in_sessions_of_their_own_end_with_a_kill_or_before_it_returns(
     with subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"there\n"
         nursery.Child(None, process.pid, tmp_path).kill(group=group)
-        assert (tmp_path / "done").exists() == (not group)
+        then = (tmp_path / "done").exists()
+        process.stdout.read()  # until nobody has it any more
+        assert (then, (tmp_path / "done").exists()) == (not group, not group)
         assert process.wait() == -9
 
 
@@ -220,3 +222,22 @@ def test_counts_add_up(tmp_path, monkeypatch):
         record.write(content)
     written = json.loads((tmp_path / "faults.json").read_text())
     assert written["inputs"] == {"table.csv": {"tried": 2, "cut": 2}}
+
+
+def test_two_at_once_that_have_ended_are_the_last_fault(tmp_path, monkeypatch):
+    class Ends:
+        def start(self, arguments, **options):
+            return self
+
+        def wait(self, limit):
+            return Done(0, "", "", 0.1, 1)
+
+        def run(self, arguments, **options):
+            return self.wait(0)
+
+    told = []
+    task = kills.Task(lambda at: [], (), resumes=True, faults=("two at once",))
+    monkeypatch.setitem(kills.TASKS, "some", task)
+    bench = kills.Bench(tmp_path, tmp_path, Ends(), Ends(), lambda *one: told.append(one))
+    assert bench.run("some", 1, most=5) == 1
+    assert told == [("some", "two at once", None)]
