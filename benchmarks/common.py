@@ -223,6 +223,12 @@ def peer(
     return child_json(["benchmarks/peer.py"], python=python, input=text, env=environment)
 
 
+def read(name: str) -> dict[str, Any]:
+    """What results/benchmarks/NAME.json has, {} where there is none."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
 def write(name: str, content: Mapping[str, Any]) -> None:
     """Write results/benchmarks/NAME.json: the machine, the command line, and `content`."""
     RESULTS.mkdir(parents=True, exist_ok=True)

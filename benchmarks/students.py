@@ -30,10 +30,9 @@ _CHECKOUTS = {
 
 
 def _earlier(versions: dict[str, str]) -> dict[str, Any]:
-    path = common.RESULTS / "students.json"
-    if not path.exists():
+    found, here = common.read("students"), common.machine()
+    if not found:
         return {}
-    found, here = json.loads(path.read_text(encoding="utf-8")), common.machine()
     same = all(found["machine"][key] == here[key] for key in ("cpu", "cores"))
     return {case["model"]: case for case in found["cases"]} if same and found["versions"] == versions else {}
 

@@ -1,8 +1,6 @@
 """JSON files that hold something else than they should; files that cannot be written."""
 
-import contextlib
 import re
-import resource
 
 import pytest
 from matplotlib.figure import Figure
@@ -10,6 +8,7 @@ from matplotlib.figure import Figure
 from ektf_jax.errors import InputError
 from ektf_jax.files import read_json, write_text
 from ektf_jax.report import figures
+from tests.full_disk import no_file_longer_than
 
 SHAPE = {"a": int, "b": {"c": [{"d": int | float}]}}
 
@@ -49,26 +48,12 @@ def test_what_has_another_shape_is_named(tmp_path, content, message):
         read_json(tmp_path / "x.json", SHAPE)
 
 
-@contextlib.contextmanager
-def full_disk():
-    """Files can have 100 bytes: what is written beyond is an OSError, as on a disk without room.
-
-    No fixture: pytest writes to its own output between a test and its fixtures' end.
-    """
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_what_cannot_be_written_leaves_what_was_there_and_nothing_else(tmp_path):
     write_text(tmp_path / "a.txt", "before")
-    with full_disk(), pytest.raises(OSError) as caught:  # noqa: PT011
+    with no_file_longer_than(100), pytest.raises(OSError) as caught:  # noqa: PT011
         write_text(tmp_path / "a.txt", "after" * 100)
     assert caught.value.filename == str(tmp_path / "a.txt")
-    with full_disk(), pytest.raises(OSError):  # noqa: PT011
+    with no_file_longer_than(100), pytest.raises(OSError):  # noqa: PT011
         figures.save(Figure(), tmp_path / "figure")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "before"

@@ -204,10 +204,13 @@ def _overridden(case: Case) -> str | None:
     """Every value is what Python reads of its text as the type of the key."""
     ours = plain.leaves(plain.strict_json(case.done.out.encode()))
     kinds: dict[str, Callable[[str], Any]] = {
-        "data.batch_size": partial(int, base=0),
+        "seed": int,
+        "data.path": str,
+        "data.batch_size": int,
         "train.learning_rate": float,
-        "embedding.sharing": str,
-        "train.max_epochs": partial(int, base=0),
+        "train.max_epochs": int,
+        "embedding.l2": float,
+        "embedding.sharing": _number_or_text,
     }
     for line in case.file.read_bytes().decode("utf-8", "surrogateescape").replace("\0", "").split("\n"):
         key, _, text = line.partition("=")
@@ -222,6 +225,13 @@ def _overridden(case: Case) -> str | None:
         if ours[f".{key}"] != value:
             return f"{key} is {ours[f'.{key}']!r} of {line!r}"
     return None
+
+
+def _number_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _table(suffix: str, file: str, named: str = "") -> Kind:

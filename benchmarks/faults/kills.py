@@ -106,6 +106,8 @@ class Bench:
             self.tell(name, fault, wrong and f"case {seed}, {fault}: {wrong}")
             if wrong:
                 return count
+            if done.status == 0:  # two at once are at the end
+                break
         done = self.nursery.run(task.command(place.parent), limit=LIMIT)
         wrong = f"then status {done.status}: {done.err[-300:]}" if done.status != 0 else None
         if wrong is None and (found := contents(place)) != whole.new:
@@ -221,7 +223,7 @@ TASKS = {
         lambda at: ["sweep", f"--config={at}/tiny.py", "--seeds=2", f"--workdir={at}/out"],
         ("tiny.py",),
         resumes=True,
-        faults=("moment", "two at once"),
+        faults=("moment", "moment", "moment", "two at once"),
     ),
     "tune": Task(
         lambda at: [
@@ -230,6 +232,5 @@ TASKS = {
         ],
         ("tiny.py", "space.yaml"),
         resumes=True,
-        faults=("moment", "kill", "torn"),
     ),
 }

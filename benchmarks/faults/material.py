@@ -41,11 +41,15 @@ def get_config():
     )
     return config
 """
+# Long values: what is broken anywhere is often one of them, and another value rather than no key.
 OVERRIDES = """\
-data.batch_size=64
-train.learning_rate=0.01
-embedding.sharing=own
-train.max_epochs=3
+seed=20240923
+data.path=/srv/clicks/2026/encoded shop
+data.batch_size=8192
+train.learning_rate=0.00123456
+train.max_epochs=123456
+embedding.l2=0.000987654
+embedding.sharing=0.125
 """
 SPACE = "train.learning_rate: {low: 1e-4, high: 1e-2, log: true}\n"
 

@@ -153,9 +153,18 @@ class Child:
         self._started = time.monotonic()
 
     def kill(self, *, group: bool = True) -> None:
-        """End it as the kernel does when memory runs out; its children too, or it alone."""
+        """End it as the kernel does when memory runs out; its children too, or it alone.
+
+        Children that it leaves behind, in whatever session, come to their own end before this returns.
+        """
+        below = _descendants(self.pid)
         with contextlib.suppress(ProcessLookupError):
             (os.killpg if group else os.kill)(self.pid, signal.SIGKILL)
+        for pid in below if group else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        while any(map(_runs, below)):
+            time.sleep(0.01)
 
     def wait(self, limit: float = 60) -> Done:
         """Wait for its end; what does not end hangs, and is killed."""
@@ -177,6 +186,27 @@ class Child:
             for name in ("stdout", "stderr")
         )
         return Done(said["status"], out, err, time.monotonic() - self._started, said["calls"])
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent and more of a process, [] where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _runs(pid: int) -> bool:
+    return bool(stat := _stat(pid)) and stat[0] not in "ZX"
+
+
+def _descendants(pid: int) -> list[int]:
+    """Children of a process and theirs; killpg does not reach a run of a sweep, which is its own session."""
+    parents = {int(path.name): _stat(int(path.name)) for path in Path("/proc").glob("[0-9]*")}
+    found = [pid]
+    for one in found:
+        found += [child for child, stat in parents.items() if stat and int(stat[1]) == one]
+    return found[1:]
 
 
 def _serve() -> None:

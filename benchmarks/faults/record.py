@@ -1,6 +1,5 @@
 """results/benchmarks/faults.json: what was tried adds up over calls, and what was found stays."""
 
-import json
 from typing import Any
 
 from benchmarks import common
@@ -10,8 +9,7 @@ NAME = "faults"
 
 def read() -> dict[str, Any]:
     """What earlier calls have counted."""
-    path = common.RESULTS / f"{NAME}.json"
-    there = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    there = common.read(NAME)
     return {key: there.get(key, {}) for key in ("inputs", "kills")} | {
         key: there.get(key, []) for key in ("found", "open")
     }
@@ -26,4 +24,4 @@ def count(table: dict[str, dict[str, int]], row: str, *columns: str) -> None:
 
 def write(content: dict[str, Any]) -> None:
     """Write it, with the machine and the command of this call."""
-    common.write(NAME, content | {"versions": common.versions("python", "jax", "polars", "orbax-checkpoint")})
+    common.write(NAME, content | {"versions": common.versions("jax", "polars", "orbax-checkpoint")})

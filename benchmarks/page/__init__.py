@@ -10,8 +10,6 @@ together    runs that share a process
 device      an accelerator
 """
 
-import json
-
 from benchmarks import common
 from benchmarks.page import device, sections
 from ektf_jax.report import figures, render
@@ -28,11 +26,10 @@ def write() -> None:
         )
     ]
     for name, section in sections.SECTIONS.items():
-        path = common.RESULTS / f"{name}.json"
-        if path.exists():
-            blocks += section(json.loads(path.read_text(encoding="utf-8")))
+        if found := common.read(name):
+            blocks += section(found)
     for path in sorted(common.RESULTS.glob("accelerator_*.json")):
-        blocks += device.accelerator(json.loads(path.read_text(encoding="utf-8")))
+        blocks += device.accelerator(common.read(path.stem))
     for block in blocks:
         if isinstance(block, Picture):
             figures.save(block.figure, common.RESULTS / block.name)

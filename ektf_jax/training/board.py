@@ -23,10 +23,11 @@ class Board:
         self._events: EventsWriter | None = None
         if directory is None:
             return
-        self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         # The time in the name that tensorboardX gives is in seconds; files are read in the order of names.
-        self._events = EventsWriter(str(directory / "events"), f".{time.time_ns()}")
+        suffix = f".{time.time_ns()}"
+        self._events = EventsWriter(str(directory / "events"), suffix)
+        (self._file,) = directory.glob(f"events.*{suffix}")
         self._write(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
@@ -36,16 +37,16 @@ class Board:
     def flush(self) -> None:
         """Hand everything so far to the disk."""
         if self._events is not None:
-            with naming(self._directory):
+            with naming(self._file):
                 self._events.flush()
 
     def _write(self, event: Event) -> None:
         if self._events is not None:
             event.wall_time = time.time()
-            with naming(self._directory):
+            with naming(self._file):
                 self._events.write_event(event)
 
     def close(self) -> None:
         if self._events is not None:
-            with naming(self._directory):
+            with naming(self._file):
                 self._events.close()

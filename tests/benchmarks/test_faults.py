@@ -11,6 +11,9 @@ import pytest
 
 from benchmarks.faults import breaks, inputs, kills, material, nursery, plain, record
 from benchmarks.faults.nursery import Done
+from configs import quickstart
+from ektf_jax.cli import config, shell
+from ektf_jax.config import Config
 from ektf_jax.data import custom
 from ektf_jax.errors import InputError
 
@@ -81,6 +84,61 @@ def test_what_passes(tmp_path, status, err, verdict):
     kind = inputs.Kind((), "a.csv", lambda at: [], lambda case: None)
     case = inputs.Case(tmp_path, tmp_path / "a.csv", b"", Done(status, "", err, 0.1, 0), None)
     assert inputs._judge(kind, case)[0] == verdict
+
+
+def overridden(tmp_path, data):
+    """The judge's case of overrides, as the command line applies them; None where they are refused."""
+    nested = quickstart.get_config().to_dict()
+    (tmp_path / "overrides.txt").write_bytes(data)
+    try:
+        for argument in inputs._overrides(tmp_path)[2:]:
+            keys, value = shell.keys_and_value(argument.removeprefix("--config."))
+            if value is None:
+                return None
+            config.change(nested, keys, value)
+        found = Config.from_dict(nested).to_dict()
+    except InputError:
+        return None
+    done = Done(0, json.dumps(found), "", 0.1, 0)
+    return inputs.Case(tmp_path, tmp_path / "overrides.txt", b"", done, None)
+
+
+def test_broken_overrides_are_refused_or_other_values(tmp_path):
+    taken = 0
+    for seed in range(100):
+        case = overridden(tmp_path, breaks.broken(material.OVERRIDES.encode(), random.Random(seed))[1])
+        if case is not None:
+            assert inputs._judge(inputs.KINDS["overrides"], case)[1] is None
+            taken += 1
+    assert 10 < taken < 60
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (b"embedding.l2=0.000987654", b"embedding.l2=0.000987655", "embedding.l2 is 0.000987654"),
+        (b"seed=20240923", b"seed=2024.0", "takes 'seed=2024.0'"),
+        (b"seed=20240923", b"seeds=1", "takes the key 'seeds'"),
+    ],
+)
+def test_overrides_that_were_taken_otherwise_are_told(tmp_path, before, after, said):
+    case = overridden(tmp_path, material.OVERRIDES.encode())
+    case.file.write_bytes(case.file.read_bytes().replace(before, after))
+    assert said in inputs._judge(inputs.KINDS["overrides"], case)[1]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="/proc says who is whose child")
+@pytest.mark.parametrize("group", [True, False])
+def test_children_in_sessions_of_their_own_end_with_a_kill_or_before_it_returns(tmp_path, group):
+    child = f"setsid sh -c 'echo there; sleep 0.5; touch {tmp_path}/done'"
+    command = ["sh", "-c", f"{child} & wait"]
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"there\n"
+        nursery.Child(None, process.pid, tmp_path).kill(group=group)
+        then = (tmp_path / "done").exists()
+        process.stdout.read()  # until nobody has it any more
+        assert (then, (tmp_path / "done").exists()) == (not group, not group)
+        assert process.wait() == -9
 
 
 # Imports no JAX; arms the interposer in forks of itself. Argument: the directory of table and output.
@@ -164,3 +222,22 @@ def test_counts_add_up(tmp_path, monkeypatch):
         record.write(content)
     written = json.loads((tmp_path / "faults.json").read_text())
     assert written["inputs"] == {"table.csv": {"tried": 2, "cut": 2}}
+
+
+def test_two_at_once_that_have_ended_are_the_last_fault(tmp_path, monkeypatch):
+    class Ends:
+        def start(self, arguments, **options):
+            return self
+
+        def wait(self, limit):
+            return Done(0, "", "", 0.1, 1)
+
+        def run(self, arguments, **options):
+            return self.wait(0)
+
+    told = []
+    task = kills.Task(lambda at: [], (), resumes=True, faults=("two at once",))
+    monkeypatch.setitem(kills.TASKS, "some", task)
+    bench = kills.Bench(tmp_path, tmp_path, Ends(), Ends(), lambda *one: told.append(one))
+    assert bench.run("some", 1, most=5) == 1
+    assert told == [("some", "two at once", None)]

@@ -19,20 +19,7 @@ from ektf_jax.errors import InputError
 from ektf_jax.runs import load_run
 from ektf_jax.training import loop, teachers
 from tests import commands
-from tests.bundle import shop
 from tests.bundle.shop import rows
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return shop.train(tmp_path_factory.mktemp("shop"))
-
-
-@pytest.fixture(scope="module")
-def bundle(run, tmp_path_factory):
-    out = tmp_path_factory.mktemp("out") / "bundle"
-    export(run, out)
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +227,8 @@ def test_scoring_the_test_split_gives_its_metrics(run, bundle, loaded, tmp_path)
     found = scoring.score(loaded, [tmp_path / "test.parquet"], tmp_path / "p.csv", names=("auc", "logloss"))
     expected = loop.evaluate(run, "test")
     for ours, theirs in zip(found.metrics, [expected["ensemble"], *expected["students"]], strict=True):
-        assert ours["auc"] == pytest.approx(theirs["auc"], abs=1e-9)
+        # Two rows a rounding apart may change places; the loss is that of each row.
+        assert ours["auc"] == pytest.approx(theirs["auc"], abs=1e-4)
         assert ours["logloss"] == pytest.approx(theirs["logloss"], abs=1e-7)
 
 

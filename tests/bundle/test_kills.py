@@ -3,7 +3,6 @@
 import contextlib
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -19,21 +18,10 @@ from ektf_jax.bundle import score as scoring
 from ektf_jax.bundle.export import export
 from ektf_jax.errors import InputError
 from tests.bundle import shop
+from tests.full_disk import no_file_longer_than
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 20
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return shop.train(tmp_path_factory.mktemp("shop"))
-
-
-@pytest.fixture(scope="module")
-def bundle(run, tmp_path_factory):
-    out = tmp_path_factory.mktemp("bundle") / "bundle"
-    export(run, out)
-    return out
 
 
 # Imports once, then makes a child for each line "function arguments": none has threads before.
@@ -173,17 +161,6 @@ def test_a_killed_score_leaves_a_whole_table(bundle, nursery, tmp_path, suffix):
 
     kill_while_writing(nursery, out, ("scoring", bundle, tmp_path / "in.csv", out), check)
     assert True in found
-
-
-@contextlib.contextmanager
-def no_file_longer_than(size):
-    """A disk that is full, to any one file: writing more is an OSError."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("size", [10, 3000, 8000])

@@ -2,7 +2,6 @@ import errno
 import hashlib
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from ektf_jax import directories
 from ektf_jax.data import encoded
 from ektf_jax.data.schema import ARRAYS, SPLITS, Field, Schema, make_fields
 from ektf_jax.errors import InputError
+from tests.full_disk import no_file_longer_than
 
 ROWS = {"train": 50, "valid": 6, "test": 7}
 FIELDS = (Field("user", 5, 0), Field("item", 7, 5), Field("tags", 4, 12, max_len=3))
@@ -476,17 +476,11 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, what, nth, raised,
 
 
 def test_disk_full_at_the_vocabulary(tmp_path):
-    """The kernel refuses what goes past a limit of file size just as it does on a full disk."""
     schema = make_schema()
     words = [str(number) for number in np.random.default_rng(0).random(2000)]
     vocabulary = pl.DataFrame({"field": "user", "value": words, "id": range(2000)})
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
-    try:
-        with pytest.raises(InputError, match="cannot write the encoded dataset"):
-            encoded.write(tmp_path / "set", schema, make_splits(schema), vocabulary)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with no_file_longer_than(5000), pytest.raises(InputError, match="cannot write the encoded dataset"):
+        encoded.write(tmp_path / "set", schema, make_splits(schema), vocabulary)
     assert visible_and_hidden(tmp_path) == []
 
 

@@ -6,7 +6,6 @@ import itertools
 import math
 import os
 import random
-import resource
 import subprocess
 import sys
 import textwrap
@@ -24,6 +23,7 @@ from ektf_jax.data.rawfiles import Layout
 from ektf_jax.data.schema import SPLITS
 from ektf_jax.data.tables import Derivation, FieldSpec, TableSpec
 from ektf_jax.errors import InputError
+from tests.full_disk import no_file_longer_than
 
 # --- the same encoding in plain Python
 
@@ -598,19 +598,12 @@ def test_table_spec_refuses():
 
 @pytest.mark.parametrize("limit", [300, 1500, 5000])
 def test_disk_full(tmp_path, limit):
-    """The kernel refuses what goes past a limit of file size just as it does on a full disk."""
     data = "y,c,n\n" + "1,a,5\n0,b,6\n" * 2000
     (tmp_path / "a.csv").write_text(data)
     spec = TableSpec("simple", "y", FIELDS)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        with pytest.raises(
-            InputError, match=r"out: cannot write the encoded dataset \(.*; choose another --out"
-        ):
-            tables.prepare(spec, [tmp_path / "a.csv"], tmp_path / "out")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = r"out: cannot write the encoded dataset \(.*; choose another --out"
+    with no_file_longer_than(limit), pytest.raises(InputError, match=said):
+        tables.prepare(spec, [tmp_path / "a.csv"], tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 

@@ -1,5 +1,6 @@
 """TensorBoard's files are whole up to a checkpoint, whatever ends the process after it."""
 
+import contextlib
 import struct
 
 import pytest
@@ -7,6 +8,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from ektf_jax.training import checkpoint, loop
 from ektf_jax.training.board import Board
+from tests.full_disk import no_file_longer_than
 
 
 def events(directory):
@@ -60,6 +62,18 @@ def test_of_several_processes_the_others_write_nothing(tmp_path):
     board.flush()
     board.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path):
+    board = Board(tmp_path, 1)
+    (file,) = tmp_path.iterdir()
+    for step in range(10):
+        board.add_scalar("train/loss", 1.0, step)
+    with no_file_longer_than(100), pytest.raises(OSError) as caught:  # noqa: PT011
+        board.flush()
+    assert caught.value.filename == str(file)
+    with contextlib.suppress(OSError):
+        board.close()
 
 
 class Killed(BaseException):

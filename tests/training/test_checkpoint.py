@@ -1,7 +1,6 @@
 """Weights fit a model, leaf by leaf, or are refused; their path is a path."""
 
 import re
-import resource
 import tempfile
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ import pytest
 
 from ektf_jax.errors import InputError
 from ektf_jax.training import checkpoint
+from tests.full_disk import no_file_longer_than
 
 
 class State(NamedTuple):
@@ -205,15 +205,9 @@ def test_a_checkpoint_to_a_full_disk_says_so(tmp_path):
     tree = {"w": jnp.arange(1e5)}
     with checkpoint.open_checkpoints(tmp_path) as manager:
         checkpoint.save(manager, 1, tree, {"epoch": 1})
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-        try:
-            with pytest.raises(
-                InputError, match=rf"{tmp_path}: checkpoint 2 cannot be written .*; make room"
-            ):
-                checkpoint.save(manager, 2, tree, {"epoch": 2})
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        said = rf"{tmp_path}: checkpoint 2 cannot be written .*; make room"
+        with no_file_longer_than(100), pytest.raises(InputError, match=said):
+            checkpoint.save(manager, 2, tree, {"epoch": 2})
     assert restore(tmp_path, tree)[1] == {"epoch": 1}
 
 

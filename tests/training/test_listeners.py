@@ -11,6 +11,7 @@ from ektf_jax.training import listeners
 from ektf_jax.training.listeners import MetricsFile, TensorBoard, Terminal
 from ektf_jax.training.progress import Progress
 from ektf_jax.training.schedule import Plateau
+from tests.full_disk import no_file_longer_than
 from tests.training.test_board import curve
 
 TERMS = {
@@ -112,3 +113,10 @@ def test_lines_that_the_checkpoint_does_not_have_are_written_again(tmp_path):
     file, run = MetricsFile(), make_run(tmp_path, step=7)
     file.begin(run)
     assert (tmp_path / "metrics.jsonl").read_text() == '{"epoch": 1}\n'
+
+
+def test_metrics_to_a_full_disk_name_their_file(tmp_path):
+    file, run = MetricsFile(), make_run(tmp_path)
+    with no_file_longer_than(100), pytest.raises(OSError) as caught:  # noqa: PT011
+        file.evaluated(run, TERMS, VALID, {})
+    assert caught.value.filename == str(tmp_path / "metrics.jsonl")
