@@ -95,7 +95,7 @@ class Encoder:
             code = code if wanted is None else code[wanted]
             missing = False if isinstance(values.dtype, pl.List) else values.is_null().to_numpy()
             oov = np.zeros(len(values), bool)
-            for slot in vocabulary.slot_ids(values, field, known):
+            for slot in vocabulary.slot_ids(values, field, known, one):
                 ids[:, start] = slot[code]
                 start += 1
                 oov |= slot == field.oov

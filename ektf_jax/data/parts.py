@@ -147,7 +147,10 @@ def weights_of(
 def values_of(
     field: FieldSpec, cells: pl.Series, rows: NDArray[np.int64], where: Callable[[int], str]
 ) -> tuple[pl.Series, bool]:
-    """What a field counts for each distinct cell: text, null if that is nothing; lists if multi-valued."""
+    """What a field counts for each distinct cell: text, null if that is nothing; lists if multi-valued.
+
+    Of a field with bins that is the number itself.
+    """
     marks = list(field.missing)
     if field.kind == "multi":
         lists = cells
@@ -184,6 +187,8 @@ def _buckets(
     present = found.is_not_null().any()
     if field.fill is not None:
         found = found.fill_null(numbers(pl.Series([field.fill]))[0])
+    if field.bins is not None:  # their edges are known once all rows are
+        return (found + 0.0).cast(pl.String), bool(present)  # -0.0 is 0.0
     return found.to_frame("x").select(_bucket(field.paper_buckets)).to_series(), bool(present)
 
 

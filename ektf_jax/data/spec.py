@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import reprlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,8 @@ from ektf_jax.errors import InputError
 KINDS = ("categorical", "numeric", "multi")
 MOST_SLOTS = 2**16
 _LATER = ("split", "weight")  # keys of a spec that those of older datasets lack
+_FIELD_LATER = {"bins": None}  # keys of a field likewise, and what they are where they are not set
+_MOST_BINS = 2**16
 LEAST = -(2.0**63)  # below it a number has no integer part to take
 
 
@@ -34,6 +37,8 @@ class FieldSpec:
     bucket is taken) and is counted like any other, or with no `fill` the field's OOV entry, as FuxiCTR has
     it; in a multi-valued field it is left out.
     min_count: values that fewer training rows hold are OOV.
+    bins: "quantile:N" takes, for a number, the bin between quantiles of the training rows (`data.bins`)
+    instead; bins of which equal numbers leave nothing are none.
     """
 
     name: str
@@ -44,6 +49,7 @@ class FieldSpec:
     separator: str = "^"
     max_len: int = 1
     paper_buckets: bool = False
+    bins: str | None = None
 
     def __post_init__(self) -> None:
         multi, numeric = self.kind == "multi", self.kind == "numeric"
@@ -58,11 +64,26 @@ class FieldSpec:
                 self.fill is None or (not multi and (not numeric or bool(are_numbers([self.fill])[0]))),
                 f"{fill}, as the file would hold it" if fill else "left out of a multi-valued field",
             ),
-            "paper_buckets": (not self.paper_buckets or numeric, "left to numeric fields"),
+            "paper_buckets": (
+                not self.paper_buckets or (numeric and self.bins is None),
+                "left to numeric fields without bins",
+            ),
+            "bins": (
+                self.bins is None or (numeric and 2 <= (self.quantiles or 0) <= _MOST_BINS),
+                f"quantile:N with a whole number N from 2 to {_MOST_BINS}"
+                if numeric
+                else "left to numeric fields",
+            ),
         }
         for key, (holds, wanted) in rules.items():
             if not holds:
                 raise InputError(f"field {self.name}: {key} is {getattr(self, key)!r}; it must be {wanted}")
+
+    @property
+    def quantiles(self) -> int | None:
+        """N of `bins`."""
+        found = re.fullmatch(r"quantile:([0-9]{1,9})", self.bins or "")
+        return int(found[1]) if found else None
 
 
 @dataclass(frozen=True)
@@ -141,6 +162,10 @@ class TableSpec:
 def spec_to_json(spec: TableSpec) -> dict[str, Any]:
     """A spec as a schema's source has it, with lists for tuples, without what came later and is not set."""
     document: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(spec), allow_nan=False))
+    document["fields"] = [
+        {key: value for key, value in field.items() if _FIELD_LATER.get(key, "") != value}
+        for field in document["fields"]
+    ]
     return {key: value for key, value in document.items() if key not in _LATER or value is not None}
 
 

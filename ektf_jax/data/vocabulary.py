@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ektf_jax.data import parts, work
+from ektf_jax.data import bins, parts, work
 from ektf_jax.data.parts import Part
 from ektf_jax.data.schema import Field, make_fields
 from ektf_jax.data.spec import FieldSpec, TableSpec
@@ -22,7 +22,7 @@ def count(
     """The fields and the values they know: those that at least min_count training rows hold.
 
     The second result has columns field, value, id (fused): by count of rows from the highest, then by value,
-    so that ids are frequency ranks.
+    so that ids are frequency ranks; of a field with bins, these from the lowest.
     """
     training = [part for part in chunks if drawn is not None or "train" in part.splits]
     known = {}
@@ -57,11 +57,15 @@ def by_field(words: pl.DataFrame, fields: Sequence[Field]) -> list[pl.DataFrame]
     return [words.filter(pl.col("field") == field.name).select("value", "id") for field in fields]
 
 
-def slot_ids(values: pl.Series, field: Field, known: pl.DataFrame) -> list[NDArray[np.int32]]:
+def slot_ids(
+    values: pl.Series, field: Field, known: pl.DataFrame, spec: FieldSpec
+) -> list[NDArray[np.int32]]:
     """Ids [N] for each slot of a field, of its values [N]: text, null for none, or lists of text.
 
     0 is an empty slot. What is not known, null too, is OOV.
     """
+    if spec.bins is not None:
+        values = bins.place(values, known["value"])
     if not isinstance(values.dtype, pl.List):
         return [_ids(values, pl.repeat(False, len(values), eager=True), field, known)]
     slots = (values.list.get(slot, null_on_oob=True) for slot in range(field.max_len))
@@ -76,22 +80,23 @@ def _ids(values: pl.Series, padding: pl.Series, field: Field, known: pl.DataFram
 
 
 def _counted(column: str, field: FieldSpec, chunks: list[Part], drawn: NDArray[np.uint8] | None) -> pl.Series:
-    """A field's known values: by count from the highest, then by value.
+    """A field's known values: by count from the highest, then by value; or its bins.
 
     Where chunks hold too many distinct values for memory they are counted in shares, by way of the disk:
     equal values have equal hashes, so that each is whole in one share.
     """
     shares = -(-sum(part.sizes[int(column)] for part in chunks) // _MERGED)
     if shares == 1:
-        found = _merged((parts.counts(column, part, drawn) for part in chunks), field.min_count)
+        found = _known(field, (parts.counts(column, part, drawn) for part in chunks))
     else:
         spilled = [_spill(column, part, drawn, shares) for part in chunks]
         found = pl.concat(
-            _merged((_share(path, *at[share]) for path, at in spilled), field.min_count)
-            for share in range(shares)
+            _known(field, (_share(path, *at[share]) for path, at in spilled)) for share in range(shares)
         )
         for path, _ in spilled:
             path.unlink()
+    if field.quantiles is not None:
+        return bins.between_quantiles(found, field.quantiles, field.min_count)
     return found.sort(["count", "value"], descending=[True, False])["value"]
 
 
@@ -109,6 +114,13 @@ def _spill(
 
 def _share(path: Path, start: int, length: int) -> pl.DataFrame:
     return pl.scan_ipc(path, glob=False).slice(start, length).collect()
+
+
+def _known(field: FieldSpec, found: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """value, count of what the field may know; of a field with bins all its numbers, as such."""
+    if field.bins is None:
+        return _merged(found, field.min_count)
+    return _merged(found, 1).with_columns(pl.col("value").cast(pl.Float64))
 
 
 def _merged(found: Iterable[pl.DataFrame], min_count: int) -> pl.DataFrame:

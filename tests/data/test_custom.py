@@ -61,6 +61,16 @@ def test_the_weights_of_the_docs(tmp_path):
     assert encoded.open_split(tmp_path / "out", "valid").weights is None  # of a single row
 
 
+def test_the_bins_of_the_docs(tmp_path):
+    for name, text in EXAMPLE.items():
+        (tmp_path / name).write_text(text)
+    schema = custom.prepare(tmp_path / "priced.yaml", tmp_path, tmp_path / "out")
+    assert schema.source["spec"]["fields"][1]["bins"] == "quantile:4"
+    found = words(tmp_path / "out", "price")
+    assert found == ["(-inf, 3]", "(3, 12.5]", "(12.5, inf]"]
+    assert f"`price` is `{found[0]}`, `{found[1]}` and `{found[2]}`, from the lowest" in PAGE
+
+
 def test_every_key_is_documented():
     for key in {**custom._TOP, **custom._FIELD}:
         assert re.search(rf"^\|.*`{key}`", PAGE, re.M) or key == "name"
@@ -139,6 +149,16 @@ GOOD = {"dataset": "t", "files": "a.csv", "label": "y", "fields": "[a]"}
         (
             {"fields": "[{name: a, kind: numeric, fill: none}]"},
             "t.yaml: field a: fill is 'none'; it must be a number",
+        ),
+        (
+            {"fields": "[{name: a, kind: numeric, bins: quantile:0}]"},
+            "t.yaml: field a: bins is 'quantile:0'; it must be quantile:N with a whole number N from 2",
+        ),
+        ({"fields": "[{name: a, kind: numeric, bins: 4}]"}, "fields[0]: bins is 4; it must be text"),
+        ({"fields": "[{name: a, bins: quantile:4}]"}, "bins is 'quantile:4'; it must be left to numeric"),
+        (
+            {"fields": "[{name: a, kind: numeric, bins: quantile:4}]"},
+            "a.csv:2: a is 'v'; it must be a number",
         ),
         ({"label": "{name: y, above: .nan}"}, "t.yaml: t: above is nan; it must be a finite number"),
         ({"fields": "[{name: [a, NO]}]"}, "fields[0]: name: has False, which YAML does not read as text"),
