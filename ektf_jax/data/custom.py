@@ -38,6 +38,7 @@ _FIELD = {
     "max_len": int,
     "paper_buckets": bool,
     "bins": str,
+    "pooling": str,
 }
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2  # aliases can nest what is short in the file

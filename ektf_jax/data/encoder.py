@@ -3,7 +3,6 @@
 Needs numpy and polars alone. Preparing a dataset and scoring with a model of it give a row the same ids.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -125,7 +124,7 @@ def write(encoder: Encoder, directory: Path) -> None:
     """Write an encoder into a directory: encoder.json and vocabulary.parquet, always the same bytes."""
     described = {
         "spec": spec_to_json(encoder.spec),
-        "fields": [dataclasses.asdict(field) for field in encoder.fields],
+        "fields": [field.to_json() for field in encoder.fields],
     }
     described |= {NARROW: list(encoder.narrow)} if encoder.narrow else {}
     files.write_json(directory / _DESCRIPTION, described)

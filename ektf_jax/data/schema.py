@@ -12,6 +12,7 @@ from ektf_jax.files import parse_json
 FORMAT = "ektf-jax encoded dataset"
 VERSION = 1
 SPLITS = ("train", "valid", "test")
+POOLINGS = ("mean", "sum", "max")
 # The arrays of an encoded dataset, by their files, and those of one whose rows have weights.
 ARRAYS = tuple(f"{split}/{kind}.npy" for split in SPLITS for kind in ("ids", "labels"))
 WEIGHTED = (*ARRAYS, *(f"{split}/weights.npy" for split in SPLITS))
@@ -25,18 +26,27 @@ class Field:
 
     vocab_size counts one padding and one out-of-vocabulary entry. Local id 0 is padding, which is fused
     id 0 in every field, so that row `offset` of any later field is never used; known values are fused
-    ids offset + 1 ... offset + vocab_size - 2, and `oov` is the last.
+    ids offset + 1 ... offset + vocab_size - 2, and `oov` is the last. `pooling` says what the embeddings
+    of its slots become.
     """
 
     name: str
     vocab_size: int
     offset: int
     max_len: int = 1
+    pooling: str = POOLINGS[0]
 
     @property
     def oov(self) -> int:
         """The fused id of a value that the vocabulary lacks."""
         return self.offset + self.vocab_size - 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The field as files have it, without what came later and is not set."""
+        document = asdict(self)
+        if self.pooling == POOLINGS[0]:
+            del document["pooling"]
+        return document
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,7 @@ class Schema:
             "format": FORMAT,
             "version": VERSION,
             "dataset": self.dataset,
-            "fields": [asdict(field) for field in self.fields],
+            "fields": [field.to_json() for field in self.fields],
             "splits": self.splits,
             "source": self.source,
         }
@@ -170,7 +180,12 @@ def _fields(entries: list[Any], file: str) -> tuple[Field, ...]:
             _count(entry, "vocab_size", 2, where),
             _count(entry, "offset", 0, where),
             _count(entry, "max_len", 1, where),
+            _text({"pooling": POOLINGS[0]} | entry, "pooling", where),
         )
+        if field.pooling not in POOLINGS:
+            raise InputError(
+                f"{where}: pooling is {field.pooling!r}, not one of {', '.join(POOLINGS)}; {_REMEDY}"
+            )
         if field.offset != offset:
             raise InputError(
                 f"{where}: offset is {field.offset}, but the fields before it end at {offset}; {_REMEDY}"

@@ -15,12 +15,16 @@ import polars as pl
 
 from ektf_jax.data.chunk import Chunk
 from ektf_jax.data.rawfiles import Layout
+from ektf_jax.data.schema import POOLINGS
 from ektf_jax.errors import InputError
 
 KINDS = ("categorical", "numeric", "multi")
 MOST_SLOTS = 2**16
 _LATER = ("split", "weight")  # keys of a spec that those of older datasets lack
-_FIELD_LATER = {"bins": None}  # keys of a field likewise, and what they are where they are not set
+_FIELD_LATER = {
+    "bins": None,
+    "pooling": POOLINGS[0],
+}  # keys of a field likewise, and what they are where they are not set
 _MOST_BINS = 2**16
 LEAST = -(2.0**63)  # below it a number has no integer part to take
 
@@ -39,6 +43,7 @@ class FieldSpec:
     min_count: values that fewer training rows hold are OOV.
     bins: "quantile:N" takes, for a number, the bin between quantiles of the training rows (`data.bins`)
     instead; bins of which equal numbers leave nothing are none.
+    pooling: what the embeddings of several values become, "mean", "sum" or "max".
     """
 
     name: str
@@ -50,6 +55,7 @@ class FieldSpec:
     max_len: int = 1
     paper_buckets: bool = False
     bins: str | None = None
+    pooling: str = POOLINGS[0]
 
     def __post_init__(self) -> None:
         multi, numeric = self.kind == "multi", self.kind == "numeric"
@@ -67,6 +73,10 @@ class FieldSpec:
             "paper_buckets": (
                 not self.paper_buckets or (numeric and self.bins is None),
                 "left to numeric fields without bins",
+            ),
+            "pooling": (
+                self.pooling in (POOLINGS if multi else POOLINGS[:1]),
+                f"one of {', '.join(POOLINGS)}" if multi else "left to multi-valued fields",
             ),
             "bins": (
                 self.bins is None or (numeric and 2 <= (self.quantiles or 0) <= _MOST_BINS),

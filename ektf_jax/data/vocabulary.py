@@ -1,6 +1,7 @@
 """The values that the fields of a table know, counted over chunks on disk, and their ids."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -31,14 +32,15 @@ def count(
         for field, values in zip(spec.fields, work.in_order(tasks), strict=True):
             known[field.name] = values
             bar.update()
-    return lay_out(known, {field.name: field.max_len for field in spec.fields})
+    return lay_out(known, spec.fields)
 
 
 def lay_out(
-    values: Mapping[str, pl.Series], max_lens: Mapping[str, int]
+    values: Mapping[str, pl.Series], specs: Sequence[FieldSpec]
 ) -> tuple[tuple[Field, ...], pl.DataFrame]:
     """`count`'s result from the known values of each field (text, in the order of their ids)."""
-    fields = make_fields((name, len(values[name]) + 2, max_len) for name, max_len in max_lens.items())
+    laid = make_fields((spec.name, len(values[spec.name]) + 2, spec.max_len) for spec in specs)
+    fields = tuple(replace(field, pooling=spec.pooling) for field, spec in zip(laid, specs, strict=True))
     tables = [
         pl.DataFrame(
             {

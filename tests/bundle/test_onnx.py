@@ -18,7 +18,7 @@ from ektf_jax.config import Config
 from ektf_jax.data import encoded, encoder
 from ektf_jax.runs import load_run
 from ektf_jax.training import build, loop
-from tests.bundle import shop
+from tests.bundle import shop, test_pooling
 from tests.students.test_registry import STUDENTS
 
 pytestmark = pytest.mark.slow
@@ -99,6 +99,22 @@ def test_a_run_is_its_bundle_is_its_onnx_bundle(data, raw, labels, students, tmp
             np.testing.assert_allclose(found["ensemble"], expected["ensemble"], atol=CLOSE, rtol=0)
             for k, (ours, theirs) in enumerate(zip(found["students"], expected["students"], strict=True)):
                 np.testing.assert_allclose(ours, theirs, atol=close(labels[k % len(labels)]), rtol=0)
+
+
+def test_sums_and_maxima_of_sequences_are_the_same_as_onnx(tmp_path):
+    schema = test_pooling.prepare(tmp_path / "data")
+    model = build.make_predictor(
+        Config.from_dict(config(tmp_path / "data", ["mlp", "deepfm"], 2)), schema, jax.random.key(0)
+    )
+    moved(model)
+    exporting.write_program(model, True, schema.num_slots, tmp_path, with_onnx=True)
+    ids = encoder.of_dataset(tmp_path / "data").frame(test_pooling.rows(5000, 7)).ids
+    expected = nnx.jit(lambda model, ids: model(ids))(model, ids)
+    for count in COUNTS:
+        found = reader.open_program(tmp_path, "onnx", True)(ids[:count])
+        np.testing.assert_allclose(
+            sigmoid(found[:-1]), sigmoid(expected.students[:, :count]), atol=CLOSE, rtol=0
+        )
 
 
 def test_the_graph_is_what_the_page_has_triton_load(data, tmp_path):

@@ -170,6 +170,9 @@ def test_a_spec_without_what_came_later_is_the_same_text():
         hashlib.sha256(text.encode()).hexdigest()
         == "aa1bda8059e1e7c144c92439ced32997b8a28bad1af0e9d19c5a8605dbc3a545"
     )
-    spec = TableSpec("t", "y", (FieldSpec("b", "numeric", bins="quantile:7"),))
-    assert spec_to_json(spec)["fields"][0]["bins"] == "quantile:7"
+    many = FieldSpec("c", "multi", max_len=2, pooling="sum")
+    spec = TableSpec("t", "y", (FieldSpec("b", "numeric", bins="quantile:7"), many))
+    written = spec_to_json(spec)["fields"]
+    assert (written[0]["bins"], written[1]["pooling"]) == ("quantile:7", "sum")
+    assert not {"pooling"} & set(written[0]) | {"bins"} & set(written[1])
     assert spec_from_json(spec_to_json(spec)) == spec

@@ -71,6 +71,14 @@ def test_the_bins_of_the_docs(tmp_path):
     assert f"`price` is `{found[0]}`, `{found[1]}` and `{found[2]}`, from the lowest" in PAGE
 
 
+def test_the_pooling_of_the_docs(tmp_path):
+    for name, text in EXAMPLE.items():
+        (tmp_path / name).write_text(text)
+    schema = custom.prepare(tmp_path / "tagged.yaml", tmp_path, tmp_path / "out")
+    assert [field.pooling for field in schema.fields] == ["mean", "max"]
+    assert encoded.open_schema(tmp_path / "out").fields == schema.fields
+
+
 def test_every_key_is_documented():
     for key in {**custom._TOP, **custom._FIELD}:
         assert re.search(rf"^\|.*`{key}`", PAGE, re.M) or key == "name"
@@ -160,6 +168,11 @@ GOOD = {"dataset": "t", "files": "a.csv", "label": "y", "fields": "[a]"}
             {"fields": "[{name: a, kind: numeric, bins: quantile:4}]"},
             "a.csv:2: a is 'v'; it must be a number",
         ),
+        (
+            {"fields": "[{name: a, kind: multi, max_len: 2, pooling: median}]"},
+            "t.yaml: field a: pooling is 'median'; it must be one of mean, sum, max",
+        ),
+        ({"fields": "[{name: a, pooling: sum}]"}, "pooling is 'sum'; it must be left to multi-valued fields"),
         ({"label": "{name: y, above: .nan}"}, "t.yaml: t: above is nan; it must be a finite number"),
         ({"fields": "[{name: [a, NO]}]"}, "fields[0]: name: has False, which YAML does not read as text"),
         ({"missing": "[0]"}, "t.yaml: fields[0]: missing: has 0, which YAML does not read as text"),
