@@ -21,10 +21,7 @@ from ektf_jax.errors import InputError
 KINDS = ("categorical", "numeric", "multi")
 MOST_SLOTS = 2**16
 _LATER = ("split", "weight")  # keys of a spec that those of older datasets lack
-_FIELD_LATER = {
-    "bins": None,
-    "pooling": POOLINGS[0],
-}  # keys of a field likewise, and what they are where they are not set
+_FIELD_LATER = {"bins": None, "pooling": POOLINGS[0]}  # of a field likewise, as they are if not set
 _MOST_BINS = 2**16
 LEAST = -(2.0**63)  # below it a number has no integer part to take
 
@@ -172,8 +169,9 @@ class TableSpec:
 def spec_to_json(spec: TableSpec) -> dict[str, Any]:
     """A spec as a schema's source has it, with lists for tuples, without what came later and is not set."""
     document: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(spec), allow_nan=False))
+    later = _FIELD_LATER.items()
     document["fields"] = [
-        {key: value for key, value in field.items() if _FIELD_LATER.get(key, "") != value}
+        {key: value for key, value in field.items() if (key, value) not in later}
         for field in document["fields"]
     ]
     return {key: value for key, value in document.items() if key not in _LATER or value is not None}

@@ -170,8 +170,8 @@ def test_a_spec_without_what_came_later_is_the_same_text():
         hashlib.sha256(text.encode()).hexdigest()
         == "aa1bda8059e1e7c144c92439ced32997b8a28bad1af0e9d19c5a8605dbc3a545"
     )
-    many = FieldSpec("c", "multi", max_len=2, pooling="sum")
-    spec = TableSpec("t", "y", (FieldSpec("b", "numeric", bins="quantile:7"), many))
+    many, filled = FieldSpec("c", "multi", max_len=2, pooling="sum"), FieldSpec("d", fill="")
+    spec = TableSpec("t", "y", (FieldSpec("b", "numeric", bins="quantile:7"), many, filled))
     written = spec_to_json(spec)["fields"]
     assert (written[0]["bins"], written[1]["pooling"]) == ("quantile:7", "sum")
     assert not {"pooling"} & set(written[0]) | {"bins"} & set(written[1])
