@@ -8,12 +8,15 @@ from flax import nnx
 
 from ektf_jax.data.schema import POOLINGS, Field
 
+_DENSE = "dense"  # the pooling, so to say, of a field that is a number
+
 
 class Embedding(nnx.Module):
     """Field embeddings by lookup; a multi-valued field pools its filled slots. [B, S] -> [B, F, D].
 
     A field's `pooling` says how: their mean, sum or, in each dimension, maximum, whose gradient equal ones
-    share. Id 0 is padding in every field: it contributes nothing and gets no gradient, and a field without
+    share. A dense field is the embedding of its id times its number of the row, `dense` [B, n] of all n of
+    them. Id 0 is padding in every field: it contributes nothing and gets no gradient, and a field without
     any value is the zero vector. Initialised N(0, 1e-4^2), padding rows zero, as in FuxiCTR. `table` has one
     row per feature, [V, D]. Its last `own` columns are read by one of `students` each, the others by all
     of them. Of these the last `wide` are the weights of linear models over the ids, which a multi-valued
@@ -55,13 +58,21 @@ class Embedding(nnx.Module):
         weights = jnp.where(jnp.arange(table.shape[1]) < shared, 1.0, 1 / self.students)
         return jnp.sum(jnp.sum(table**2, axis=0) * weights)
 
-    def __call__(self, ids: jax.Array) -> jax.Array:
+    def __call__(self, ids: jax.Array, dense: jax.Array | None = None) -> jax.Array:
+        numbers = sum(count for _, count, _, pooling in self.runs if pooling == _DENSE)
+        if (None if dense is None else dense.shape[1]) != (numbers or None):
+            found = "none" if dense is None else f"of shape {dense.shape}"
+            raise ValueError(f"the model has {numbers} dense fields, and dense is {found}")
         mask = (ids != 0).astype(jnp.float32)
         vectors = self.table[...][ids] * mask[..., None]
-        parts = []
+        parts, seen = [], 0
         for start, count, max_len, pooling in self.runs:
             stop = start + count * max_len
             part = vectors[:, start:stop]
+            if pooling == _DENSE:
+                assert dense is not None
+                part = part * dense[:, seen : seen + count, None]
+                seen += count
             if max_len > 1:
                 shape = (ids.shape[0], count, max_len)
                 filled = jnp.sum(mask[:, start:stop].reshape(shape), axis=2)
@@ -90,7 +101,8 @@ def _runs(fields: Sequence[Field]) -> tuple[tuple[int, int, int, str], ...]:
     runs: list[tuple[int, int, int, str]] = []
     slot = 0
     for field in fields:
-        kind = field.max_len, field.pooling if field.max_len > 1 else POOLINGS[0]
+        pooling = field.pooling if field.max_len > 1 else POOLINGS[0]
+        kind = field.max_len, pooling if field.scale is None else _DENSE
         if runs and runs[-1][2:] == kind:
             start, count, *_ = runs[-1]
             runs[-1] = (start, count + 1, *kind)

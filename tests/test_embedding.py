@@ -131,6 +131,45 @@ def test_equal_values_share_the_gradient_of_a_maximum():
     np.testing.assert_array_equal(gradient, [[0] * DIM, [0] * DIM, [0.5] * DIM, [0.5] * DIM, [0] * DIM])
 
 
+@settings(max_examples=10, deadline=None)  # each compiles once
+@given(
+    st.lists(st.sampled_from([(4, 1), (5, 3), (3, 1, "dense")]), min_size=1, max_size=6),
+    st.integers(0, 2**31),
+)
+def test_a_dense_field_is_its_number_times_its_row_in_value_and_gradient(kinds, seed):
+    schema = make_schema(*(kind[:2] for kind in kinds))
+    numbers = [kind[2:] == ("dense",) for kind in kinds]
+    scaled = zip(schema.fields, numbers, strict=True)
+    fields = tuple(replace(field, scale=(0.0, 1.0) if dense else None) for field, dense in scaled)
+    rng = np.random.default_rng(seed)
+    ids = random_ids(schema, rng, 0.3)
+    table = rng.normal(size=(schema.num_features, DIM)).astype(np.float32)
+    cotangent = rng.normal(size=(ROWS, len(kinds), DIM)).astype(np.float32)
+    dense = rng.normal(size=(ROWS, sum(numbers))).astype(np.float32) if any(numbers) else None
+    factor = np.ones((ROWS, len(kinds), 1))
+    if dense is not None:
+        factor[:, numbers, 0] = dense
+    embeddings, gradient = looked_up(schema, table, ids, cotangent * factor)
+
+    def embed(table):
+        model = Embedding(fields, DIM, rngs=nnx.Rngs(0))
+        model.table[...] = table
+        return model(ids, dense)
+
+    found, pullback = jax.vjp(embed, table)
+    np.testing.assert_allclose(found, embeddings * factor, atol=1e-5)
+    np.testing.assert_allclose(pullback(cotangent)[0], gradient, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("scale", "dense"), [((0.0, 1.0), None), (None, np.ones((1, 1))), ((0.0, 1.0), np.ones((1, 2)))]
+)
+def test_numbers_that_do_not_come_or_that_no_field_reads_are_an_error(scale, dense):
+    fields = [replace(field, scale=scale) for field in make_schema((3, 1)).fields]
+    with pytest.raises(ValueError, match="dense fields, and dense is"):
+        Embedding(fields, DIM, rngs=nnx.Rngs(0))(np.ones((1, 1), int), dense)
+
+
 def test_weights_of_linear_models_are_summed_whatever_the_pooling():
     fields = [make_schema((5, 3, pooling)).fields for pooling in POOLINGS]
     models = [Embedding(one, DIM, own=1, wide=1, rngs=nnx.Rngs(0)) for one in fields]

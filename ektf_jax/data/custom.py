@@ -39,6 +39,7 @@ _FIELD = {
     "paper_buckets": bool,
     "bins": str,
     "pooling": str,
+    "transform": str,
 }
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2  # aliases can nest what is short in the file

@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ektf_jax import files
-from ektf_jax.data import columns, parts, vocabulary
+from ektf_jax.data import columns, dense, parts, vocabulary
 from ektf_jax.data.chunk import Chunk, Rows
 from ektf_jax.data.encoded import WORDS
 from ektf_jax.data.schema import Field
@@ -29,11 +29,13 @@ _WORDS_SCHEMA = {"field": pl.String(), "value": pl.String(), "id": pl.Int32()}
 class Encoded(NamedTuple):
     """ids int32 [N, S]; for each field in how many of the rows it had a value that the dataset does not know.
 
-    A missing value is not counted, though it may be OOV too.
+    A missing value is not counted, though it may be OOV too. dense float32 [N, n] are the numbers of n dense
+    fields; None where there are none.
     """
 
     ids: NDArray[np.int32]
     unseen: dict[str, int]
+    dense: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Encoder:
         count = len(chunk.frame) if wanted is None else int(wanted.sum())
         ids = np.empty((count, sum(field.max_len for field in self.fields)), np.int32)
         unseen, start = {}, 0
+        numbers: list[NDArray[np.float32]] = []
         specs = (spec or self.spec).fields
         found = parts.distinct(chunk.frame, [field.name for field in self.fields])
         for field, one, known, (cells, rows, code) in zip(self.fields, specs, self.known, found, strict=True):
@@ -99,7 +102,9 @@ class Encoder:
                 start += 1
                 oov |= slot == field.oov
             unseen[field.name] = int((oov & ~np.asarray(missing))[code].sum())
-        return Encoded(ids, unseen)
+            if field.scale is not None:
+                numbers.append(dense.standardised(values, one, field.scale)[code])
+        return Encoded(ids, unseen, np.stack(numbers, axis=1) if numbers else None)
 
 
 def of_dataset(directory: Path) -> Encoder:
@@ -137,7 +142,10 @@ def read(directory: Path) -> Encoder:
     path = directory / _DESCRIPTION
     described = files.read_json(path, {"spec": dict, "fields": list})
     try:
-        fields = tuple(Field(**field) for field in described["fields"])
+        fields = tuple(
+            Field(**field | ({"scale": tuple(field["scale"])} if "scale" in field else {}))
+            for field in described["fields"]
+        )
     except TypeError as error:
         raise InputError(f"{path}: fields are none ({error}); get the directory again") from None
     narrow = described.get(NARROW, [])

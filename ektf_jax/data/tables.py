@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ektf_jax.data import columns, encoded, parts, rawfiles, vocabulary, work
+from ektf_jax.data import columns, dense, encoded, parts, rawfiles, vocabulary, work
 from ektf_jax.data.chunk import Chunk, Rows
 from ektf_jax.data.columns import Settled
 from ektf_jax.data.encoder import NARROW
@@ -353,7 +353,14 @@ def _write(
     with ExitStack() as stack:
         append = {
             split: stack.enter_context(
-                encoded.appending(directory, split, rows, schema.num_slots, weighted=schema.weighted)
+                encoded.appending(
+                    directory,
+                    split,
+                    rows,
+                    schema.num_slots,
+                    weighted=schema.weighted,
+                    dense=schema.num_dense,
+                )
             )
             for split, rows in schema.splits.items()
         }
@@ -373,13 +380,18 @@ def _write(
 
 
 def _encode(part: Part, spec: TableSpec, schema: Schema, known: list[pl.DataFrame]) -> encoded.Split:
-    """ids [rows, S], labels [rows] and weights [rows] or None of a chunk."""
+    """A chunk as it is written: ids, labels, and weights and dense or None."""
     ids = np.empty((part.rows, schema.num_slots), np.int32)
     codes, values = parts.load(part.codes), parts.load(part.values)
+    numbers = []
     for index, (field, (start, _)) in enumerate(zip(schema.fields, schema.slots, strict=True)):
         code = codes[str(index)].to_numpy()
         found = vocabulary.slot_ids(values[str(index)][0], field, known[index], spec.fields[index])
         for slot, one in enumerate(found):
             ids[:, start + slot] = one[code]
+        if field.scale is not None:
+            number = dense.standardised(values[str(index)][0], spec.fields[index], field.scale)
+            numbers.append(number[code])
     weights = codes["weight"].to_numpy() if schema.weighted else None
-    return encoded.Split(ids, codes["label"].cast(pl.Float32).to_numpy(), weights)
+    found_dense = np.stack(numbers, axis=1) if numbers else None
+    return encoded.Split(ids, codes["label"].cast(pl.Float32).to_numpy(), weights, found_dense)

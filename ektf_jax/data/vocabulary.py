@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ektf_jax.data import bins, parts, work
+from ektf_jax.data import bins, dense, parts, work
 from ektf_jax.data.parts import Part
 from ektf_jax.data.schema import Field, make_fields
 from ektf_jax.data.spec import FieldSpec, TableSpec
@@ -23,16 +23,17 @@ def count(
     """The fields and the values they know: those that at least min_count training rows hold.
 
     The second result has columns field, value, id (fused): by count of rows from the highest, then by value,
-    so that ids are frequency ranks; of a field with bins, these from the lowest.
+    so that ids are frequency ranks; of a field with bins, these from the lowest; of a dense one, one.
     """
     training = [part for part in chunks if drawn is not None or "train" in part.splits]
-    known = {}
+    known, scales = {}, {}
     tasks = (partial(_counted, str(index), field, training, drawn) for index, field in enumerate(spec.fields))
     with work.bar("counting", len(spec.fields), "field") as bar:
         for field, values in zip(spec.fields, work.in_order(tasks), strict=True):
-            known[field.name] = values
+            known[field.name], scales[field.name] = values
             bar.update()
-    return lay_out(known, spec.fields)
+    fields, words = lay_out(known, spec.fields)
+    return tuple(replace(field, scale=scales[field.name]) for field in fields), words
 
 
 def lay_out(
@@ -66,6 +67,8 @@ def slot_ids(
 
     0 is an empty slot. What is not known, null too, is OOV.
     """
+    if spec.kind == "dense":
+        values = values.set(values.is_not_null(), dense.WORD)
     if spec.bins is not None:
         values = bins.place(values, known["value"])
     if not isinstance(values.dtype, pl.List):
@@ -81,8 +84,10 @@ def _ids(values: pl.Series, padding: pl.Series, field: Field, known: pl.DataFram
     return joined.select(pl.col("id").fill_null(empty).cast(pl.Int32)).to_series().to_numpy()
 
 
-def _counted(column: str, field: FieldSpec, chunks: list[Part], drawn: NDArray[np.uint8] | None) -> pl.Series:
-    """A field's known values: by count from the highest, then by value; or its bins.
+def _counted(
+    column: str, field: FieldSpec, chunks: list[Part], drawn: NDArray[np.uint8] | None
+) -> tuple[pl.Series, tuple[float, float] | None]:
+    """A field's known values: by count from the highest, then by value; or its bins. A dense one's scale.
 
     Where chunks hold too many distinct values for memory they are counted in shares, by way of the disk:
     equal values have equal hashes, so that each is whole in one share.
@@ -98,8 +103,10 @@ def _counted(column: str, field: FieldSpec, chunks: list[Part], drawn: NDArray[n
         for path, _ in spilled:
             path.unlink()
     if field.quantiles is not None:
-        return bins.between_quantiles(found, field.quantiles, field.min_count)
-    return found.sort(["count", "value"], descending=[True, False])["value"]
+        return bins.between_quantiles(found, field.quantiles, field.min_count), None
+    if field.kind == "dense":
+        return pl.Series([dense.WORD]), dense.scale_of(found, field.transform)
+    return found.sort(["count", "value"], descending=[True, False])["value"], None
 
 
 def _spill(
@@ -119,8 +126,8 @@ def _share(path: Path, start: int, length: int) -> pl.DataFrame:
 
 
 def _known(field: FieldSpec, found: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """value, count of what the field may know; of a field with bins all its numbers, as such."""
-    if field.bins is None:
+    """value, count of what the field may know; where all its numbers matter, these as such."""
+    if not field.counts_numbers:
         return _merged(found, field.min_count)
     return _merged(found, 1).with_columns(pl.col("value").cast(pl.Float64))
 

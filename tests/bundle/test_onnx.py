@@ -18,7 +18,7 @@ from ektf_jax.config import Config
 from ektf_jax.data import encoded, encoder
 from ektf_jax.runs import load_run
 from ektf_jax.training import build, loop
-from tests.bundle import shop, test_pooling
+from tests.bundle import shop, test_dense_fields, test_pooling
 from tests.students.test_registry import STUDENTS
 
 pytestmark = pytest.mark.slow
@@ -114,6 +114,24 @@ def test_sums_and_maxima_of_sequences_are_the_same_as_onnx(tmp_path):
         found = reader.open_program(tmp_path, "onnx", True)(ids[:count])
         np.testing.assert_allclose(
             sigmoid(found[:-1]), sigmoid(expected.students[:, :count]), atol=CLOSE, rtol=0
+        )
+
+
+def test_numbers_are_a_second_input_of_the_graph(tmp_path):
+    schema = test_dense_fields.prepare(tmp_path / "data")
+    settings = Config.from_dict(test_dense_fields.config(tmp_path / "data"))
+    model = build.make_predictor(settings, schema, jax.random.key(0))
+    moved(model)
+    slots, dense = schema.num_slots, schema.num_dense
+    exporting.write_program(model, True, slots, tmp_path, dense=dense, with_onnx=True)
+    found = encoder.of_dataset(tmp_path / "data").frame(test_dense_fields.rows(5000, 7))
+    assert found.dense is not None
+    expected = nnx.jit(lambda model, ids, dense: model(ids, dense=dense))(model, found.ids, found.dense)
+    for count in COUNTS:
+        logits = reader.open_program(tmp_path, "onnx", True)(found.ids[:count], found.dense[:count])
+        assert logits.shape == (4, count)
+        np.testing.assert_allclose(
+            sigmoid(logits[:-1]), sigmoid(expected.students[:, :count]), atol=CLOSE, rtol=0
         )
 
 

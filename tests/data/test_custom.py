@@ -79,6 +79,19 @@ def test_the_pooling_of_the_docs(tmp_path):
     assert encoded.open_schema(tmp_path / "out").fields == schema.fields
 
 
+def test_the_numbers_of_the_docs(tmp_path):
+    for name, text in EXAMPLE.items():
+        (tmp_path / name).write_text(text)
+    schema = custom.prepare(tmp_path / "spent.yaml", tmp_path, tmp_path / "out")
+    assert words(tmp_path / "out", "price") == ["(number)"]
+    assert f"`{words(tmp_path / 'out', 'price')[0]}` in the vocabulary" in PAGE
+    split = encoded.open_split(tmp_path / "out", "train")
+    assert split.dense is not None
+    known = split.ids[:, 1] != schema.fields[1].oov
+    np.testing.assert_allclose([split.dense[known].mean(), split.dense[known].std()], [0, 1], atol=1e-6)
+    assert (split.dense[~known] == 1).all()
+
+
 def test_every_key_is_documented():
     for key in {**custom._TOP, **custom._FIELD}:
         assert re.search(rf"^\|.*`{key}`", PAGE, re.M) or key == "name"
@@ -173,6 +186,9 @@ GOOD = {"dataset": "t", "files": "a.csv", "label": "y", "fields": "[a]"}
             "t.yaml: field a: pooling is 'median'; it must be one of mean, sum, max",
         ),
         ({"fields": "[{name: a, pooling: sum}]"}, "pooling is 'sum'; it must be left to multi-valued fields"),
+        ({"fields": "[{name: a, kind: dense}]"}, "a.csv:2: a is 'v'; it must be a number from"),
+        ({"fields": "[{name: a, kind: dense, transform: 1}]"}, "fields[0]: transform is 1; it must be text"),
+        ({"fields": "[{name: a, transform: log1p}]"}, "transform is 'log1p'; it must be left to dense"),
         ({"label": "{name: y, above: .nan}"}, "t.yaml: t: above is nan; it must be a finite number"),
         ({"fields": "[{name: [a, NO]}]"}, "fields[0]: name: has False, which YAML does not read as text"),
         ({"missing": "[0]"}, "t.yaml: fields[0]: missing: has 0, which YAML does not read as text"),
