@@ -5,7 +5,7 @@ import csv
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -52,10 +52,8 @@ class Scorer(Protocol):
     def encoder(self) -> Encoder: ...
     @property
     def students(self) -> int: ...
-    def logits(
-        self, ids: NDArray[np.int32], dense: NDArray[np.float32] | None = None, /
-    ) -> NDArray[np.float32]:
-        """Logits [K + 1, N] of encoded rows [N, S] and [N, n], the ensemble's last; or [1, N]."""
+    def logits(self, *columns: Any) -> NDArray[np.float32]:
+        """Logits [K + 1, N] of ids [N, S] and, if fields are dense, their numbers [N, n]; or [1, N]."""
 
 
 def score(
@@ -132,7 +130,8 @@ def _score(
         work.bar("scoring", total, "B") as bar,
     ):
         for part in work.in_order(tasks):
-            found = predictor.logits(part.ids, part.dense)
+            columns = [part.ids] if part.dense is None else [part.ids, part.dense]
+            found = predictor.logits(*columns)
             logits = np.roll(found, 1, axis=0)  # the ensemble comes first in a file
             columns_found = map(pl.Series, predicted, metrics.probabilities(logits))
             append(pl.DataFrame([*part.kept, *columns_found]))
