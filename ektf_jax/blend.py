@@ -40,8 +40,8 @@ class Blend(nnx.Module):
         """The groups of all members, in the order of the predictions."""
         return [group for member in self.members for group in member.groups]
 
-    def __call__(self, ids: jax.Array) -> Prediction:
-        logits = jnp.concatenate([member(ids).students for member in self.members])
+    def __call__(self, ids: jax.Array, *, dense: jax.Array | None = None) -> Prediction:
+        logits = jnp.concatenate([member(ids, dense=dense).students for member in self.members])
         weights = jnp.array(self.weights, logits.dtype)[:, None]
         if self.of == "logits":
             return Prediction(logits, jnp.sum(weights * logits, axis=0))
@@ -49,9 +49,9 @@ class Blend(nnx.Module):
         yes, no = (jax.nn.logsumexp(jax.nn.log_sigmoid(z), axis=0, b=weights) for z in (logits, -logits))
         return Prediction(logits, yes - no)
 
-    def hidden(self, ids: jax.Array) -> tuple[jax.Array, ...]:
+    def hidden(self, ids: jax.Array, *, dense: jax.Array | None = None) -> tuple[jax.Array, ...]:
         """The students' last hidden states, [size, B, H] of each group."""
-        return tuple(hidden for member in self.members for hidden in member.hidden(ids))
+        return tuple(hidden for member in self.members for hidden in member.hidden(ids, dense=dense))
 
     def student(self, k: int) -> Ensemble:
         """Cut student `k` out, as `Ensemble.student` does."""

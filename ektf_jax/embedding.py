@@ -6,14 +6,18 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ektf_jax.data.schema import Field
+from ektf_jax.data.schema import POOLINGS, Field
+
+_DENSE = "dense"  # the pooling, so to say, of a field that is a number
 
 
 class Embedding(nnx.Module):
-    """Field embeddings by lookup; a multi-valued field is the mean of its filled slots. [B, S] -> [B, F, D].
+    """Field embeddings by lookup; a multi-valued field pools its filled slots. [B, S] -> [B, F, D].
 
-    Id 0 is padding in every field: it contributes nothing and gets no gradient, and a field without any
-    value is the zero vector. Initialised N(0, 1e-4^2), padding rows zero, as in FuxiCTR. `table` has one
+    A field's `pooling` says how: their mean, sum or, in each dimension, maximum, whose gradient equal ones
+    share. A dense field is the embedding of its id times its number of the row, `dense` [B, n] of all n of
+    them. Id 0 is padding in every field: it contributes nothing and gets no gradient, and a field without
+    any value is the zero vector. Initialised N(0, 1e-4^2), padding rows zero, as in FuxiCTR. `table` has one
     row per feature, [V, D]. Its last `own` columns are read by one of `students` each, the others by all
     of them. Of these the last `wide` are the weights of linear models over the ids, which a multi-valued
     field sums over its slots instead. `shards` rounds V up to a multiple of it, with rows of zeros that no
@@ -39,7 +43,7 @@ class Embedding(nnx.Module):
         self.own = own
         self.wide = wide
         self.students = students
-        self.runs = _runs([field.max_len for field in fields])
+        self.runs = _runs(fields)
 
     def squares(self) -> jax.Array:
         """Mean over students of the sum of squares of all that a student reads: what L2 weighs.
@@ -54,33 +58,55 @@ class Embedding(nnx.Module):
         weights = jnp.where(jnp.arange(table.shape[1]) < shared, 1.0, 1 / self.students)
         return jnp.sum(jnp.sum(table**2, axis=0) * weights)
 
-    def __call__(self, ids: jax.Array) -> jax.Array:
+    def __call__(self, ids: jax.Array, dense: jax.Array | None = None) -> jax.Array:
+        numbers = sum(count for _, count, _, pooling in self.runs if pooling == _DENSE)
+        if (None if dense is None else dense.shape[1]) != (numbers or None):
+            found = "none" if dense is None else f"of shape {dense.shape}"
+            raise ValueError(f"the model has {numbers} dense fields, and dense is {found}")
         mask = (ids != 0).astype(jnp.float32)
         vectors = self.table[...][ids] * mask[..., None]
-        parts = []
-        for start, count, max_len in self.runs:
+        parts, seen = [], 0
+        for start, count, max_len, pooling in self.runs:
             stop = start + count * max_len
             part = vectors[:, start:stop]
+            if pooling == _DENSE:
+                assert dense is not None
+                part = part * dense[:, seen : seen + count, None]
+                seen += count
             if max_len > 1:
                 shape = (ids.shape[0], count, max_len)
                 filled = jnp.sum(mask[:, start:stop].reshape(shape), axis=2)
                 summed = jnp.sum(part.reshape(*shape, -1), axis=2)
-                part = summed / jnp.maximum(filled, 1)[..., None]
+                if pooling == "mean":
+                    part = summed / jnp.maximum(filled, 1)[..., None]
+                elif pooling == "sum":
+                    part = summed
+                else:  # arrays, not numbers, whose type jax2onnx would not know
+                    values = part.reshape(*shape, -1)
+                    lowest = jnp.full_like(values, -jnp.inf)
+                    slots = mask[:, start:stop].reshape(*shape, 1) != 0
+                    largest = jnp.max(jnp.where(slots, values, lowest), axis=2)
+                    part = jnp.where(filled[..., None] != 0, largest, jnp.zeros_like(largest))
                 if self.wide:
                     part = jnp.concatenate([part[..., : -self.wide], summed[..., -self.wide :]], axis=-1)
             parts.append(part)
         return jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
 
-def _runs(max_lens: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
-    """Neighbouring fields of equal max_len, as (first slot, fields, max_len): one slice serves them all."""
-    runs: list[tuple[int, int, int]] = []
+def _runs(fields: Sequence[Field]) -> tuple[tuple[int, int, int, str], ...]:
+    """Neighbouring fields of equal max_len and pooling, as (first slot, fields, max_len, pooling).
+
+    One slice serves them all. Of one slot every pooling is the same.
+    """
+    runs: list[tuple[int, int, int, str]] = []
     slot = 0
-    for max_len in max_lens:
-        if runs and runs[-1][2] == max_len:
-            start, count, _ = runs[-1]
-            runs[-1] = (start, count + 1, max_len)
+    for field in fields:
+        pooling = field.pooling if field.max_len > 1 else POOLINGS[0]
+        kind = field.max_len, pooling if field.scale is None else _DENSE
+        if runs and runs[-1][2:] == kind:
+            start, count, *_ = runs[-1]
+            runs[-1] = (start, count + 1, *kind)
         else:
-            runs.append((slot, 1, max_len))
-        slot += max_len
+            runs.append((slot, 1, *kind))
+        slot += field.max_len
     return tuple(runs)

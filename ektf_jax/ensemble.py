@@ -207,6 +207,7 @@ class Ensemble(nnx.Module):
         self,
         ids: jax.Array,
         *,
+        dense: jax.Array | None = None,
         train: bool = False,
         key: jax.Array | None = None,
         labels: jax.Array | None = None,
@@ -215,12 +216,14 @@ class Ensemble(nnx.Module):
         """Predict. In training BatchNorm uses and updates batch statistics, and `key` seeds dropout.
 
         `labels` [B] are for the own losses of students that need them, which leave these out otherwise;
-        `sample_weights` [B] weigh the rows of such losses.
+        `sample_weights` [B] weigh the rows of such losses. `dense` [B, n] are the numbers of n dense fields.
         """
         method = "hidden" if self.fusion == "concat" else "__call__"
         passes = self.passes if train else 1
         of_loss = {"labels": labels, "sample_weights": sample_weights}
-        outputs, auxiliary_losses = self._run(ids, method, train=train, key=key, passes=passes, **of_loss)
+        outputs, auxiliary_losses = self._run(
+            ids, dense, method, train=train, key=key, passes=passes, **of_loss
+        )
         own_loss = jnp.concatenate(auxiliary_losses) if train else None
         if self.fusion == "concat":
             hidden = jnp.concatenate([h for output in outputs for h in output], axis=-1)
@@ -235,14 +238,20 @@ class Ensemble(nnx.Module):
         return Prediction(logits, losses.fuse(logits, self.fusion), own_loss)
 
     def hidden(
-        self, ids: jax.Array, *, train: bool = False, key: jax.Array | None = None
+        self,
+        ids: jax.Array,
+        *,
+        dense: jax.Array | None = None,
+        train: bool = False,
+        key: jax.Array | None = None,
     ) -> tuple[jax.Array, ...]:
         """The last hidden states behind `__call__`'s logits for the same key, [size, B, H] of each group."""
-        return self._run(ids, "hidden", train=train, key=key)[0]
+        return self._run(ids, dense, "hidden", train=train, key=key)[0]
 
     def _run(
         self,
         ids: jax.Array,
+        dense: jax.Array | None,
         method: str,
         *,
         train: bool,
@@ -253,7 +262,7 @@ class Ensemble(nnx.Module):
         """Per group the outputs of its copies' `method`, and their own losses."""
         if key is None and train:
             raise ValueError("training needs a key for dropout")
-        embeddings, owns = self._split(self.embedding(ids))
+        embeddings, owns = self._split(self.embedding(ids, dense))
         keys = [None] * len(self.groups) if key is None else list(jax.random.split(key, len(self.groups)))
         outputs, auxiliary_losses = zip(
             *(

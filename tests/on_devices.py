@@ -11,6 +11,7 @@ the host and one with them on the devices.
 
 import json
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,17 +32,22 @@ from ektf_jax.training.listeners import Listener
 from ektf_jax.training.optimizer import make_optimizer
 
 STEPS, BATCH = 50, 64
-# 71 features: no axis divides them.
-SCHEMA = Schema("tiny", make_fields([("a", 40, 1), ("b", 31, 2)]), {}, {})
+# 135 features: no axis divides them.
+_A, _B, _C, _D, _E = make_fields([("a", 40, 1), ("b", 31, 2), ("c", 30, 2), ("d", 31, 2), ("e", 3, 1)])
+_FIELDS = _A, _B, replace(_C, pooling="sum"), replace(_D, pooling="max"), replace(_E, scale=(0.0, 1.0))
+SCHEMA = Schema("tiny", _FIELDS, {}, {})
 
 
 def make_split() -> Split:
     """Five epochs of 10 batches make 50 steps, and the last of each has 13 rows: no axis divides them."""
     rng = np.random.default_rng(0)
     rows = 9 * BATCH + 13
-    ids = np.stack([rng.integers(1, 40, rows), *rng.integers(41, 71, (2, rows))], axis=1).astype(np.int32)
-    ids[::7, 2] = 0
-    return Split(ids, rng.integers(0, 2, rows).astype(np.float32))
+    fields = [(1, 40, 1), (41, 71, 2), (72, 101, 2), (102, 132, 2), (133, 135, 1)]
+    ids = np.concatenate([rng.integers(low, high, (rows, slots)) for low, high, slots in fields], axis=1)
+    ids = ids.astype(np.int32)
+    ids[::7, 2] = ids[::5, 3:5] = ids[::3, 5] = ids[::9, 6] = 0
+    labels, dense = rng.integers(0, 2, rows).astype(np.float32), rng.normal(size=(rows, 1))
+    return Split(ids, labels, dense=dense.astype(np.float32))
 
 
 def losses(shape: list[int]) -> dict[str, Any]:

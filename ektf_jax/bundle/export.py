@@ -1,7 +1,7 @@
 """Makes a bundle of a finished run: its program and weights, its encoder, what is known of it."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ _CLOSE, _CLOSE_AT_MOST = 1e-6, 1e-4
 _LOCATIONS = "jax_traceback_in_locations_limit"
 
 Weights = dict[str, jax.Array]
-Program = Callable[[Weights, jax.Array], jax.Array]
+Program = Callable[..., jax.Array]  # of weights, ids and, if fields are dense, their numbers
 
 
 def export(
@@ -59,7 +59,7 @@ def export(
     model = whole if student is None else whole.student(student)
     students = 0 if student is not None else len(result.valid["students"])
     with directories.replacing(out, "bundle", _is_bundle) as new:
-        write_program(model, students > 0, schema.num_slots, new, with_onnx=with_onnx)
+        write_program(model, students > 0, schema.num_slots, new, dense=schema.num_dense, with_onnx=with_onnx)
         encoder.write(encodes, new)
         about = {
             "format": reader.FORMAT,
@@ -67,6 +67,7 @@ def export(
             "predictor": ENSEMBLE if student is None else str(student),
             "students": students,
             "slots": schema.num_slots,
+            **({"dense": schema.num_dense} if schema.num_dense else {}),
             "dataset": schema.dataset,
             "fields": [field.name for field in schema.fields],
             "params": count_parameters(model),
@@ -81,45 +82,58 @@ def export(
         (new / "README.md").write_text(card.text(about), encoding="utf-8")
         about["files"] = {path.name: reader.sha256(path) for path in sorted(new.iterdir())}
         files.write_json(new / reader.DESCRIPTION, about)
-        ids = np.asarray(splits["valid"].ids[:_CHECKED_ROWS])
+        valid = splits["valid"]
+        columns = [valid.ids] if valid.dense is None else [valid.ids, valid.dense]
+        rows_of = [np.asarray(column[:_CHECKED_ROWS]) for column in columns]
         program, weights = as_program(whole, bool(result.valid["students"]))
         rows = slice(None) if student is None else slice(student, student + 1)
-        expected = _probabilities(program, weights, ids)[rows]
-        _check(new, "jax", ids, expected, _CLOSE)
+        expected = _probabilities(program, weights, rows_of)[rows]
+        _check(new, "jax", rows_of, expected, _CLOSE)
         if with_onnx:
-            exact = _in_float64(program, weights, ids)[rows]
+            exact = _in_float64(program, weights, rows_of)[rows]
             close = min(max(_CLOSE, 2 * _difference(expected, exact)), _CLOSE_AT_MOST)
-            _check(new, "onnx", ids, expected, close)
+            _check(new, "onnx", rows_of, expected, close)
     return about
 
 
 def write_program(
-    model: Predictor, with_students: bool, slots: int, directory: Path, *, with_onnx: bool = False
+    model: Predictor,
+    with_students: bool,
+    slots: int,
+    directory: Path,
+    *,
+    dense: int = 0,
+    with_onnx: bool = False,
 ) -> None:
-    """Write a model's weights and program (`as_program`), and the same as an ONNX graph."""
+    """Write a model's weights and program (`as_program`), and the same as an ONNX graph.
+
+    Rows have so many slots and numbers of dense fields.
+    """
     program, weights = as_program(model, with_students)
     try:
         save_file({name: np.asarray(leaf) for name, leaf in weights.items()}, directory / reader.WEIGHTS)
     except SafetensorError as error:  # a disk that is full
         raise OSError(str(error)) from error
-    (directory / reader.PROGRAM).write_bytes(serialized(program, weights, slots))
+    (directory / reader.PROGRAM).write_bytes(serialized(program, weights, slots, dense))
     if with_onnx:
         program, weights = as_program(onnx.prepared(model), with_students)
-        onnx.write(partial(program, weights), slots, directory / reader.ONNX)
+        onnx.write(partial(program, weights), slots, directory / reader.ONNX, dense=dense)
 
 
 def as_program(model: Predictor, with_students: bool) -> tuple[Program, Weights]:
     """A model as a pure function of weights by name and ids int32 [B, S], and its weights.
 
+    Of a model of n dense fields it also takes their numbers, float32 [B, n].
     Its result is logits float32 [P, B]: of the students, and last of the ensemble; or of the ensemble alone.
     """
     graphdef, state = nnx.split(model)
     paths, structure = jax.tree_util.tree_flatten_with_path(state)
     names = [path_name(path) for path, _ in paths]
 
-    def program(weights: Weights, ids: jax.Array) -> jax.Array:
+    def program(weights: Weights, ids: jax.Array, *dense: jax.Array) -> jax.Array:
         leaves = [weights[name] for name in names]
-        prediction = nnx.merge(graphdef, jax.tree.unflatten(structure, leaves))(ids)
+        model = nnx.merge(graphdef, jax.tree.unflatten(structure, leaves))
+        prediction = model(ids, dense=dense[0] if dense else None)
         if not with_students:
             return prediction.ensemble[None]
         return jnp.concatenate([prediction.students, prediction.ensemble[None]])
@@ -127,14 +141,14 @@ def as_program(model: Predictor, with_students: bool) -> tuple[Program, Weights]
     return program, dict(zip(names, (leaf for _, leaf in paths), strict=True))
 
 
-def serialized(program: Program, weights: Weights, slots: int) -> bytes:
+def serialized(program: Program, weights: Weights, slots: int, dense: int = 0) -> bytes:
     """The program for any number of rows, on any platform; the same bytes for the same model."""
     (rows,) = jax.export.symbolic_shape("rows")
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), weights)
+    columns = [jax.ShapeDtypeStruct((rows, slots), jnp.int32)]
+    columns += [jax.ShapeDtypeStruct((rows, dense), jnp.float32)] if dense else []
     with _without_locations():
-        exported = jax.export.export(jax.jit(program), platforms=PLATFORMS)(
-            shapes, jax.ShapeDtypeStruct((rows, slots), jnp.int32)
-        )
+        exported = jax.export.export(jax.jit(program), platforms=PLATFORMS)(shapes, *columns)
     return bytes(exported.serialize())
 
 
@@ -155,21 +169,27 @@ def _metrics(found: dict[str, Any], student: int | None) -> dict[str, Any]:
     return {key: found[key] for key in (ENSEMBLE, "students")}
 
 
-def _probabilities(program: Program, weights: Weights, ids: np.ndarray) -> NDArray[np.float64]:
-    return metrics.probabilities(np.asarray(jax.jit(program)(weights, jnp.asarray(ids))))
+def _probabilities(program: Program, weights: Weights, columns: Sequence[np.ndarray]) -> NDArray[np.float64]:
+    return metrics.probabilities(np.asarray(jax.jit(program)(weights, *map(jnp.asarray, columns))))
 
 
-def _in_float64(program: Program, weights: Weights, ids: np.ndarray) -> NDArray[np.float64]:
+def _in_float64(program: Program, weights: Weights, columns: Sequence[np.ndarray]) -> NDArray[np.float64]:
     with jax.enable_x64(True):
-        return _probabilities(program, jax.tree.map(lambda leaf: leaf.astype(np.float64), weights), ids)
+        return _probabilities(program, jax.tree.map(lambda leaf: leaf.astype(np.float64), weights), columns)
 
 
 def _difference(found: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
     return float(np.abs(found - expected).max())
 
 
-def _check(bundle: Path, runtime: str, ids: np.ndarray, expected: NDArray[np.float64], close: float) -> None:
-    found = metrics.probabilities(reader.load(bundle, runtime=runtime).logits(ids))
+def _check(
+    bundle: Path,
+    runtime: str,
+    columns: Sequence[np.ndarray],
+    expected: NDArray[np.float64],
+    close: float,
+) -> None:
+    found = metrics.probabilities(reader.load(bundle, runtime=runtime).logits(*columns))
     difference = _difference(found, expected)
     if not difference <= close:
         raise InputError(

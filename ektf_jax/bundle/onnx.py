@@ -14,7 +14,7 @@ from ektf_jax.blend import Predictor
 from ektf_jax.errors import InputError
 from ektf_jax.layers.blocks import HiddenLayers
 
-INPUT, OUTPUT = "ids", "logits"
+INPUTS, OUTPUT = ("ids", "dense"), "logits"
 _MOST_BYTES = 2**31 - 1  # of a protobuf message, which an ONNX file is
 
 
@@ -33,9 +33,10 @@ def prepared(model: Predictor) -> Predictor:
     return copy
 
 
-def write(program: Callable[[jax.Array], jax.Array], slots: int, path: Path) -> None:
+def write(program: Callable[..., jax.Array], slots: int, path: Path, *, dense: int = 0) -> None:
     """Write ids int32 [B, S] -> logits [P, B] for any B, with all weights in the one file.
 
+    With n `dense` fields it takes their numbers, float32 [B, n], as a second input.
     Raises InputError without jax2onnx, and where the weights are more than an ONNX file can hold.
     """
     try:
@@ -45,12 +46,14 @@ def write(program: Callable[[jax.Array], jax.Array], slots: int, path: Path) -> 
             "--onnx needs jax2onnx: `pip install 'ektf-jax[onnx]'` in an environment of its own; see"
             " docs/serving.md"
         ) from None
+    columns = [jax.ShapeDtypeStruct(("rows", slots), jnp.int32)]
+    columns += [jax.ShapeDtypeStruct(("rows", dense), jnp.float32)] if dense else []
     with _quietly():
         graph = jax2onnx.to_onnx(
             program,
-            [jax.ShapeDtypeStruct(("rows", slots), jnp.int32)],
+            columns,
             model_name="predictor",
-            input_names=[INPUT],
+            input_names=list(INPUTS[: len(columns)]),
             output_names=[OUTPUT],
         )
     if (size := graph.ByteSize()) > _MOST_BYTES:

@@ -2,7 +2,8 @@
 
 bundle.json           what it is, of which run, its metrics, and the SHA-256 of all other files
 weights.safetensors   the weights by name
-program.jax           weights, ids int32 [B, S] -> logits float32 [P, B], for cpu, cuda and tpu; any B
+program.jax           weights, ids int32 [B, S] -> logits float32 [P, B], for cpu, cuda and tpu; any B.
+                      Of n dense fields (bundle.json: dense) it takes dense float32 [B, n] after the ids
 program.onnx          the same as one ONNX graph that holds its weights (if it was exported)
 encoder.json, vocabulary.parquet   what turns raw rows into ids
 README.md             a model card
@@ -40,7 +41,8 @@ _SHAPE = {
 }
 _REMEDY = "get the bundle again, or export it again"
 
-Program = Callable[[NDArray[np.int32]], NDArray[np.float32]]
+# Of ids and, if fields are dense, of their numbers.
+Program = Callable[..., NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -63,17 +65,24 @@ class Bundle:
         a bundle of one student both are its predictions, and K is 1. Unseen values are OOV. Raises InputError
         that names column, row and value for what is missing or cannot be a value.
         """
-        found = metrics.probabilities(self.logits(self.encoder.frame(rows).ids))
+        encoded = self.encoder.frame(rows)
+        found = metrics.probabilities(self.logits(encoded.ids, encoded.dense))
         return {"ensemble": found[-1], "students": found[: max(1, len(found) - 1)]}
 
-    def logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Logits [P, N] for encoded rows [N, S]: of K students, then of the ensemble; or of one predictor."""
+    def logits(self, ids: NDArray[np.int32], dense: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Logits [P, N] for encoded rows [N, S]: of K students, then of the ensemble; or of one predictor.
+
+        `dense` [N, n] are the numbers of n dense fields.
+        """
+        columns = [ids] if dense is None else [ids, dense]
         parts = [np.zeros((self.students + 1 if self.students else 1, 0), np.float32)]
         for start in range(0, len(ids), SIZES[-1]):
-            batch = ids[start : start + SIZES[-1]]
+            batch = [column[start : start + SIZES[-1]] for column in columns]
+            rows = len(batch[0])
             # After a whole batch its program is there: no other is compiled for the rest.
-            size = SIZES[-1] if start else next(size for size in SIZES if size >= len(batch))
-            parts.append(self.program(np.pad(batch, ((0, size - len(batch)), (0, 0))))[:, : len(batch)])
+            size = SIZES[-1] if start else next(size for size in SIZES if size >= rows)
+            filled = (np.pad(column, ((0, size - rows), (0, 0))) for column in batch)
+            parts.append(self.program(*filled)[:, :rows])
         return np.concatenate(parts, axis=1)
 
 
@@ -135,10 +144,10 @@ def _onnx(path: Path) -> Program:
     except ImportError:
         raise InputError(f"{path}: needs onnxruntime; `pip install onnxruntime`") from None
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (name,) = (one.name for one in session.get_inputs())
+    names = [one.name for one in session.get_inputs()]
 
-    def run(ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = session.run(None, {name: ids})[0]
+    def run(*columns: NDArray[Any]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = session.run(None, dict(zip(names, columns, strict=True)))[0]
         return logits
 
     return run
@@ -158,4 +167,4 @@ def _jax(directory: Path) -> Program:
     exported = jax.export.deserialize(bytearray((directory / PROGRAM).read_bytes()))
     weights = jax.device_put(load_file(directory / WEIGHTS))
     call = jax.jit(exported.call)
-    return lambda ids: np.asarray(call(weights, ids))
+    return lambda *columns: np.asarray(call(weights, *columns))

@@ -5,7 +5,7 @@ import csv
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -34,7 +34,7 @@ class Scored(NamedTuple):
 class Part(NamedTuple):
     """A chunk of rows, encoded: ids [N, S], unseen values by field, columns to keep, labels if there are any.
 
-    read: bytes of the files up to its end.
+    dense: the numbers of dense fields, [N, n], if there are any. read: bytes of the files up to its end.
     """
 
     ids: NDArray[np.int32]
@@ -42,6 +42,7 @@ class Part(NamedTuple):
     kept: pl.DataFrame
     labels: NDArray[np.uint8] | None
     read: int
+    dense: NDArray[np.float32] | None = None
 
 
 class Scorer(Protocol):
@@ -51,8 +52,8 @@ class Scorer(Protocol):
     def encoder(self) -> Encoder: ...
     @property
     def students(self) -> int: ...
-    def logits(self, ids: NDArray[np.int32], /) -> NDArray[np.float32]:
-        """Logits [K + 1, N] of encoded rows [N, S], the ensemble's last; or [1, N]."""
+    def logits(self, *columns: Any) -> NDArray[np.float32]:
+        """Logits [K + 1, N] of ids [N, S] and, if fields are dense, their numbers [N, n]; or [1, N]."""
 
 
 def score(
@@ -129,9 +130,11 @@ def _score(
         work.bar("scoring", total, "B") as bar,
     ):
         for part in work.in_order(tasks):
-            logits = np.roll(predictor.logits(part.ids), 1, axis=0)  # the ensemble comes first in a file
-            found = metrics.probabilities(logits)
-            append(pl.DataFrame([*part.kept, *map(pl.Series, predicted, found)]))
+            columns = [part.ids] if part.dense is None else [part.ids, part.dense]
+            found = predictor.logits(*columns)
+            logits = np.roll(found, 1, axis=0)  # the ensemble comes first in a file
+            columns_found = map(pl.Series, predicted, metrics.probabilities(logits))
+            append(pl.DataFrame([*part.kept, *columns_found]))
             unseen = {name: count + part.unseen[name] for name, count in unseen.items()}
             rows += len(part.ids)
             labelled = labelled and part.labels is not None
@@ -202,7 +205,7 @@ def _part(
     kept = pl.DataFrame([_as_before(chunk.frame[name], casts.get(name)) for name in keep])
     if wanted is not None:
         kept, labels = kept.filter(wanted), None if labels is None else labels[wanted]
-    return Part(found.ids, found.unseen, kept, labels, chunk.read)
+    return Part(found.ids, found.unseen, kept, labels, chunk.read, found.dense)
 
 
 def _as_before(values: pl.Series, dtype: pl.DataType | None) -> pl.Series:

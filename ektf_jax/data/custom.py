@@ -37,6 +37,9 @@ _FIELD = {
     "separator": str,
     "max_len": int,
     "paper_buckets": bool,
+    "bins": str,
+    "pooling": str,
+    "transform": str,
 }
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2  # aliases can nest what is short in the file

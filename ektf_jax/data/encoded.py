@@ -1,7 +1,7 @@
 """The encoded directory: schema.json, {train,valid,test}/{ids,labels}.npy, vocabulary.parquet.
 
-Where rows have weights there are {train,valid,test}/weights.npy too. It is written whole or not at all, and
-read memory-mapped after every id, label and weight has been checked.
+Where rows have weights there are {train,valid,test}/weights.npy too, and dense.npy where fields are dense. It
+is written whole or not at all, and read memory-mapped after every id, label and weight has been checked.
 """
 
 import contextlib
@@ -28,14 +28,16 @@ _CHUNK_BYTES = 1 << 20  # a chunk of the scan stays in the cache
 
 
 class Split(NamedTuple):
-    """The rows of one split: ids int32 [N,S], labels float32 [N], weights; all read-only memory maps.
+    """The rows of one split: ids int32 [N,S], labels float32 [N], weights, dense; all read-only memory maps.
 
     weights float32 [N] say how much rows count beside each other. They are None where all count alike.
+    dense float32 [N,n] are the numbers of the n dense fields. They are None where no field is.
     """
 
     ids: np.ndarray
     labels: np.ndarray
     weights: np.ndarray | None = None
+    dense: np.ndarray | None = None
 
 
 def open_schema(directory: Path) -> Schema:
@@ -96,13 +98,18 @@ def _open_split(directory: Path, split: str, schema: Schema) -> tuple[Split, dic
         weights = _map(weights_path, np.dtype(np.float32), (rows,))
         found[f"{split}/weights.npy"], alike = _check_weights(weights_path, weights)
         weights = None if alike else weights
+    dense = None
+    if schema.num_dense:
+        dense_path = directory / split / "dense.npy"
+        dense = _map(dense_path, np.dtype(np.float32), (rows, schema.num_dense))
+        found[f"{split}/dense.npy"] = _check_dense(dense_path, dense)
     for name, digest in found.items():
         if schema.arrays.get(name, digest) != digest:
             raise InputError(
                 f"{directory / name}: its rows have the SHA-256 {digest}, but {directory / SCHEMA} says"
                 f" {schema.arrays[name]}: the file was changed or damaged after it was written; {_REMEDY}"
             )
-    return Split(ids, labels, weights), found
+    return Split(ids, labels, weights, dense), found
 
 
 def chunks(array: np.ndarray, rows: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -145,7 +152,8 @@ def write(
     """Writes an encoded dataset to `out`, whole or not at all.
 
     `splits` maps each of train, valid and test to (ids int32 [N,S], labels float32 [N]) or, of a weighted
-    schema, (ids, labels, weights float32 [N]); `vocabulary` has columns field, value, id. An encoded dataset
+    schema, (ids, labels, weights float32 [N]), and last of a schema with n dense fields dense float32 [N,n];
+    `vocabulary` has columns field, value, id. An encoded dataset
     already in `out` is replaced once the new one is on disk; raises InputError if `out` holds anything else
     or cannot be written, ValueError if arrays and schema disagree.
     """
@@ -170,11 +178,12 @@ def replacing(out: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def appending(
-    directory: Path, split: str, rows: int, slots: int, *, weighted: bool = False
+    directory: Path, split: str, rows: int, slots: int, *, weighted: bool = False, dense: int = 0
 ) -> Iterator[Callable[..., None]]:
     """Creates a split of `rows` rows; yields append(ids int32 [n,S], labels float32 [n]), which fills it.
 
-    If `weighted` append takes weights float32 [n] as well. Plain sequential writes: through a memory map a
+    If `weighted` append takes weights float32 [n] as well, and with `dense` fields their numbers
+    float32 [n,dense]. Plain sequential writes: through a memory map a
     full disk would kill the process. Raises ValueError at the end unless exactly `rows` rows came, and
     InputError where all weights are 0.
     """
@@ -182,6 +191,7 @@ def appending(
     left, heavy = rows, not weighted
     kinds = {"ids": (np.int32, (rows, slots)), "labels": (np.float32, (rows,))}
     kinds |= {"weights": (np.float32, (rows,))} if weighted else {}
+    kinds |= {"dense": (np.float32, (rows, dense))} if dense else {}
     with contextlib.ExitStack() as stack:
         opened = []
         for kind, (dtype, shape) in kinds.items():
@@ -189,7 +199,12 @@ def appending(
             header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(opened[-1], header)
 
-        def append(ids: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> None:
+        def append(
+            ids: np.ndarray,
+            labels: np.ndarray,
+            weights: np.ndarray | None = None,
+            numbers: np.ndarray | None = None,
+        ) -> None:
             nonlocal left, heavy
             if ids.dtype != np.int32 or ids.shape != (len(labels), slots) or labels.dtype != np.float32:
                 raise ValueError(f"{split}: ids are {ids.dtype} {ids.shape}, labels {labels.dtype}")
@@ -197,8 +212,10 @@ def appending(
                 if weights is None or weights.dtype != np.float32 or weights.shape != labels.shape:
                     raise ValueError(f"{split}: no weights float32 {labels.shape} came")
                 heavy = heavy or bool(weights.any())
+            if (None if numbers is None else numbers.shape) != ((len(labels), dense) if dense else None):
+                raise ValueError(f"{split}: the numbers of {dense} dense fields did not come")
             left -= len(labels)
-            columns = [ids, labels] if weights is None else [ids, labels, weights]
+            columns = [each for each in (ids, labels, weights, numbers) if each is not None]
             for file, column in zip(opened, columns, strict=True):
                 file.write(np.ascontiguousarray(column).data)
 
@@ -306,19 +323,35 @@ def _check_weights(path: Path, weights: np.ndarray) -> tuple[str, bool]:
     return digest.hexdigest(), alike
 
 
+def _check_dense(path: Path, dense: np.ndarray) -> str:
+    """Returns the digest of dense fields' numbers, if all are finite."""
+    digest = hashlib.sha256()
+    for start, chunk in chunks(dense, _CHUNK_BYTES // dense.strides[0] or 1):
+        digest.update(chunk.data)
+        bad = ~np.isfinite(chunk)
+        if bad.any():
+            row, place = np.argwhere(bad)[0]
+            raise InputError(
+                f"{path}: row {start + row}, dense field {place}: value {chunk[row, place]:g} is not finite;"
+                f" {_REMEDY}"
+            )
+    return digest.hexdigest()
+
+
 def _check_arrays(schema: Schema, splits: Mapping[str, Sequence[np.ndarray]]) -> None:
     Schema.from_json(schema.to_json())  # what is written can be read
     for name in SPLITS:
-        ids, labels, *weights = splits[name]
+        ids, labels, *more = splits[name]
         rows = schema.splits[name]
         if ids.dtype != np.int32 or ids.shape != (rows, schema.num_slots):
             raise ValueError(f"{name} ids are {ids.dtype} {ids.shape}, not int32 {(rows, schema.num_slots)}")
         if labels.dtype != np.float32 or labels.shape != (rows,):
             raise ValueError(f"{name} labels are {labels.dtype} {labels.shape}, not float32 {(rows,)}")
-        found = [(each.dtype, each.shape) for each in weights]
-        if found != [(np.dtype(np.float32), (rows,))] * schema.weighted:
-            wanted = f"one float32 {(rows,)}" if schema.weighted else "none"
-            raise ValueError(f"{name} weights are {found}, not {wanted}")
+        found = [(each.dtype, each.shape) for each in more]
+        shapes = [(rows,)] * schema.weighted + [(rows, schema.num_dense)] * (schema.num_dense > 0)
+        if found != [(np.dtype(np.float32), shape) for shape in shapes]:
+            wanted = ", ".join(f"one float32 {shape}" for shape in shapes) or "none"
+            raise ValueError(f"{name} weights and dense are {found}, not {wanted}")
 
 
 def _is_encoded(directory: Path) -> bool:
@@ -334,7 +367,8 @@ def _write_files(
 ) -> None:
     for name in SPLITS:
         (directory / name).mkdir()
-        for kind, array in zip(("ids", "labels", "weights"), splits[name], strict=False):
-            with (directory / name / f"{kind}.npy").open("wb") as file:
+        names = [file for file in schema.files if file.startswith(f"{name}/")]
+        for file_name, array in zip(names, splits[name], strict=True):
+            with (directory / file_name).open("wb") as file:
                 np.save(file, np.ascontiguousarray(array), allow_pickle=False)
     write_description(directory, schema, vocabulary)

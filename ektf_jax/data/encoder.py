@@ -3,7 +3,6 @@
 Needs numpy and polars alone. Preparing a dataset and scoring with a model of it give a row the same ids.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ektf_jax import files
-from ektf_jax.data import columns, parts, vocabulary
+from ektf_jax.data import columns, dense, parts, vocabulary
 from ektf_jax.data.chunk import Chunk, Rows
 from ektf_jax.data.encoded import WORDS
 from ektf_jax.data.schema import Field
@@ -30,11 +29,13 @@ _WORDS_SCHEMA = {"field": pl.String(), "value": pl.String(), "id": pl.Int32()}
 class Encoded(NamedTuple):
     """ids int32 [N, S]; for each field in how many of the rows it had a value that the dataset does not know.
 
-    A missing value is not counted, though it may be OOV too.
+    A missing value is not counted, though it may be OOV too. dense float32 [N, n] are the numbers of n dense
+    fields; None where there are none.
     """
 
     ids: NDArray[np.int32]
     unseen: dict[str, int]
+    dense: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Encoder:
         count = len(chunk.frame) if wanted is None else int(wanted.sum())
         ids = np.empty((count, sum(field.max_len for field in self.fields)), np.int32)
         unseen, start = {}, 0
+        numbers: list[NDArray[np.float32]] = []
         specs = (spec or self.spec).fields
         found = parts.distinct(chunk.frame, [field.name for field in self.fields])
         for field, one, known, (cells, rows, code) in zip(self.fields, specs, self.known, found, strict=True):
@@ -95,12 +97,14 @@ class Encoder:
             code = code if wanted is None else code[wanted]
             missing = False if isinstance(values.dtype, pl.List) else values.is_null().to_numpy()
             oov = np.zeros(len(values), bool)
-            for slot in vocabulary.slot_ids(values, field, known):
+            for slot in vocabulary.slot_ids(values, field, known, one):
                 ids[:, start] = slot[code]
                 start += 1
                 oov |= slot == field.oov
             unseen[field.name] = int((oov & ~np.asarray(missing))[code].sum())
-        return Encoded(ids, unseen)
+            if field.scale is not None:
+                numbers.append(dense.standardised(values, one, field.scale)[code])
+        return Encoded(ids, unseen, np.stack(numbers, axis=1) if numbers else None)
 
 
 def of_dataset(directory: Path) -> Encoder:
@@ -125,7 +129,7 @@ def write(encoder: Encoder, directory: Path) -> None:
     """Write an encoder into a directory: encoder.json and vocabulary.parquet, always the same bytes."""
     described = {
         "spec": spec_to_json(encoder.spec),
-        "fields": [dataclasses.asdict(field) for field in encoder.fields],
+        "fields": [field.to_json() for field in encoder.fields],
     }
     described |= {NARROW: list(encoder.narrow)} if encoder.narrow else {}
     files.write_json(directory / _DESCRIPTION, described)
@@ -138,7 +142,10 @@ def read(directory: Path) -> Encoder:
     path = directory / _DESCRIPTION
     described = files.read_json(path, {"spec": dict, "fields": list})
     try:
-        fields = tuple(Field(**field) for field in described["fields"])
+        fields = tuple(
+            Field(**field | ({"scale": tuple(field["scale"])} if "scale" in field else {}))
+            for field in described["fields"]
+        )
     except TypeError as error:
         raise InputError(f"{path}: fields are none ({error}); get the directory again") from None
     narrow = described.get(NARROW, [])

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,12 +17,19 @@ if TYPE_CHECKING:
 class Batch(NamedTuple):
     """Some rows of a split, a leaf for each of its columns: ids int32 [B, S], labels and weights float32 [B].
 
-    Rows that count alike have no weights, and the batch no leaf for them.
+    Rows that count alike have no weights, and the batch no leaf for them. The numbers of n dense fields are
+    dense float32 [B, n], a leaf where a dataset has such fields.
     """
 
     ids: ArrayLike
     labels: ArrayLike
     weights: ArrayLike | None = None
+    dense: ArrayLike | None = None
+
+    @property
+    def beside_ids(self) -> dict[str, Any]:
+        """What a model is called with beside the ids: `dense`, where there are such fields."""
+        return {} if self.dense is None else {"dense": self.dense}
 
 
 Gather = Callable[[Split, np.ndarray], Batch]

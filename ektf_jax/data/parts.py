@@ -147,7 +147,10 @@ def weights_of(
 def values_of(
     field: FieldSpec, cells: pl.Series, rows: NDArray[np.int64], where: Callable[[int], str]
 ) -> tuple[pl.Series, bool]:
-    """What a field counts for each distinct cell: text, null if that is nothing; lists if multi-valued."""
+    """What a field counts for each distinct cell: text, null if that is nothing; lists if multi-valued.
+
+    Of a field with bins and a dense one that is the number itself.
+    """
     marks = list(field.missing)
     if field.kind == "multi":
         lists = cells
@@ -159,14 +162,14 @@ def values_of(
         return lists, bool((lists.list.len() > 0).any())
     texts = cells.fill_null("")
     missing = texts.is_in(marks) | cells.is_null()  # null: Parquet has it so, and no text
-    if field.kind == "numeric":
-        return _buckets(field, texts, missing, rows, where)
+    if field.is_number:
+        return _numbers(field, texts, missing, rows, where)
     values = texts.set(missing, None)
     present = values.is_not_null().any()
     return values if field.fill is None else values.fill_null(field.fill), bool(present)
 
 
-def _buckets(
+def _numbers(
     field: FieldSpec,
     texts: pl.Series,
     missing: pl.Series,
@@ -177,13 +180,19 @@ def _buckets(
     marks = numbers(pl.Series(field.missing, dtype=pl.String)).drop_nulls()
     if len(marks):
         missing = missing | found.is_in(marks.implode()).fill_null(False)
-    good = missing | (found.is_finite() & (found >= LEAST))
-    advice = "it must be a number; correct the line, or name the text among those that mean missing"
+    good, wanted = missing | (found.is_finite() & (found >= LEAST)), "a number"
+    if field.kind == "dense":
+        good, wanted = good & (missing | (found <= HEAVIEST)), f"a number from {LEAST:g} to {HEAVIEST:g}"
+    if field.transform is not None:
+        good, wanted = good & (missing | (found > -1)), f"a number above -1 and at most {HEAVIEST:g}"
+    advice = f"it must be {wanted}; correct the line, or name the text among those that mean missing"
     check(field.name, texts, good, rows, where, advice)
     found = found.set(missing, None)
     present = found.is_not_null().any()
     if field.fill is not None:
         found = found.fill_null(numbers(pl.Series([field.fill]))[0])
+    if field.counts_numbers:
+        return (found + 0.0).cast(pl.String), bool(present)  # -0.0 is 0.0
     return found.to_frame("x").select(_bucket(field.paper_buckets)).to_series(), bool(present)
 
 

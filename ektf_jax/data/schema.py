@@ -12,6 +12,7 @@ from ektf_jax.files import parse_json
 FORMAT = "ektf-jax encoded dataset"
 VERSION = 1
 SPLITS = ("train", "valid", "test")
+POOLINGS = ("mean", "sum", "max")
 # The arrays of an encoded dataset, by their files, and those of one whose rows have weights.
 ARRAYS = tuple(f"{split}/{kind}.npy" for split in SPLITS for kind in ("ids", "labels"))
 WEIGHTED = (*ARRAYS, *(f"{split}/weights.npy" for split in SPLITS))
@@ -25,18 +26,31 @@ class Field:
 
     vocab_size counts one padding and one out-of-vocabulary entry. Local id 0 is padding, which is fused
     id 0 in every field, so that row `offset` of any later field is never used; known values are fused
-    ids offset + 1 ... offset + vocab_size - 2, and `oov` is the last.
+    ids offset + 1 ... offset + vocab_size - 2, and `oov` is the last. `pooling` says what the embeddings
+    of its slots become. A dense field has a `scale`, the mean and
+    deviation that its numbers are freed of, and each number is a factor of the embedding of its id.
     """
 
     name: str
     vocab_size: int
     offset: int
     max_len: int = 1
+    pooling: str = POOLINGS[0]
+    scale: tuple[float, float] | None = None
 
     @property
     def oov(self) -> int:
         """The fused id of a value that the vocabulary lacks."""
         return self.offset + self.vocab_size - 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The field as files have it, without what came later and is not set."""
+        document = asdict(self)
+        if self.pooling == POOLINGS[0]:
+            del document["pooling"]
+        if self.scale is None:
+            del document["scale"]
+        return document
 
 
 @dataclass(frozen=True)
@@ -58,8 +72,13 @@ class Schema:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The arrays by their files: `ARRAYS`, or `WEIGHTED`."""
-        return WEIGHTED if self.weighted else ARRAYS
+        """The arrays by their files: `ARRAYS`, or `WEIGHTED`, and those of dense fields."""
+        return _files(self.weighted, self.num_dense)
+
+    @property
+    def num_dense(self) -> int:
+        """The dense columns of a row: how many fields are."""
+        return sum(field.scale is not None for field in self.fields)
 
     @property
     def num_fields(self) -> int:
@@ -88,7 +107,7 @@ class Schema:
             "format": FORMAT,
             "version": VERSION,
             "dataset": self.dataset,
-            "fields": [asdict(field) for field in self.fields],
+            "fields": [field.to_json() for field in self.fields],
             "splits": self.splits,
             "source": self.source,
         }
@@ -130,7 +149,8 @@ class Schema:
         rows = {name: _count(splits, name, 1, f"{file}: splits") for name in SPLITS}
         source = _typed(document, "source", dict, file)
         weighted = bool(_typed({"weighted": False} | document, "weighted", bool, file))
-        arrays = _arrays(document, WEIGHTED if weighted else ARRAYS, file)
+        dense = sum(field.scale is not None for field in fields)
+        arrays = _arrays(document, _files(weighted, dense), file)
         return cls(dataset, fields, rows, source, arrays, weighted)
 
 
@@ -142,6 +162,11 @@ def make_fields(entries: Iterable[tuple[str, int, int]]) -> tuple[Field, ...]:
         Field(name, vocab_size, end - vocab_size, max_len)
         for (name, vocab_size, max_len), end in zip(rows, ends, strict=True)
     )
+
+
+def _files(weighted: bool, dense: int) -> tuple[str, ...]:
+    more = tuple(f"{split}/dense.npy" for split in SPLITS) if dense else ()
+    return (WEIGHTED if weighted else ARRAYS) + more
 
 
 def _running_sum(values: Iterable[int]) -> list[int]:
@@ -170,7 +195,13 @@ def _fields(entries: list[Any], file: str) -> tuple[Field, ...]:
             _count(entry, "vocab_size", 2, where),
             _count(entry, "offset", 0, where),
             _count(entry, "max_len", 1, where),
+            _text({"pooling": POOLINGS[0]} | entry, "pooling", where),
+            _scale(entry, where),
         )
+        if field.pooling not in POOLINGS:
+            raise InputError(
+                f"{where}: pooling is {field.pooling!r}, not one of {', '.join(POOLINGS)}; {_REMEDY}"
+            )
         if field.offset != offset:
             raise InputError(
                 f"{where}: offset is {field.offset}, but the fields before it end at {offset}; {_REMEDY}"
@@ -184,6 +215,17 @@ def _fields(entries: list[Any], file: str) -> tuple[Field, ...]:
         names.add(name)
         fields.append(field)
     return tuple(fields)
+
+
+def _scale(entry: dict[str, Any], where: str) -> tuple[float, float] | None:
+    if "scale" not in entry:
+        return None
+    found = _typed(entry, "scale", list, where)
+    if len(found) != 2 or any(type(each) is not float for each in found) or found[1] <= 0:
+        raise InputError(f"{where}: scale is {found!r}, not a mean and a deviation above 0; {_REMEDY}")
+    if entry["max_len"] != 1:
+        raise InputError(f"{where}: max_len is {entry['max_len']}, not 1 of a field with a scale; {_REMEDY}")
+    return found[0], found[1]
 
 
 def _arrays(document: dict[str, Any], wanted: tuple[str, ...], file: str) -> dict[str, str]:

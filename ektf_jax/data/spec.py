@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+import re
 import reprlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +16,16 @@ import polars as pl
 
 from ektf_jax.data.chunk import Chunk
 from ektf_jax.data.rawfiles import Layout
+from ektf_jax.data.schema import POOLINGS
 from ektf_jax.errors import InputError
 
-KINDS = ("categorical", "numeric", "multi")
+KINDS = ("categorical", "numeric", "multi", "dense")
+TRANSFORMS = ("log1p",)
 MOST_SLOTS = 2**16
 _LATER = ("split", "weight")  # keys of a spec that those of older datasets lack
+# Of a field likewise, as they are if not set.
+_FIELD_LATER = {"bins": None, "pooling": POOLINGS[0], "transform": None}
+_MOST_BINS = 2**16
 LEAST = -(2.0**63)  # below it a number has no integer part to take
 
 
@@ -28,12 +35,16 @@ class FieldSpec:
 
     kind: "categorical", a value as its text; "numeric", a number as its bucket, floor(ln(x)^2) for x > 2 and
     the integer part of x otherwise (1 otherwise with `paper_buckets`, Section 4.1.2); "multi", up to
-    `max_len` values between `separator`s, all of which are counted, as in FuxiCTR.
+    `max_len` values between `separator`s, all of which are counted, as in FuxiCTR; "dense", a number itself,
+    less the mean of the training rows and over their deviation, both after `transform` ("log1p", log(1 + x)).
     missing: the texts that mean no value; in a numeric field also all other texts of the same numbers, so
     that "0" stands for 0.0 too. A missing value becomes `fill` (in a numeric field a number, of which the
     bucket is taken) and is counted like any other, or with no `fill` the field's OOV entry, as FuxiCTR has
     it; in a multi-valued field it is left out.
-    min_count: values that fewer training rows hold are OOV.
+    min_count: values that fewer training rows hold are OOV; of no meaning for a dense field.
+    bins: "quantile:N" takes, for a number, the bin between quantiles of the training rows (`data.bins`)
+    instead; bins of which equal numbers leave nothing are none.
+    pooling: what the embeddings of several values become, "mean", "sum" or "max".
     """
 
     name: str
@@ -44,10 +55,13 @@ class FieldSpec:
     separator: str = "^"
     max_len: int = 1
     paper_buckets: bool = False
+    bins: str | None = None
+    pooling: str = POOLINGS[0]
+    transform: str | None = None
 
     def __post_init__(self) -> None:
-        multi, numeric = self.kind == "multi", self.kind == "numeric"
-        fill = None if multi else "a number" if numeric else "text"
+        multi, numeric, dense = (self.kind == kind for kind in ("multi", "numeric", "dense"))
+        fill = None if multi else "a number" if self.is_number else "text"
         rules = {
             "name": (bool(self.name), "at least one character"),
             "kind": (self.kind in KINDS, f"one of {', '.join(KINDS)}"),
@@ -55,14 +69,48 @@ class FieldSpec:
             "max_len": (self.max_len >= 1 and (multi or self.max_len == 1), "at least 1, and 1 unless multi"),
             "separator": (bool(self.separator), "at least one character"),
             "fill": (
-                self.fill is None or (not multi and (not numeric or bool(are_numbers([self.fill])[0]))),
+                self.fill is None
+                or (not multi and (not self.is_number or bool(are_numbers([self.fill], self.transform)[0]))),
                 f"{fill}, as the file would hold it" if fill else "left out of a multi-valued field",
             ),
-            "paper_buckets": (not self.paper_buckets or numeric, "left to numeric fields"),
+            "paper_buckets": (
+                not self.paper_buckets or (numeric and self.bins is None),
+                "left to numeric fields without bins",
+            ),
+            "transform": (
+                self.transform is None or (dense and self.transform in TRANSFORMS),
+                "log1p" if dense else "left to dense fields",
+            ),
+            "pooling": (
+                self.pooling in (POOLINGS if multi else POOLINGS[:1]),
+                f"one of {', '.join(POOLINGS)}" if multi else "left to multi-valued fields",
+            ),
+            "bins": (
+                self.bins is None or (numeric and 2 <= (self.quantiles or 0) <= _MOST_BINS),
+                f"quantile:N with a whole number N from 2 to {_MOST_BINS}"
+                if numeric
+                else "left to numeric fields",
+            ),
         }
         for key, (holds, wanted) in rules.items():
             if not holds:
                 raise InputError(f"field {self.name}: {key} is {getattr(self, key)!r}; it must be {wanted}")
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its texts are numbers."""
+        return self.kind in ("numeric", "dense")
+
+    @property
+    def counts_numbers(self) -> bool:
+        """Whether what is made of a number depends on those of all training rows."""
+        return self.kind == "dense" or self.bins is not None
+
+    @property
+    def quantiles(self) -> int | None:
+        """N of `bins`."""
+        found = re.fullmatch(r"quantile:([0-9]{1,9})", self.bins or "")
+        return int(found[1]) if found else None
 
 
 @dataclass(frozen=True)
@@ -124,7 +172,7 @@ class TableSpec:
         """
         fields = []
         for field in self.fields:
-            if field.kind != "numeric":
+            if not field.is_number:
                 here = partial(value, field.name)
                 missing = tuple(dict.fromkeys((*field.missing, *map(here, field.missing))))
                 fill = None if field.fill is None else here(field.fill)
@@ -141,6 +189,11 @@ class TableSpec:
 def spec_to_json(spec: TableSpec) -> dict[str, Any]:
     """A spec as a schema's source has it, with lists for tuples, without what came later and is not set."""
     document: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(spec), allow_nan=False))
+    later = _FIELD_LATER.items()
+    document["fields"] = [
+        {key: value for key, value in field.items() if (key, value) not in later}
+        for field in document["fields"]
+    ]
     return {key: value for key, value in document.items() if key not in _LATER or value is not None}
 
 
@@ -178,7 +231,8 @@ def numbers(texts: pl.Series) -> pl.Series:
     return texts.cast(pl.Float64, strict=False)
 
 
-def are_numbers(texts: list[str]) -> pl.Series:
-    """Whether texts are numbers that have a bucket."""
+def are_numbers(texts: list[str], transform: str | None = None) -> pl.Series:
+    """Whether texts are numbers that have a bucket and, if there is one, a transform."""
     found = numbers(pl.Series(texts, dtype=pl.String))
-    return (found.is_finite() & (found >= LEAST)).fill_null(False)
+    least = LEAST if transform is None else math.nextafter(-1, 0)
+    return (found.is_finite() & (found >= least)).fill_null(False)

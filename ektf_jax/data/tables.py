@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ektf_jax.data import columns, encoded, parts, rawfiles, vocabulary, work
+from ektf_jax.data import columns, dense, encoded, parts, rawfiles, vocabulary, work
 from ektf_jax.data.chunk import Chunk, Rows
 from ektf_jax.data.columns import Settled
 from ektf_jax.data.encoder import NARROW
@@ -329,7 +329,7 @@ def _finish(
     fields, words = _vocabulary(spec, chunks, drawn)
     weighted = spec.weight is not None
     schema = Schema(spec.dataset, fields, _split_rows(chunks, drawn), source, weighted=weighted)
-    _write(directory, schema, words, chunks, drawn)
+    _write(directory, spec, schema, words, chunks, drawn)
     shutil.rmtree(directory / _SCRATCH)
     encoded.write_description(directory, schema, words)
     return schema
@@ -342,6 +342,7 @@ def _scratch(directory: Path) -> Path:
 
 def _write(
     directory: Path,
+    spec: TableSpec,
     schema: Schema,
     words: pl.DataFrame,
     chunks: list[Part],
@@ -352,12 +353,19 @@ def _write(
     with ExitStack() as stack:
         append = {
             split: stack.enter_context(
-                encoded.appending(directory, split, rows, schema.num_slots, weighted=schema.weighted)
+                encoded.appending(
+                    directory,
+                    split,
+                    rows,
+                    schema.num_slots,
+                    weighted=schema.weighted,
+                    dense=schema.num_dense,
+                )
             )
             for split, rows in schema.splits.items()
         }
         bar = stack.enter_context(work.bar("writing", sum(part.rows for part in chunks), "row"))
-        tasks = (partial(_encode, part, schema, known) for part in chunks)
+        tasks = (partial(_encode, part, spec, schema, known) for part in chunks)
         for part, rows_of in zip(chunks, work.in_order(tasks), strict=True):
             if drawn is None:
                 for split in part.splits:
@@ -371,13 +379,19 @@ def _write(
             bar.update(part.rows)
 
 
-def _encode(part: Part, schema: Schema, known: list[pl.DataFrame]) -> encoded.Split:
-    """ids [rows, S], labels [rows] and weights [rows] or None of a chunk."""
+def _encode(part: Part, spec: TableSpec, schema: Schema, known: list[pl.DataFrame]) -> encoded.Split:
+    """A chunk as it is written: ids, labels, and weights and dense or None."""
     ids = np.empty((part.rows, schema.num_slots), np.int32)
     codes, values = parts.load(part.codes), parts.load(part.values)
+    numbers = []
     for index, (field, (start, _)) in enumerate(zip(schema.fields, schema.slots, strict=True)):
         code = codes[str(index)].to_numpy()
-        for slot, one in enumerate(vocabulary.slot_ids(values[str(index)][0], field, known[index])):
+        found = vocabulary.slot_ids(values[str(index)][0], field, known[index], spec.fields[index])
+        for slot, one in enumerate(found):
             ids[:, start + slot] = one[code]
+        if field.scale is not None:
+            number = dense.standardised(values[str(index)][0], spec.fields[index], field.scale)
+            numbers.append(number[code])
     weights = codes["weight"].to_numpy() if schema.weighted else None
-    return encoded.Split(ids, codes["label"].cast(pl.Float32).to_numpy(), weights)
+    found_dense = np.stack(numbers, axis=1) if numbers else None
+    return encoded.Split(ids, codes["label"].cast(pl.Float32).to_numpy(), weights, found_dense)

@@ -1,6 +1,7 @@
 """The values that the fields of a table know, counted over chunks on disk, and their ids."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ektf_jax.data import parts, work
+from ektf_jax.data import bins, dense, parts, work
 from ektf_jax.data.parts import Part
 from ektf_jax.data.schema import Field, make_fields
 from ektf_jax.data.spec import FieldSpec, TableSpec
@@ -22,23 +23,25 @@ def count(
     """The fields and the values they know: those that at least min_count training rows hold.
 
     The second result has columns field, value, id (fused): by count of rows from the highest, then by value,
-    so that ids are frequency ranks.
+    so that ids are frequency ranks; of a field with bins, these from the lowest; of a dense one, one.
     """
     training = [part for part in chunks if drawn is not None or "train" in part.splits]
-    known = {}
+    known, scales = {}, {}
     tasks = (partial(_counted, str(index), field, training, drawn) for index, field in enumerate(spec.fields))
     with work.bar("counting", len(spec.fields), "field") as bar:
         for field, values in zip(spec.fields, work.in_order(tasks), strict=True):
-            known[field.name] = values
+            known[field.name], scales[field.name] = values
             bar.update()
-    return lay_out(known, {field.name: field.max_len for field in spec.fields})
+    fields, words = lay_out(known, spec.fields)
+    return tuple(replace(field, scale=scales[field.name]) for field in fields), words
 
 
 def lay_out(
-    values: Mapping[str, pl.Series], max_lens: Mapping[str, int]
+    values: Mapping[str, pl.Series], specs: Sequence[FieldSpec]
 ) -> tuple[tuple[Field, ...], pl.DataFrame]:
     """`count`'s result from the known values of each field (text, in the order of their ids)."""
-    fields = make_fields((name, len(values[name]) + 2, max_len) for name, max_len in max_lens.items())
+    laid = make_fields((spec.name, len(values[spec.name]) + 2, spec.max_len) for spec in specs)
+    fields = tuple(replace(field, pooling=spec.pooling) for field, spec in zip(laid, specs, strict=True))
     tables = [
         pl.DataFrame(
             {
@@ -57,11 +60,17 @@ def by_field(words: pl.DataFrame, fields: Sequence[Field]) -> list[pl.DataFrame]
     return [words.filter(pl.col("field") == field.name).select("value", "id") for field in fields]
 
 
-def slot_ids(values: pl.Series, field: Field, known: pl.DataFrame) -> list[NDArray[np.int32]]:
+def slot_ids(
+    values: pl.Series, field: Field, known: pl.DataFrame, spec: FieldSpec
+) -> list[NDArray[np.int32]]:
     """Ids [N] for each slot of a field, of its values [N]: text, null for none, or lists of text.
 
     0 is an empty slot. What is not known, null too, is OOV.
     """
+    if spec.kind == "dense":
+        values = values.set(values.is_not_null(), dense.WORD)
+    if spec.bins is not None:
+        values = bins.place(values, known["value"])
     if not isinstance(values.dtype, pl.List):
         return [_ids(values, pl.repeat(False, len(values), eager=True), field, known)]
     slots = (values.list.get(slot, null_on_oob=True) for slot in range(field.max_len))
@@ -75,24 +84,29 @@ def _ids(values: pl.Series, padding: pl.Series, field: Field, known: pl.DataFram
     return joined.select(pl.col("id").fill_null(empty).cast(pl.Int32)).to_series().to_numpy()
 
 
-def _counted(column: str, field: FieldSpec, chunks: list[Part], drawn: NDArray[np.uint8] | None) -> pl.Series:
-    """A field's known values: by count from the highest, then by value.
+def _counted(
+    column: str, field: FieldSpec, chunks: list[Part], drawn: NDArray[np.uint8] | None
+) -> tuple[pl.Series, tuple[float, float] | None]:
+    """A field's known values: by count from the highest, then by value; or its bins. A dense one's scale.
 
     Where chunks hold too many distinct values for memory they are counted in shares, by way of the disk:
     equal values have equal hashes, so that each is whole in one share.
     """
     shares = -(-sum(part.sizes[int(column)] for part in chunks) // _MERGED)
     if shares == 1:
-        found = _merged((parts.counts(column, part, drawn) for part in chunks), field.min_count)
+        found = _known(field, (parts.counts(column, part, drawn) for part in chunks))
     else:
         spilled = [_spill(column, part, drawn, shares) for part in chunks]
         found = pl.concat(
-            _merged((_share(path, *at[share]) for path, at in spilled), field.min_count)
-            for share in range(shares)
+            _known(field, (_share(path, *at[share]) for path, at in spilled)) for share in range(shares)
         )
         for path, _ in spilled:
             path.unlink()
-    return found.sort(["count", "value"], descending=[True, False])["value"]
+    if field.quantiles is not None:
+        return bins.between_quantiles(found, field.quantiles, field.min_count), None
+    if field.kind == "dense":
+        return pl.Series([dense.WORD]), dense.scale_of(found, field.transform)
+    return found.sort(["count", "value"], descending=[True, False])["value"], None
 
 
 def _spill(
@@ -109,6 +123,13 @@ def _spill(
 
 def _share(path: Path, start: int, length: int) -> pl.DataFrame:
     return pl.scan_ipc(path, glob=False).slice(start, length).collect()
+
+
+def _known(field: FieldSpec, found: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """value, count of what the field may know; where all its numbers matter, these as such."""
+    if not field.counts_numbers:
+        return _merged(found, field.min_count)
+    return _merged(found, 1).with_columns(pl.col("value").cast(pl.Float64))
 
 
 def _merged(found: Iterable[pl.DataFrame], min_count: int) -> pl.DataFrame:

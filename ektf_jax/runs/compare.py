@@ -59,7 +59,7 @@ def split_of(run: Run, split: str) -> encoded.Split:
 
 def logits_of(run: Run, rows: encoded.Split, split: str) -> NDArray[np.float32]:
     """Logits [K + 1, N] of a run's students and its ensemble; InputError where one is not finite."""
-    logits = run.logits(rows.ids)
+    logits = run.logits(rows.ids, rows.dense)
     names = [*(f"student {k}" for k in range(len(logits) - 1)), "the ensemble"]
     try:
         finite.check({f"logit of {name}": row for name, row in zip(names, logits, strict=True)})

@@ -45,13 +45,17 @@ def permutation_importance(
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(len(rows.labels)) for _ in range(repeats)]
     found = []
+    seen = 0
     for field in run.schema.fields:
         _, slots = find_field(run, field.name, "field")
-        ids = np.array(rows.ids)
+        ids, dense = np.array(rows.ids), None if rows.dense is None else np.array(rows.dense)
         after = []
         for order in orders:
             ids[:, slots] = rows.ids[order, slots]
-            after.append(_values(rows, run.logits(ids), metric))
+            if dense is not None and field.scale is not None:
+                dense[:, seen] = rows.dense[order, seen]  # type: ignore[index]  # there, too
+            after.append(_values(rows, run.logits(ids, dense), metric))
+        seen += field.scale is not None
         found.append(Importance(field.name, sign * (before - np.array(after))))
     return sorted(found, key=lambda one: -one.mean[-1])
 

@@ -102,7 +102,8 @@ class Run:
         It needs no label. Unseen values are OOV. Raises InputError, naming column, row and value, for what is
         missing or cannot be a value.
         """
-        found = metrics.probabilities(self.logits(self.encoder.frame(rows).ids))
+        encoded_rows = self.encoder.frame(rows)
+        found = metrics.probabilities(self.logits(encoded_rows.ids, encoded_rows.dense))
         return {"ensemble": found[-1], "students": found[:-1]}
 
     @property
@@ -110,10 +111,13 @@ class Run:
         """K; 0 where the students have no predictions of their own (fusion "concat")."""
         return len(self.result.valid["students"])
 
-    def logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Return logits [K + 1, N] of encoded rows [N, S]: of the students, then of the ensemble."""
+    def logits(self, ids: NDArray[np.int32], dense: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return logits [K + 1, N] of encoded rows [N, S]: of the students, then of the ensemble.
+
+        `dense` [N, n] are the numbers of n dense fields.
+        """
         predict, weights = self._predict
-        split = encoded.Split(ids, np.zeros(len(ids), np.float32))
+        split = encoded.Split(ids, np.zeros(len(ids), np.float32), dense=dense)
         return predict_split(predict, *weights, split, self.config.data.batch_size)
 
     def embeddings(self, field: str, student: int = 0) -> "pl.DataFrame":

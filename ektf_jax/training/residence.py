@@ -171,7 +171,8 @@ class OnDevices:
         """A split on the devices, filled up to whole batches with zeros, padding ids."""
         split = self._splits[name]
         missing = max(1, -(-len(split.labels) // self._batch_size)) * self._batch_size - len(split.labels)
-        small = Batch(split.ids.astype(_id_type(self._features)), split.labels.astype(np.int8), split.weights)
+        ids, labels = split.ids.astype(_id_type(self._features)), split.labels.astype(np.int8)
+        small = Batch(*split)._replace(ids=ids, labels=labels)
 
         def put(column: np.ndarray) -> jax.Array:
             return self._everywhere(np.pad(column, [(0, missing), *[(0, 0)] * (column.ndim - 1)]))
@@ -225,11 +226,11 @@ def check_room(mesh: Mesh, schema: Schema, splits: Splits) -> None:
 
 
 def resident_bytes(schema: Schema, splits: Splits) -> int:
-    """What splits take on a device: ids, labels, weights and the orders of two epochs."""
+    """What splits take on a device: ids, labels, weights, dense and the orders of two epochs."""
     row = schema.num_slots * _id_type(schema.num_features).itemsize + 1
     orders = 2 * np.dtype(np.int32).itemsize * len(splits["train"].labels)
-    weights = sum(split.weights.nbytes for split in splits.values() if split.weights is not None)
-    return orders + weights + sum(len(split.labels) * row for split in splits.values())
+    more = sum(each.nbytes for split in splits.values() for each in split[2:] if each is not None)
+    return orders + more + sum(len(split.labels) * row for split in splits.values())
 
 
 def _id_type(features: int) -> np.dtype:

@@ -146,7 +146,7 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         model = nnx.merge(graphdef, parameters, state.statistics, copy=True)
         more = {} if batch.weights is None else {"sample_weights": batch.weights}
-        prediction = model(batch.ids, train=True, key=key, labels=batch.labels, **more)
+        prediction = model(batch.ids, train=True, key=key, labels=batch.labels, **batch.beside_ids, **more)
         loss, terms = loss_fn(prediction, batch.labels, *outputs, **more)
         own = jnp.mean(prediction.auxiliary_losses)
         penalty = l2 / 2 * model.embedding.squares()
@@ -194,7 +194,7 @@ def make_predict(
     options = dict(compiler_options or {})
 
     def predict(parameters: nnx.State, statistics: nnx.State, batch: Batch) -> Prediction:
-        return nnx.merge(graphdef, parameters, statistics, copy=True)(batch.ids)
+        return nnx.merge(graphdef, parameters, statistics, copy=True)(batch.ids, **batch.beside_ids)
 
     if mesh is None:
         return jax.jit(predict, compiler_options=options)

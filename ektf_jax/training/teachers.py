@@ -170,9 +170,10 @@ def _make_teach(teachers: Sequence[Predictor], hidden: Sequence[bool], mesh: Mes
     def teach(states: tuple[nnx.State, ...], batch: Batch) -> TeacherOutputs:
         models = [nnx.merge(*parts, copy=True) for parts in zip(graphdefs, states, strict=True)]
         wanted = (
-            model.hidden(batch.ids)[0][0] if asked else None
+            model.hidden(batch.ids, **batch.beside_ids)[0][0] if asked else None
             for model, asked in zip(models, hidden, strict=True)
         )
-        return TeacherOutputs(jnp.stack([model(batch.ids).ensemble for model in models]), tuple(wanted))
+        logits = jnp.stack([model(batch.ids, **batch.beside_ids).ensemble for model in models])
+        return TeacherOutputs(logits, tuple(wanted))
 
     return Teach(teach, states)

@@ -59,6 +59,7 @@ class Pupil(nnx.Module):
         self,
         ids: jax.Array,
         *,
+        dense: jax.Array | None = None,
         train: bool = False,
         key: jax.Array | None = None,
         labels: jax.Array | None = None,
@@ -67,11 +68,13 @@ class Pupil(nnx.Module):
         hints: list[jax.Array | None] = [None] * len(self.hint_sizes)
         if train and self.maps:
             # On a copy: the student's BatchNorm statistics shall move once.
-            hidden = nnx.clone(self.ensemble).hidden(ids, train=True, key=key)[0][0]
+            hidden = nnx.clone(self.ensemble).hidden(ids, dense=dense, train=True, key=key)[0][0]
             hinted = [i for i, size in enumerate(self.hint_sizes) if size]
             for i, layer in zip(hinted, self.maps, strict=True):
                 hints[i] = layer(hidden)
-        prediction = self.ensemble(ids, train=train, key=key, labels=labels, sample_weights=sample_weights)
+        prediction = self.ensemble(
+            ids, dense=dense, train=train, key=key, labels=labels, sample_weights=sample_weights
+        )
         return Guided(*prediction, self.gate_scale[...], self.gate_bias[...], tuple(hints))
 
 

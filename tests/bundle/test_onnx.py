@@ -18,7 +18,7 @@ from ektf_jax.config import Config
 from ektf_jax.data import encoded, encoder
 from ektf_jax.runs import load_run
 from ektf_jax.training import build, loop
-from tests.bundle import shop
+from tests.bundle import shop, test_dense_fields, test_pooling
 from tests.students.test_registry import STUDENTS
 
 pytestmark = pytest.mark.slow
@@ -99,6 +99,40 @@ def test_a_run_is_its_bundle_is_its_onnx_bundle(data, raw, labels, students, tmp
             np.testing.assert_allclose(found["ensemble"], expected["ensemble"], atol=CLOSE, rtol=0)
             for k, (ours, theirs) in enumerate(zip(found["students"], expected["students"], strict=True)):
                 np.testing.assert_allclose(ours, theirs, atol=close(labels[k % len(labels)]), rtol=0)
+
+
+def test_sums_and_maxima_of_sequences_are_the_same_as_onnx(tmp_path):
+    schema = test_pooling.prepare(tmp_path / "data")
+    model = build.make_predictor(
+        Config.from_dict(config(tmp_path / "data", ["mlp", "deepfm"], 2)), schema, jax.random.key(0)
+    )
+    moved(model)
+    exporting.write_program(model, True, schema.num_slots, tmp_path, with_onnx=True)
+    ids = encoder.of_dataset(tmp_path / "data").frame(test_pooling.rows(5000, 7)).ids
+    expected = nnx.jit(lambda model, ids: model(ids))(model, ids)
+    for count in COUNTS:
+        found = reader.open_program(tmp_path, "onnx", True)(ids[:count])
+        np.testing.assert_allclose(
+            sigmoid(found[:-1]), sigmoid(expected.students[:, :count]), atol=CLOSE, rtol=0
+        )
+
+
+def test_numbers_are_a_second_input_of_the_graph(tmp_path):
+    schema = test_dense_fields.prepare(tmp_path / "data")
+    settings = Config.from_dict(test_dense_fields.config(tmp_path / "data"))
+    model = build.make_predictor(settings, schema, jax.random.key(0))
+    moved(model)
+    slots, dense = schema.num_slots, schema.num_dense
+    exporting.write_program(model, True, slots, tmp_path, dense=dense, with_onnx=True)
+    found = encoder.of_dataset(tmp_path / "data").frame(test_dense_fields.rows(5000, 7))
+    assert found.dense is not None
+    expected = nnx.jit(lambda model, ids, dense: model(ids, dense=dense))(model, found.ids, found.dense)
+    for count in COUNTS:
+        logits = reader.open_program(tmp_path, "onnx", True)(found.ids[:count], found.dense[:count])
+        assert logits.shape == (4, count)
+        np.testing.assert_allclose(
+            sigmoid(logits[:-1]), sigmoid(expected.students[:, :count]), atol=CLOSE, rtol=0
+        )
 
 
 def test_the_graph_is_what_the_page_has_triton_load(data, tmp_path):

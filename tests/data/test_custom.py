@@ -61,6 +61,37 @@ def test_the_weights_of_the_docs(tmp_path):
     assert encoded.open_split(tmp_path / "out", "valid").weights is None  # of a single row
 
 
+def test_the_bins_of_the_docs(tmp_path):
+    for name, text in EXAMPLE.items():
+        (tmp_path / name).write_text(text)
+    schema = custom.prepare(tmp_path / "priced.yaml", tmp_path, tmp_path / "out")
+    assert schema.source["spec"]["fields"][1]["bins"] == "quantile:4"
+    found = words(tmp_path / "out", "price")
+    assert found == ["(-inf, 3]", "(3, 12.5]", "(12.5, inf]"]
+    assert f"`price` is `{found[0]}`, `{found[1]}` and `{found[2]}`, from the lowest" in PAGE
+
+
+def test_the_pooling_of_the_docs(tmp_path):
+    for name, text in EXAMPLE.items():
+        (tmp_path / name).write_text(text)
+    schema = custom.prepare(tmp_path / "tagged.yaml", tmp_path, tmp_path / "out")
+    assert [field.pooling for field in schema.fields] == ["mean", "max"]
+    assert encoded.open_schema(tmp_path / "out").fields == schema.fields
+
+
+def test_the_numbers_of_the_docs(tmp_path):
+    for name, text in EXAMPLE.items():
+        (tmp_path / name).write_text(text)
+    schema = custom.prepare(tmp_path / "spent.yaml", tmp_path, tmp_path / "out")
+    assert words(tmp_path / "out", "price") == ["(number)"]
+    assert f"`{words(tmp_path / 'out', 'price')[0]}` in the vocabulary" in PAGE
+    split = encoded.open_split(tmp_path / "out", "train")
+    assert split.dense is not None
+    known = split.ids[:, 1] != schema.fields[1].oov
+    np.testing.assert_allclose([split.dense[known].mean(), split.dense[known].std()], [0, 1], atol=1e-6)
+    assert (split.dense[~known] == 1).all()
+
+
 def test_every_key_is_documented():
     for key in {**custom._TOP, **custom._FIELD}:
         assert re.search(rf"^\|.*`{key}`", PAGE, re.M) or key == "name"
@@ -140,6 +171,24 @@ GOOD = {"dataset": "t", "files": "a.csv", "label": "y", "fields": "[a]"}
             {"fields": "[{name: a, kind: numeric, fill: none}]"},
             "t.yaml: field a: fill is 'none'; it must be a number",
         ),
+        (
+            {"fields": "[{name: a, kind: numeric, bins: quantile:0}]"},
+            "t.yaml: field a: bins is 'quantile:0'; it must be quantile:N with a whole number N from 2",
+        ),
+        ({"fields": "[{name: a, kind: numeric, bins: 4}]"}, "fields[0]: bins is 4; it must be text"),
+        ({"fields": "[{name: a, bins: quantile:4}]"}, "bins is 'quantile:4'; it must be left to numeric"),
+        (
+            {"fields": "[{name: a, kind: numeric, bins: quantile:4}]"},
+            "a.csv:2: a is 'v'; it must be a number",
+        ),
+        (
+            {"fields": "[{name: a, kind: multi, max_len: 2, pooling: median}]"},
+            "t.yaml: field a: pooling is 'median'; it must be one of mean, sum, max",
+        ),
+        ({"fields": "[{name: a, pooling: sum}]"}, "pooling is 'sum'; it must be left to multi-valued fields"),
+        ({"fields": "[{name: a, kind: dense}]"}, "a.csv:2: a is 'v'; it must be a number from"),
+        ({"fields": "[{name: a, kind: dense, transform: 1}]"}, "fields[0]: transform is 1; it must be text"),
+        ({"fields": "[{name: a, transform: log1p}]"}, "transform is 'log1p'; it must be left to dense"),
         ({"label": "{name: y, above: .nan}"}, "t.yaml: t: above is nan; it must be a finite number"),
         ({"fields": "[{name: [a, NO]}]"}, "fields[0]: name: has False, which YAML does not read as text"),
         ({"missing": "[0]"}, "t.yaml: fields[0]: missing: has 0, which YAML does not read as text"),

@@ -37,7 +37,7 @@ def test_join(tmp_path):
     order = np.random.default_rng(2024).permutation(200)
     columns = [field.name for field in schema.fields]
     for split, mine in (("train", order[:160]), ("test", order[180:])):
-        ids, labels, _ = encoded.open_split(tmp_path / "out", split)
+        ids, labels, *_ = encoded.open_split(tmp_path / "out", split)
         for (user, clicks), row, label in zip((rows[at] for at in sorted(mine)), ids, labels, strict=True):
             assert label == (clicks > 0)
             # Without a profile gender and age are 0, a value like any other; a rare value is OOV.

@@ -161,7 +161,7 @@ def test_evaluation_keeps_the_order_and_fills_the_last_batch_with_padding(rows, 
     split = make_split(rows)
     batches = list(evaluation_batches(split, batch_size))
     assert len(batches) == -(-rows // batch_size)
-    for (ids, labels, weights), count in batches:
+    for (ids, labels, weights, _), count in batches:
         assert ids.shape == (batch_size, SLOTS)
         assert ids.dtype == np.int32
         assert labels.shape == (batch_size,)

@@ -1,11 +1,12 @@
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ektf_jax.data.schema import Field, Schema, make_fields
+from ektf_jax.data.schema import POOLINGS, Field, Schema, make_fields
 from ektf_jax.errors import InputError
 
 SCHEMA = Schema(
@@ -42,10 +43,16 @@ def entries_up_to(vocab_size):
     return st.lists(entry, min_size=1, max_size=12, unique_by=lambda entry: entry[0])
 
 
-@given(entries_up_to(10**8), st.lists(st.integers(1, 2**40), min_size=3, max_size=3))
-def test_json_round_trip(entries, rows):
+@given(
+    entries_up_to(10**8), st.lists(st.integers(1, 2**40), min_size=3, max_size=3), st.sampled_from(POOLINGS)
+)
+def test_json_round_trip(entries, rows, pooling):
     schema = Schema("any", make_fields(entries), dict(zip(("train", "valid", "test"), rows, strict=True)), {})
     assert Schema.from_json(schema.to_json()) == schema
+    assert '"pooling"' not in schema.to_json()
+    pooled = replace(schema, fields=tuple(replace(field, pooling=pooling) for field in schema.fields))
+    assert Schema.from_json(pooled.to_json()) == pooled
+    assert (pooled.fingerprint == schema.fingerprint) == (pooling == "mean")
 
 
 @given(entries_up_to(20))
@@ -90,6 +97,8 @@ BAD = [
     ("offset leaves a gap", ["fields", 2, "offset"], 13, ["tags", "offset", "13", "12"]),
     ("max_len is missing", ["fields", 2, "max_len"], None, ["tags", "max_len", "missing"]),
     ("max_len below 1", ["fields", 2, "max_len"], 0, ["tags", "max_len", "0"]),
+    ("unknown pooling", ["fields", 2, "pooling"], "first", ["tags", "pooling", "'first'", "mean, sum, max"]),
+    ("pooling is a number", ["fields", 2, "pooling"], 3, ["tags", "pooling", "3"]),
     ("splits is missing", ["splits"], None, ["splits", "missing"]),
     ("splits is a list", ["splits"], [1], ["splits", "[1]"]),
     ("a split is missing", ["splits", "valid"], None, ["splits", "valid"]),

@@ -135,12 +135,12 @@ def test_a_changed_weight_is_found(tmp_path, value):
 def test_arrays_and_schema_that_disagree(tmp_path):
     tables.prepare(SPEC, written(tmp_path / "a.csv", range(ROWS)), tmp_path / "out")
     schema, splits = encoded.open_dataset(tmp_path / "out")
-    with pytest.raises(ValueError, match=r"train weights are \[\], not one float32"):
+    with pytest.raises(ValueError, match=r"train weights and dense are \[\], not one float32"):
         encoded.write(tmp_path / "b", schema, {name: rows[:2] for name, rows in splits.items()}, None)
     plain = dataclasses.replace(schema, weighted=False, arrays={})
     encoded.write(
         tmp_path / "b", plain, {name: rows._replace(weights=None) for name, rows in splits.items()}, None
     )
     assert encoded.open_split(tmp_path / "b", "test").weights is None
-    with pytest.raises(ValueError, match=r"train weights are .*, not none"):
+    with pytest.raises(ValueError, match=r"train weights and dense are .*, not none"):
         encoded.write(tmp_path / "b", plain, splits, None)

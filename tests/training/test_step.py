@@ -147,7 +147,7 @@ def test_steps_agree_with_the_transcription_whether_the_clip_bites_or_not(exact_
         _, state = start(jnp.float64, dropout=0.0, table_scale=table_scale)
         plain = Transcribed(arrays(state.parameters), arrays(state.statistics))
         for number, learning_rate in enumerate([0.1, 0.1, 0.01]):
-            ids, labels, _ = make_batch(number)
+            ids, labels, *_ = make_batch(number)
             state, metrics = exact_step(state, Batch(ids, labels), np.float64(learning_rate))
             expected = plain.step(ids, labels, learning_rate)
             assert (expected["gradient_norm"] > CLIP) == bites
@@ -301,7 +301,7 @@ def test_any_optax_optimizer_does_what_it_does_in_a_plain_optax_loop(name):
         parameters, statistics = arrays(state.parameters), arrays(state.statistics)
         optimizer_state = optimizer.init(parameters)
         for number in range(4):
-            ids, labels, _ = make_batch(number)
+            ids, labels, *_ = make_batch(number)
             parameters, optimizer_state, value = plain(parameters, statistics, optimizer_state, ids, labels)
             state, metrics = step(state, Batch(ids, labels))
             np.testing.assert_allclose(metrics.loss, value, rtol=1e-6)

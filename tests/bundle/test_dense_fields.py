@@ -1,0 +1,112 @@
+"""Fields that are numbers, from raw rows to what a run and its bundle predict."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ektf_jax.bundle import load
+from ektf_jax.bundle import score as scoring
+from ektf_jax.bundle.export import export
+from ektf_jax.data import encoded, encoder, tables
+from ektf_jax.data.spec import FieldSpec, spec_to_json
+from ektf_jax.runs import load_run
+from ektf_jax.runs.importance import permutation_importance
+from ektf_jax.training import loop
+from tests.bundle import shop
+from tests.compilation import optimizations
+
+USER, _, TAGS, CITY = shop.SPEC.fields
+SPEC = replace(
+    shop.SPEC,
+    fields=(FieldSpec("age", "dense"), USER, TAGS, FieldSpec("price", "dense", transform="log1p"), CITY),
+)
+
+
+def rows(count, seed):
+    """Clicks of those who are old, whatever they look at; prices may be missing."""
+    found, rng = shop.rows(count, seed), np.random.default_rng(seed)
+    age = rng.normal(40, 12, count)
+    click = rng.random(count) < 1 / (1 + np.exp(-(age - 40) / 4))
+    return found.with_columns(age=pl.Series(age), click=pl.Series(click.astype(int)))
+
+
+def prepare(data):
+    frames = {"train": rows(900, 0), "valid": rows(300, 0), "test": rows(300, 1)}
+    return tables.encode(SPEC, frames, data, {"spec": spec_to_json(SPEC)})
+
+
+def config(data, **more):
+    found = shop.config(data)
+    found["ensemble"]["students"]["deepfm"] = {"name": "deepfm", "hidden_units": (8,)}
+    found["data"] |= more
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("dense")
+    schema = prepare(directory / "data")
+    assert schema.num_dense == 2
+    loop.train(config(directory / "data"), directory / "run")
+    return directory / "run"
+
+
+def test_a_run_its_bundle_and_a_scored_file_predict_the_same(run, tmp_path):
+    raw = rows(70, 2)
+    assert raw["price"].null_count() > 0
+    ours = load_run(run)
+    export(run, tmp_path / "bundle")
+    bundle = load(tmp_path / "bundle", runtime="jax")
+    assert bundle.encoder.fields == ours.schema.fields
+    assert bundle.about["dense"] == 2
+    expected, predicted = ours.predict(raw), bundle.predict(raw)
+    for name in ("ensemble", "students"):
+        np.testing.assert_allclose(predicted[name], expected[name], atol=1e-6)
+    raw.write_csv(tmp_path / "rows.csv")
+    scoring.score(bundle, [tmp_path / "rows.csv"], tmp_path / "scores.csv")
+    scored = pl.read_csv(tmp_path / "scores.csv")
+    np.testing.assert_allclose(scored["p_ensemble"], expected["ensemble"], atol=1e-6)
+    older = bundle.predict(raw.with_columns(pl.col("age") + 30))
+    assert np.abs(older["ensemble"] - expected["ensemble"]).max() > 1e-3  # numbers reach the model
+
+
+def test_the_model_reads_the_numbers_of_the_encoder(run):
+    raw = rows(70, 2)
+    ours = load_run(run)
+    found = encoder.of_dataset(run.parent / "data").frame(raw)
+    model = ours.model()
+    vectors = np.asarray(model.embedding(found.ids, found.dense))
+    table = np.asarray(model.embedding.table[...])
+    assert found.dense is not None
+    for at, (place, slot) in enumerate([(0, 0), (3, 4)]):
+        expected = table[found.ids[:, slot]] * found.dense[:, at, None]
+        np.testing.assert_allclose(vectors[:, place], expected, rtol=1e-6)
+
+
+def test_importance_shuffles_numbers(run):
+    found = {one.field: one for one in permutation_importance(load_run(run), repeats=2)}
+    assert found["age"].mean[-1] > 0.02 > abs(found["city"].mean[-1])
+
+
+def test_numbers_lie_on_the_devices_as_on_the_host(run, tmp_path):
+    with optimizations(on=True):  # without them what is one program may round otherwise
+        for residence in ("host", "device"):
+            settings = config(run.parent / "data", residence=residence)
+            settings["ensemble"] |= {
+                "num_students": 2,
+                "students": {"mlp": {"name": "mlp", "hidden_units": (8,)}},
+            }
+            settings["train"]["max_epochs"] = 1
+            loop.train(settings, tmp_path / residence)
+    first, second = (load_run(tmp_path / name).result for name in ("host", "device"))
+    assert first.valid == second.valid
+
+
+def test_a_student_alone_reads_its_numbers(run):
+    ours = load_run(run)
+    split = encoded.open_split(run.parent / "data", "test")
+    found = ours.logits(split.ids, split.dense)
+    alone = ours.student(1)(np.asarray(split.ids), dense=np.asarray(split.dense))
+    np.testing.assert_allclose(np.asarray(alone.ensemble), found[1], atol=1e-5)
