@@ -297,7 +297,8 @@ def test_an_ensemble_of_passes_predicts_their_mean_and_hands_on_their_loss():
     options = {"students": [(deep, 2), (narrow, 1)], "own_columns": 1}
     model = filled_ensemble(passes=2, **options)
     found = jax.jit(lambda model: model(IDS, train=True, key=KEY))(model)
-    by_group = jax.jit(lambda model: model._run(IDS, "__call__", train=True, key=KEY, passes=2)[0])(model)
+    run = partial(Ensemble._run, ids=IDS, dense=None, method="__call__", train=True, key=KEY, passes=2)
+    by_group = jax.jit(lambda model: run(model)[0])(model)
     passes = np.concatenate(by_group)  # [K, P, B]
     p = 1 / (1 + np.exp(-passes))
     mean = p.mean(axis=1)

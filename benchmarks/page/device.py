@@ -35,13 +35,13 @@ def accelerator(result: Result) -> list[Block]:
         blocks += [Heading("Where the rows lie", 3), Text(text), cells.table(columns, places)]
     if result.get("together"):
         rows = [_device_together(found) for found in result["together"]]
-        columns = ("shape", "runs", "of them as one", "samples/s of all", "seconds to all results")
+        together = ("shape", "runs", "of them as one", "samples/s of all", "seconds to all results")
         text = (
             "Runs that differ in their seed alone (`sweep --together`), four epochs, one process: alone one"
             " after another, or on the same rows and with a step compiled once, in turns or as one. Samples/s"
             " leave out compilation and, together, evaluation and what is written."
         )
-        blocks += [Heading("Runs together", 3), Text(text), cells.table(columns, rows)]
+        blocks += [Heading("Runs together", 3), Text(text), cells.table(together, rows)]
     if result["runs"]:
         rows = [_device_run(run) for run in result["runs"]]
         header = ("run", "seconds", "epochs", "samples/s", "waiting for rows", "test AUC", "on a CPU")

@@ -11,10 +11,11 @@ SLOTS, EPOCHS = 3, 3
 
 
 def make_split(rows):
-    """Rows that can be told apart: row i has ids 3 i + 1 to 3 i + 3, a label of its own, the weight i."""
+    """Rows that can be told apart: row i has ids 3 i + 1 to 3 i + 3, label, weight and number of its own."""
     ids = np.arange(1, SLOTS * rows + 1, dtype=np.int32).reshape(rows, SLOTS)
     labels = np.random.default_rng(0).integers(0, 2, rows).astype(np.float32)
-    return Split(ids, labels, np.arange(rows, dtype=np.float32))
+    numbers = np.arange(rows, dtype=np.float32)
+    return Split(ids, labels, numbers, numbers[:, None])
 
 
 def load(split, batch_size, *, seed=7, epochs=EPOCHS):
@@ -161,12 +162,13 @@ def test_evaluation_keeps_the_order_and_fills_the_last_batch_with_padding(rows, 
     split = make_split(rows)
     batches = list(evaluation_batches(split, batch_size))
     assert len(batches) == -(-rows // batch_size)
-    for (ids, labels, weights, _), count in batches:
+    for (ids, labels, weights, dense), count in batches:
         assert ids.shape == (batch_size, SLOTS)
         assert ids.dtype == np.int32
         assert labels.shape == (batch_size,)
         assert not np.asarray(ids)[count:].any()
         assert not np.asarray(weights)[count:].any()
+        assert not np.asarray(dense)[count:].any()
     assert [count for _, count in batches[:-1]] == [batch_size] * (len(batches) - 1)
     for column, expected in enumerate(split):
         found = [np.asarray(batch[column])[:count] for batch, count in batches]
