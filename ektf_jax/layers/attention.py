@@ -51,8 +51,8 @@ def _einsum_over_fields(attention: jax.Array, x: jax.Array) -> jax.Array:
 
 
 # The products are tens of thousands of tiny ones, and for each a CPU's XLA calls a routine. As sums over
-# whole arrays they take a tenth of that time, if nothing is fused with them: AutoInt's step is faster than its
-# original's (`benchmarks/students.py --models=autoint`), and was slower.
+# whole arrays they take a tenth of that time, if nothing is fused with them, so that AutoInt's step is faster
+# than its original's (`benchmarks/students.py --models=autoint`).
 @apart
 def _sum_over_dims(left: jax.Array, right: jax.Array) -> jax.Array:
     left, right = left.swapaxes(1, 2), right.swapaxes(1, 2)
