@@ -136,7 +136,7 @@ def test_evaluation_of_a_split_of_one_class_says_so(finished, tiny_config, tmp_p
     workdir = tmp_path / "run"
     shutil.copytree(finished[0], workdir)
     schema, splits = encoded.open_dataset(workdir / "data")
-    ones = {name: (np.array(ids), np.array(labels)) for name, (ids, labels, _) in splits.items()}
+    ones = {name: (np.array(ids), np.array(labels)) for name, (ids, labels, *_) in splits.items()}
     ones[split][1][:] = 1
     encoded.write(workdir / "data", schema, ones, None)
     (workdir / "dataset.json").unlink()

@@ -158,7 +158,7 @@ def test_where_and_how_often_are_no_part_of_a_run(run, make):
 def test_other_rows_of_the_same_description_are_other_data(run, make):
     """In place, and as a dataset of its own that encoded.write made."""
     schema, splits = encoded.open_dataset(run / "data")
-    flipped = {name: (np.array(ids), np.array(labels)) for name, (ids, labels, _) in splits.items()}
+    flipped = {name: (np.array(ids), np.array(labels)) for name, (ids, labels, *_) in splits.items()}
     flipped["train"][1][5] = 1 - flipped["train"][1][5]
     other = run.parent / "other"
     encoded.write(other, schema, flipped, None)
