@@ -61,7 +61,7 @@ def measure(directory: Path, table: Path) -> dict[str, Any]:
 
     def encode() -> np.ndarray:
         for part in work.in_order(encoded_parts(bundle, [table])):
-            last = part.ids
+            last = part.rows.ids
         return last
 
     scored, *whole = clock(lambda: score(bundle, [table], table.with_name("out.parquet"), names=()))

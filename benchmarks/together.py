@@ -19,6 +19,7 @@ from absl import app, flags, logging
 
 from benchmarks import common
 from ektf_jax.config import Config
+from ektf_jax.result import Result
 from ektf_jax.training import loop
 
 _CASES = flags.DEFINE_list(
@@ -29,16 +30,19 @@ _ONE = flags.DEFINE_string("one", None, "A case as JSON: train its runs here.")
 STEPS, ALONE = 40, 3
 
 
-def train(one: dict[str, Any]) -> None:
-    """Train runs that differ in their seeds: each alone where `width` is 0, else together."""
-    config = Config.from_dict(one["config"])
+def train(config: Config, count: int, width: int) -> list[float]:
+    """Train runs that differ in their seeds: each alone where `width` is 0, else together.
+
+    Returns the samples per second of each.
+    """
     with tempfile.TemporaryDirectory() as directory:
-        runs = {Path(directory, str(seed)): replace(config, seed=seed) for seed in range(one["runs"])}
-        if one["width"]:
-            assert not loop.train_together(runs, one["width"])
+        runs = {Path(directory, str(seed)): replace(config, seed=seed) for seed in range(count)}
+        if width:
+            assert not loop.train_together(runs, width)
         else:
             for workdir, run in runs.items():
                 loop.train(run, workdir)
+        return [Result.read(workdir).document["train_samples_per_second"] for workdir in runs]
 
 
 def measure(cache: str, model: str, runs: int) -> dict[str, Any]:
@@ -75,7 +79,8 @@ def main(argv: list[str]) -> None:
     del argv
     logging.set_verbosity(logging.WARNING)
     if _ONE.value is not None:
-        train(json.loads(_ONE.value))
+        one = json.loads(_ONE.value)
+        train(Config.from_dict(one["config"]), one["runs"], one["width"])
         return
     cases = []
     with tempfile.TemporaryDirectory() as cache:

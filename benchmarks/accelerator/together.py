@@ -6,15 +6,10 @@ alone, else so many take a step together (`ektf_jax.training.together`).
 
 import json
 import sys
-import tempfile
 import time
-from dataclasses import replace
-from pathlib import Path
 
-from benchmarks import accelerator, common
+from benchmarks import accelerator, common, together
 from ektf_jax.config import Config
-from ektf_jax.result import Result
-from ektf_jax.training import loop
 
 # SHAPE, K and the steps of an epoch.
 CASES = (("ml1m_lr", 1, 145), ("ml1m", 2, 145), ("ml1m_ecn", 1, 145))
@@ -40,16 +35,9 @@ def main() -> None:
 
 def measure(config: Config, count: int, as_one: int) -> dict[str, float]:
     """Seconds until all have their results, and samples per second of their steps, of all runs."""
-    with tempfile.TemporaryDirectory() as directory:
-        runs = {Path(directory, str(seed)): replace(config, seed=seed) for seed in range(count)}
-        began = time.perf_counter()
-        if as_one:
-            assert not loop.train_together(runs, as_one)
-        else:
-            for workdir, run in runs.items():
-                loop.train(run, workdir)
-        seconds = time.perf_counter() - began
-        rates = [Result.read(workdir).document["train_samples_per_second"] for workdir in runs]
+    began = time.perf_counter()
+    rates = together.train(config, count, as_one)
+    seconds = time.perf_counter() - began
     # Each rate is of a run's own share of the time, and they have equally many rows.
     return {"seconds": round(seconds, 2), "samples_per_second": count / sum(1 / rate for rate in rates)}
 

@@ -65,8 +65,7 @@ class Bundle:
         a bundle of one student both are its predictions, and K is 1. Unseen values are OOV. Raises InputError
         that names column, row and value for what is missing or cannot be a value.
         """
-        encoded = self.encoder.frame(rows)
-        found = metrics.probabilities(self.logits(encoded.ids, encoded.dense))
+        found = metrics.probabilities(self.logits(*self.encoder.frame(rows).columns))
         return {"ensemble": found[-1], "students": found[: max(1, len(found) - 1)]}
 
     def logits(self, ids: NDArray[np.int32], dense: NDArray[np.float32] | None = None) -> NDArray[np.float32]:

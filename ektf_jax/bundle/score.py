@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ektf_jax import directories, metrics
 from ektf_jax.data import columns, parts, rawfiles, rawrows, work
 from ektf_jax.data.chunk import Chunk
-from ektf_jax.data.encoder import Encoder
+from ektf_jax.data.encoder import Encoded, Encoder
 from ektf_jax.data.rawfiles import Layout
 from ektf_jax.data.spec import TableSpec
 from ektf_jax.errors import InputError
@@ -32,17 +32,15 @@ class Scored(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A chunk of rows, encoded: ids [N, S], unseen values by field, columns to keep, labels if there are any.
+    """A chunk of rows, encoded, with the columns to keep, and labels if there are any.
 
-    dense: the numbers of dense fields, [N, n], if there are any. read: bytes of the files up to its end.
+    read: bytes of the files up to its end.
     """
 
-    ids: NDArray[np.int32]
-    unseen: dict[str, int]
+    rows: Encoded
     kept: pl.DataFrame
     labels: NDArray[np.uint8] | None
     read: int
-    dense: NDArray[np.float32] | None = None
 
 
 class Scorer(Protocol):
@@ -130,13 +128,12 @@ def _score(
         work.bar("scoring", total, "B") as bar,
     ):
         for part in work.in_order(tasks):
-            columns = [part.ids] if part.dense is None else [part.ids, part.dense]
-            found = predictor.logits(*columns)
-            logits = np.roll(found, 1, axis=0)  # the ensemble comes first in a file
-            columns_found = map(pl.Series, predicted, metrics.probabilities(logits))
-            append(pl.DataFrame([*part.kept, *columns_found]))
-            unseen = {name: count + part.unseen[name] for name, count in unseen.items()}
-            rows += len(part.ids)
+            logits = predictor.logits(*part.rows.columns)
+            logits = np.roll(logits, 1, axis=0)  # the ensemble comes first in a file
+            found = metrics.probabilities(logits)
+            append(pl.DataFrame([*part.kept, *map(pl.Series, predicted, found)]))
+            unseen = {name: count + part.rows.unseen[name] for name, count in unseen.items()}
+            rows += len(part.rows.ids)
             labelled = labelled and part.labels is not None
             if part.labels is not None:
                 logits_file.write(np.ascontiguousarray(logits.T).data)
@@ -205,7 +202,7 @@ def _part(
     kept = pl.DataFrame([_as_before(chunk.frame[name], casts.get(name)) for name in keep])
     if wanted is not None:
         kept, labels = kept.filter(wanted), None if labels is None else labels[wanted]
-    return Part(found.ids, found.unseen, kept, labels, chunk.read, found.dense)
+    return Part(found, kept, labels, chunk.read)
 
 
 def _as_before(values: pl.Series, dtype: pl.DataType | None) -> pl.Series:

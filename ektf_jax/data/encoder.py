@@ -37,6 +37,11 @@ class Encoded(NamedTuple):
     unseen: dict[str, int]
     dense: NDArray[np.float32] | None = None
 
+    @property
+    def columns(self) -> list[NDArray[Any]]:
+        """What a predictor is called with: ids and, where there are some, the numbers of dense fields."""
+        return [self.ids] if self.dense is None else [self.ids, self.dense]
+
 
 @dataclass(frozen=True)
 class Encoder:

@@ -27,8 +27,8 @@ class Field:
     vocab_size counts one padding and one out-of-vocabulary entry. Local id 0 is padding, which is fused
     id 0 in every field, so that row `offset` of any later field is never used; known values are fused
     ids offset + 1 ... offset + vocab_size - 2, and `oov` is the last. `pooling` says what the embeddings
-    of its slots become. A dense field has a `scale`, the mean and
-    deviation that its numbers are freed of, and each number is a factor of the embedding of its id.
+    of its slots become. A dense field has a `scale`, the mean and deviation that its numbers are freed of,
+    and each number is a factor of the embedding of its id.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Schema:
     @property
     def num_dense(self) -> int:
         """The dense columns of a row: how many fields are."""
-        return sum(field.scale is not None for field in self.fields)
+        return _num_dense(self.fields)
 
     @property
     def num_fields(self) -> int:
@@ -149,8 +149,7 @@ class Schema:
         rows = {name: _count(splits, name, 1, f"{file}: splits") for name in SPLITS}
         source = _typed(document, "source", dict, file)
         weighted = bool(_typed({"weighted": False} | document, "weighted", bool, file))
-        dense = sum(field.scale is not None for field in fields)
-        arrays = _arrays(document, _files(weighted, dense), file)
+        arrays = _arrays(document, _files(weighted, _num_dense(fields)), file)
         return cls(dataset, fields, rows, source, arrays, weighted)
 
 
@@ -162,6 +161,10 @@ def make_fields(entries: Iterable[tuple[str, int, int]]) -> tuple[Field, ...]:
         Field(name, vocab_size, end - vocab_size, max_len)
         for (name, vocab_size, max_len), end in zip(rows, ends, strict=True)
     )
+
+
+def _num_dense(fields: Iterable[Field]) -> int:
+    return sum(field.scale is not None for field in fields)
 
 
 def _files(weighted: bool, dense: int) -> tuple[str, ...]:

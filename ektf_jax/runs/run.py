@@ -102,8 +102,7 @@ class Run:
         It needs no label. Unseen values are OOV. Raises InputError, naming column, row and value, for what is
         missing or cannot be a value.
         """
-        encoded_rows = self.encoder.frame(rows)
-        found = metrics.probabilities(self.logits(encoded_rows.ids, encoded_rows.dense))
+        found = metrics.probabilities(self.logits(*self.encoder.frame(rows).columns))
         return {"ensemble": found[-1], "students": found[:-1]}
 
     @property

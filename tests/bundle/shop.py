@@ -1,5 +1,6 @@
 """A small table of raw rows, and a run on it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,13 @@ import numpy as np
 import polars as pl
 
 from configs import quickstart
+from ektf_jax.bundle import Bundle, load
+from ektf_jax.bundle.export import export
+from ektf_jax.bundle.score import score
 from ektf_jax.data import tables
+from ektf_jax.data.schema import Schema
 from ektf_jax.data.spec import FieldSpec, TableSpec, spec_to_json
+from ektf_jax.runs import load_run
 from ektf_jax.training import loop
 
 SPEC = TableSpec(
@@ -48,10 +54,33 @@ def train(directory: Path) -> Path:
     return directory / "run"
 
 
-def prepare(data: Path, train: pl.DataFrame | None = None) -> None:
-    """Encode that table, or one with other rows to train on."""
-    frames = {"train": rows(900, 0) if train is None else train, "valid": rows(300, 0), "test": rows(300, 1)}
-    tables.encode(SPEC, frames, data, {"spec": spec_to_json(SPEC)})
+def prepare(
+    data: Path,
+    train: pl.DataFrame | None = None,
+    *,
+    spec: TableSpec = SPEC,
+    rows_of: Callable[[int, int], pl.DataFrame] = rows,
+) -> Schema:
+    """Encode that table, or one with other rows to train on, or another."""
+    train = rows_of(900, 0) if train is None else train
+    frames = {"train": train, "valid": rows_of(300, 0), "test": rows_of(300, 1)}
+    return tables.encode(spec, frames, data, {"spec": spec_to_json(spec)})
+
+
+def bundle_of(run: Path, raw: pl.DataFrame, directory: Path) -> Bundle:
+    """Export a run. Its bundle, and a file that this scores, have the run's probabilities of raw rows."""
+    ours = load_run(run)
+    export(run, directory / "bundle")
+    bundle = load(directory / "bundle", runtime="jax")
+    assert bundle.encoder.fields == ours.schema.fields
+    expected, predicted = ours.predict(raw), bundle.predict(raw)
+    for name in ("ensemble", "students"):
+        np.testing.assert_allclose(predicted[name], expected[name], atol=1e-6)
+    raw.write_csv(directory / "rows.csv")
+    score(bundle, [directory / "rows.csv"], directory / "scores.csv")
+    scored = pl.read_csv(directory / "scores.csv")
+    np.testing.assert_allclose(scored["p_ensemble"], expected["ensemble"], atol=1e-6)
+    return bundle
 
 
 def config(data: Path) -> dict[str, Any]:

@@ -7,11 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ektf_jax.bundle import load
-from ektf_jax.bundle import score as scoring
-from ektf_jax.bundle.export import export
-from ektf_jax.data import encoded, encoder, tables
-from ektf_jax.data.spec import spec_to_json
+from ektf_jax.data import encoded, encoder
 from ektf_jax.runs import load_run
 from ektf_jax.training import loop
 from tests.bundle import shop
@@ -31,8 +27,7 @@ def rows(count, seed):
 
 
 def prepare(data):
-    frames = {"train": rows(900, 0), "valid": rows(300, 0), "test": rows(300, 1)}
-    return tables.encode(SPEC, frames, data, {"spec": spec_to_json(SPEC)})
+    return shop.prepare(data, spec=SPEC, rows_of=rows)
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +53,4 @@ def test_the_model_pools_as_the_dataset_says_and_the_bundle_with_it(run, tmp_pat
         np.testing.assert_array_equal(vectors[2], tags.max(axis=0))
         np.testing.assert_allclose(vectors[4], more.sum(axis=0), atol=1e-6)
         assert bool(vectors[4].any()) == (raw["more"][row] is not None)
-    export(run, tmp_path / "bundle")
-    bundle = load(tmp_path / "bundle", runtime="jax")
-    assert bundle.encoder.fields == ours.schema.fields
-    expected, predicted = ours.predict(raw), bundle.predict(raw)
-    for name in ("ensemble", "students"):
-        np.testing.assert_allclose(predicted[name], expected[name], atol=1e-6)
-    raw.write_csv(tmp_path / "rows.csv")
-    scoring.score(bundle, [tmp_path / "rows.csv"], tmp_path / "scores.csv")
-    scored = pl.read_csv(tmp_path / "scores.csv")
-    np.testing.assert_allclose(scored["p_ensemble"], expected["ensemble"], atol=1e-6)
+    shop.bundle_of(run, raw, tmp_path)
