@@ -6,6 +6,7 @@ figures     what is drawn
 sections    a section for each benchmark, but for these:
 predictions those that predict
 faults      broken inputs and ended commands
+soak        training for hours, with kills
 together    runs that share a process
 device      an accelerator
 """

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.page import cells, faults, figures, predictions, together
+from benchmarks.page import cells, faults, figures, predictions, soak, together
 from benchmarks.page.cells import Result
 from ektf_jax.report.render import Block, Heading, Picture, Text
 
@@ -362,4 +362,5 @@ SECTIONS = {
     "scale_k": scale_k,
     "scale": scale,
     "faults": faults.faults,
+    "soak": soak.soak,
 }

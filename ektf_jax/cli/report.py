@@ -1,5 +1,5 @@
-"""Tables and figures: of finished runs, `ektf report --results=DIR --out=DIR [--about=scaling]`, or of one,
-`ektf report --run=WORKDIR --out=DIR`.
+"""Tables and figures: of finished runs or searches, `ektf report --results=DIR --out=DIR [--about=scaling]`,
+or of one run, `ektf report --run=WORKDIR --out=DIR`.
 """
 
 from pathlib import Path
@@ -9,15 +9,16 @@ from absl import flags
 from ektf_jax.cli import shell
 from ektf_jax.errors import InputError
 
-_RESULTS = flags.DEFINE_string("results", None, "A directory with result.json files below it.")
+_RESULTS = flags.DEFINE_string("results", None, "A directory with finished runs, or searches, below it.")
 _RUN = flags.DEFINE_string("run", None, "The working directory of a finished run: a page about it alone.")
 _DATA = flags.DEFINE_string("data", None, "With --run: where its dataset is now, if it was moved.")
 _OUT = flags.DEFINE_string("out", None, "Where the pages and the figures go.", required=True)
 _ABOUT = flags.DEFINE_enum(
     "about",
     "paper",
-    ["paper", "scaling"],
-    "paper: the paper's findings, tables and figures. scaling: what grows with K, why, and what it costs.",
+    ["paper", "scaling", "searches"],
+    "paper: the paper's findings, tables and figures. scaling: what grows with K, why, and what it costs."
+    " searches: the winners of `ektf tune`, side by side.",
 )
 _TITLE = flags.DEFINE_string("title", None, "The page's title.")
 
@@ -34,11 +35,12 @@ def main(argv: list[str]) -> None:
         data = None if _DATA.value is None else shell.path(_DATA)
         print(_one(shell.path(_RUN), data, out))
         return
+    from ektf_jax.report import searches
     from ektf_jax.report.paper import page as paper
     from ektf_jax.report.scaling import page as scaling
 
     title = _TITLE.value or "Ensemble knowledge transfer: results"
-    write = {"paper": paper.write, "scaling": scaling.write}[_ABOUT.value]
+    write = {"paper": paper.write, "scaling": scaling.write, "searches": searches.write}[_ABOUT.value]
     print(write(shell.path(_RESULTS), out, title=title))
 
 

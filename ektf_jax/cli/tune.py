@@ -7,6 +7,7 @@ several times at once on the same DIR, the search goes on and repeats no trial.
 
 --finalists=M --seeds=S trains the M best with S seeds in all; the best mean wins. DIR/report.html shows what
 was found, and DIR/best.py is the config of the winner: `ektf train --config=DIR/best.py --workdir=RUN`.
+`ektf report --about=searches` compares several searches, by their search.json.
 """
 
 import importlib.util
@@ -48,7 +49,9 @@ def main(argv: list[str]) -> None:
     best = space.varied(settings, given, winner.settings)
     about = f"Trial {winner.number} of `ektf tune`: AUC {winner.mean:.6f} on validation data."
     write_text(directory / "best.py", tune.config_file(best, about))
-    tuned.write(tune.trials_of(search), tune.importances(search), finalists, test, directory)
+    found = tune.result_of(search, finalists)
+    found.write(directory)
+    tuned.write(found, test, directory)
     print("\n".join(f"{key} = {value}" for key, value in winner.settings.items()))
     print(f"trial {winner.number}  valid AUC {tables.spread(list(winner.aucs.values()), 6)}")
     for name in ("auc", "logloss"):

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ektf_jax.report import names
 from ektf_jax.report.results import Run
 from ektf_jax.report.seeds import Group, deviation, groups, mean
 
+_SHOWN = 60  # characters of a setting
 MISSING = "—"
 SUMMARY = "All runs"
 STAR = "★"  # after a number: better, significantly
@@ -134,6 +136,12 @@ def signed(value: float, digits: int) -> str:
 
 def probability(p: float) -> str:
     return MISSING if math.isnan(p) else f"{p:.1e}" if p < 1e-3 else f"{p:.3f}"
+
+
+def shown(value: Any) -> str:
+    """A setting in few characters."""
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return names.one_line(text, _SHOWN)
 
 
 def row(*texts: str) -> tuple[Cell, ...]:

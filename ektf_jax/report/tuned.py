@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -10,51 +9,42 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ektf_jax.files import write_text
-from ektf_jax.report import figures, names, render, web
+from ektf_jax.report import figures, render, web
 from ektf_jax.report.render import Block, Heading, Picture, Text
-from ektf_jax.report.tables import MISSING, Bar, Cell, Table, ranked, spread
-from ektf_jax.runs.tune import Finalist, Trial
-
-_SHOWN = 60  # characters of a value
+from ektf_jax.report.tables import MISSING, Bar, Cell, Table, ranked, shown, spread
+from ektf_jax.search import Finalist, SearchResult, Trial
 
 
-def write(
-    trials: Sequence[Trial],
-    importances: Mapping[str, float],
-    finalists: Sequence[Finalist],
-    test: Mapping[int, Mapping[str, float]],
-    out: Path,
-) -> None:
+def write(found: SearchResult, test: Mapping[int, Mapping[str, float]], out: Path) -> None:
     """Write report.md and report.html, and the figures history and epochs, to a directory that is there.
 
-    `finalists` begin with the winner, whose metrics on test data by seed are `test`.
+    `test` has the winner's metrics on test data by seed.
     """
+    trials, finalists = found.trials, found.finalists
     title = f"A search of {len(trials)} trials"
     pictures = [
         Picture(
             "history", history(trials), "The search: AUC on validation data by trial, and the best so far."
         ),
         Picture(
-            "epochs", epochs(trials, finalists[0].number), "Every trial: AUC on validation data by epoch."
+            "epochs",
+            epochs(trials, found.winner.number),
+            "Every trial: AUC on validation data by epoch.",
         ),
     ]
     for picture in pictures:
         figures.save(picture.figure, out / picture.name)
-    blocks: list[Block] = [
-        Heading("The winner"),
-        Text(_about(trials, finalists[0])),
-        _winner(finalists[0], test),
-    ]
-    if len(finalists) > 1 or len(finalists[0].aucs) > 1:
+    blocks: list[Block] = [Heading("The winner"), Text(_about(found)), _winner(found.winner, test)]
+    if len(finalists) > 1 or len(found.winner.aucs) > 1:
         blocks += [Heading("Finalists"), _finalists(finalists)]
-    if importances:
+    if found.importances:
         blocks += [
             Heading("What counted"),
             Text(
                 "The share of each key in what tells the best tenth of the complete trials from the others"
                 " (PED-ANOVA). Of few trials it says little."
             ),
-            _importances(importances),
+            _importances(found.importances),
         ]
     blocks += [Heading("History"), *pictures, Heading("Trials"), _trials(trials)]
     write_text(out / "report.md", render.markdown(title, blocks))
@@ -117,7 +107,8 @@ def _finish(figure: Figure, axes: Axes, over: str) -> None:
     figures.legend(figure, [axes])
 
 
-def _about(trials: Sequence[Trial], winner: Finalist) -> str:
+def _about(found: SearchResult) -> str:
+    trials = found.trials
     counts = [
         f"{count} {name}"
         for state, name in (
@@ -129,14 +120,15 @@ def _about(trials: Sequence[Trial], winner: Finalist) -> str:
         if (count := sum(trial.state == state for trial in trials))
     ]
     return (
-        f"Of {len(trials)} trials, {', '.join(counts)}, trial {winner.number} won. Trials and finalists were"
-        " chosen by the ensemble's AUC on validation data, which is therefore too high. Of test data, only"
-        " the winner's metrics here were looked at. `best.py` is its config."
+        f"Of {len(trials)} trials, {', '.join(counts)}, trial {found.winner.number} won. Trials and finalists"
+        " were chosen by the ensemble's AUC on validation data, which is therefore too high. Of test"
+        " data, only the winner's metrics here were looked at. `best.py` is its config."
+        + ("" if found.own is None else f" Trial {found.own} has the settings that the search began from.")
     )
 
 
 def _winner(winner: Finalist, test: Mapping[int, Mapping[str, float]]) -> Table:
-    rows = [(Cell(key), Cell(_shown(value))) for key, value in winner.settings.items()]
+    rows = [(Cell(key), Cell(shown(value))) for key, value in winner.settings.items()]
     rows.append((Cell("validation AUC"), Cell(spread(list(winner.aucs.values()), 6))))
     for name in ("auc", "logloss"):
         said = "AUC" if name == "auc" else name
@@ -186,7 +178,7 @@ def _trials(trials: Sequence[Trial]) -> Table:
             Cell("failed" if trial.state == "fail" else trial.state),
             Cell(MISSING if trial.auc is None else f"{trial.auc:.6f}", ranks.get(trial.number, 0)),
             Cell(str(len(trial.by_epoch))),
-            *(Cell(_shown(trial.settings[key])) for key in keys),
+            *(Cell(shown(trial.settings[key])) for key in keys),
         )
         for trial in trials
     )
@@ -203,8 +195,3 @@ def _short(keys: Sequence[str]) -> list[str]:
         )
         for own in parts
     ]
-
-
-def _shown(value: Any) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return names.one_line(text, _SHOWN)

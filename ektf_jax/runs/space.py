@@ -95,6 +95,44 @@ def varied(config: Config, space: Space, values: Mapping[str, Any]) -> Config:
     return Config.from_dict(nested)
 
 
+def own(config: Config, space: Space) -> dict[str, Any] | None:
+    """The config's own settings by the names of the axes; None where an axis does not have its value.
+
+    That is also so of an axis whose keys have several values.
+    """
+    now = _in_full(config)
+    found = {}
+    for name, axis in space.items():
+        values = [_value(now, keys) for keys in _spelled(now, axis)]
+        if any(value != values[0] for value in values) or not _has(axis, values[0]):
+            return None
+        value = list(values[0]) if isinstance(values[0], tuple) else values[0]
+        found[name] = float(value) if isinstance(axis.low, float) and not axis.choices else value
+    return found
+
+
+def _has(axis: Axis, value: Any) -> bool:
+    if axis.choices:
+        return label(value) in map(label, axis.choices)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not axis.low <= value <= axis.high:
+        return False
+    steps = 0.0 if axis.step is None else (value - axis.low) / axis.step
+    return abs(steps - round(steps)) < 1e-6
+
+
+def _in_full(config: Config) -> dict[str, Any]:
+    nested = config.to_dict()
+    return nested | {"ensemble": nested["ensemble"] | {"students": students_in_full(config)}}
+
+
+def _value(nested: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    """What a config has for a key, None for a key that it does not have."""
+    value: Any = nested
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
 def _spelled(nested: Mapping[str, Any], axis: Axis) -> Iterator[tuple[str, ...]]:
     return map(current_names, spelled(nested, axis.keys, axis.name))
 
@@ -187,7 +225,7 @@ def _checked(axes: list[Axis], config: Config, path: Path) -> Space:
             if keys in seen:
                 raise InputError(f"{path}: {seen[keys]} and {axis.name} both set {'.'.join(keys)}; drop one")
             seen[keys] = axis.name
-    now = nested | {"ensemble": nested["ensemble"] | {"students": students_in_full(config)}}
+    now = _in_full(config)
     space = {axis.name: _as_numbers(axis, now) for axis in axes}
     tried: set[str] = set()
     for name, axis in space.items():
@@ -212,10 +250,7 @@ def _as_numbers(axis: Axis, now: Mapping[str, Any]) -> Axis:
     if axis.choices:
         return axis
     for keys in _spelled(now, axis):
-        value: Any = now
-        for key in keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if isinstance(value, float):
+        if isinstance(_value(now, keys), float):
             step = None if axis.step is None else float(axis.step)
             return Axis(axis.keys, float(axis.low), float(axis.high), axis.log, step)
     return axis

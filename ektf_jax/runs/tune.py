@@ -31,6 +31,7 @@ from ektf_jax.result import exists as has_result
 from ektf_jax.runs import space as spaces
 from ektf_jax.runs import sweep
 from ektf_jax.runs.space import Axis, Space
+from ektf_jax.search import Finalist, SearchResult, Trial
 from ektf_jax.training import build, loop, record, rundata, stopping
 from ektf_jax.training.identity import identity
 from ektf_jax.training.listeners import Listener, Told
@@ -56,35 +57,6 @@ class Search:
     def name(self, number: int) -> str:
         """Where the run of a trial is, in the directory."""
         return f"trials/{number}"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What the study has of a trial. `auc` is the ensemble's on validation data, of the epoch that it kept.
-
-    `state` is "complete", "pruned", "fail" or "running"; where it is not complete, `auc` is the best so far
-    or None. `by_epoch` has all of them. `settings` are by the names of the axes.
-    """
-
-    number: int
-    state: str
-    auc: float | None
-    settings: Mapping[str, Any]
-    by_epoch: Mapping[int, float]
-
-
-@dataclass(frozen=True)
-class Finalist:
-    """A trial with its AUC on validation data by seed, and where the run of each is in the directory."""
-
-    number: int
-    settings: Mapping[str, Any]
-    aucs: Mapping[int, float]
-    runs: Mapping[int, str]
-
-    @property
-    def mean(self) -> float:
-        return float(np.mean(list(self.aucs.values())))
 
 
 def open_search(config: Config, space: Space, directory: Path) -> Search:
@@ -156,15 +128,18 @@ def _take(search: Search, trials: int, held: contextlib.ExitStack) -> tuple[int 
 
 
 def _draw(search: Search, found: Sequence[optuna.trial.FrozenTrial]) -> optuna.trial.FrozenTrial:
-    """The next trial, which the earlier ones, the config's seed and its number decide."""
+    """The next trial, which the earlier ones, the config's seed and its number decide.
+
+    The first has the config's own settings, where the space has them: a search ends with nothing worse on
+    validation data than what it started from.
+    """
     seed = np.random.SeedSequence((search.config.seed, len(found))).generate_state(1)[0]
     draft = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=int(seed)))
     draft.add_trials(found)
     distributions = {name: _distribution(axis) for name, axis in search.space.items()}
-    drawn = draft.ask(distributions)
-    return optuna.trial.create_trial(
-        state=TrialState.RUNNING, params=drawn.params, distributions=distributions
-    )
+    own = None if found else spaces.own(search.config, search.space)
+    params = draft.ask(distributions).params if own is None else {k: spaces.label(v) for k, v in own.items()}
+    return optuna.trial.create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
 
 
 def _distribution(axis: Axis) -> optuna.distributions.BaseDistribution:
@@ -329,6 +304,13 @@ def importances(search: Search) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that trials are few, which the page shows
         return optuna.importance.get_param_importances(search.study)
+
+
+def result_of(search: Search, finalists: Sequence[Finalist]) -> SearchResult:
+    """Return what came of a search, for search.json and for its page."""
+    trials, own = trials_of(search), spaces.own(search.config, search.space)
+    number = next((trial.number for trial in trials if trial.settings == own), None)
+    return SearchResult(search.config, number, trials, importances(search), finalists)
 
 
 def config_file(config: Config, about: str) -> str:

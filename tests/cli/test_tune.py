@@ -15,6 +15,7 @@ from ektf_jax.cli import config as configs
 from ektf_jax.config import Config
 from ektf_jax.result import Result
 from ektf_jax.runs import space, tune
+from ektf_jax.search import SearchResult
 from tests import commands
 
 CONFIG = """
@@ -90,6 +91,11 @@ def test_a_search_leaves_runs_a_page_and_a_config(tmp_path, given):
     assert again.returncode == 0, again.stderr
     assert "finished; result.json stays as it is" in again.stdout + again.stderr
 
+    found = SearchResult.read(out)
+    assert (list(found.trials), found.winner.number) == (trials, winner)
+    assert found.winner.mean == pytest.approx(means[winner])
+    assert found.own == 0
+
     page = (out / "report.md").read_text(encoding="utf-8")
     for heading in ("The winner", "Finalists", "What counted", "History", "Trials"):
         assert f"## {heading}\n" in page
@@ -99,7 +105,9 @@ def test_a_search_leaves_runs_a_page_and_a_config(tmp_path, given):
     assert "data:image/svg+xml" in (out / "report.html").read_text(encoding="utf-8")
 
     # Nobody reads the test metrics of those that did not win: with others, everything is as before.
-    before = {name: (out / name).read_bytes() for name in ("report.md", "report.html", "best.py")}
+    before = {
+        name: (out / name).read_bytes() for name in ("report.md", "report.html", "best.py", "search.json")
+    }
     changed = [path for path in out.glob("*/**/result.json") if path.relative_to(out).parts[1] != str(winner)]
     assert len(changed) == 2
     for path in changed:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from ektf_jax.config import Config
 from ektf_jax.report import tuned
-from ektf_jax.runs.tune import Finalist, Trial
+from ektf_jax.search import Finalist, SearchResult, Trial
 
 
 def trial(number, state, by_epoch, rate=0.1, name="a"):
@@ -46,9 +47,11 @@ def test_each_trial_has_a_line_over_its_epochs():
 
 
 def test_the_page_has_the_winner_the_finalists_and_every_trial(tmp_path):
-    tuned.write(TRIALS, {"x.rate": 0.9, "y.name": 0.1}, [WINNER, OTHER], TEST, tmp_path)
+    found = SearchResult(Config(), 0, TRIALS, {"x.rate": 0.9, "y.name": 0.1}, [WINNER, OTHER])
+    tuned.write(found, TEST, tmp_path)
     page = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "Of 6 trials, 3 complete, 1 pruned, 1 failed, 1 running, trial 4 won." in page
+    assert "Trial 0 has the settings that the search began from." in page
     assert "| test AUC | 0.750000 ± 0.070711 |" in page
     assert "| 4 | **0.740000 ± 0.014142** | 0.750000 | 0.730000 |" in page
     assert "| 0 | *0.710000 ± 0.014142* | 0.700000 | 0.720000 |" in page
@@ -70,8 +73,9 @@ def test_the_page_has_the_winner_the_finalists_and_every_trial(tmp_path):
 @pytest.mark.parametrize("importances", [{}, {"x.rate": 0.0, "y.name": 0.0}])
 def test_a_page_of_one_trial(tmp_path, importances):
     alone = Finalist(0, TRIALS[0].settings, {1: 0.7}, {1: "trials/0"})
-    tuned.write(TRIALS[:1], importances, [alone], {1: TEST[1]}, tmp_path)
+    tuned.write(SearchResult(Config(), None, TRIALS[:1], importances, [alone]), {1: TEST[1]}, tmp_path)
     page = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "Finalists" not in page
+    assert "began from" not in page
     assert ("What counted" in page) == bool(importances)
     assert "| test AUC | 0.800000 |" in page

@@ -11,6 +11,8 @@ from ektf_jax.errors import InputError
 from ektf_jax.runs import space
 from ektf_jax.students import REGISTRY
 from ektf_jax.training import build
+from ektf_jax.training.identity import identity
+from ektf_jax.training.record import students_in_full
 
 
 @pytest.fixture
@@ -46,6 +48,32 @@ transfer.name: {choices: [none, ektf]}
     assert varied.ensemble.students["mlp"]["hidden_units"] == (8, 8)
     assert config.ensemble.students["mlp"]["hidden_units"] == (8,)
     assert varied.train == config.train
+
+
+def test_a_configs_own_settings_are_those_that_the_space_has(tmp_path, tiny_config):
+    nested = tiny_config()
+    nested["embedding"]["l2"] = 0.004
+    nested["ensemble"]["students"]["mlp"]["dropout"] = 0.3
+    config = Config.from_dict(nested)
+    text = """
+embedding.l2: {low: 0, high: 0.01, step: 0.002}
+ensemble.num_students: {low: 1, high: 4}
+ensemble.students.*.dropout: {low: 0, high: 0.5, step: 0.1}
+ensemble.students.mlp.hidden_units: {choices: [[8], [8, 8]]}
+ensemble.students.mlp.batch_norm: {choices: [true, false]}
+"""
+    found = read(tmp_path, text, config)
+    own = space.own(config, found)
+    assert list(own.values()) == [0.004, 3, 0.3, [8], True]  # batch_norm by its default
+    varied = space.varied(config, found, own)
+    assert identity(varied, students=students_in_full(varied)) == identity(
+        config, students=students_in_full(config)
+    )
+    for key, value in (("l2", 0.005), ("l2", 0.02)):
+        other = Config.from_dict(nested | {"embedding": nested["embedding"] | {key: value}})
+        assert space.own(other, found) is None
+    nested["ensemble"]["students"]["other"] = nested["ensemble"]["students"]["mlp"] | {"dropout": 0.1}
+    assert space.own(Config.from_dict(nested), found) is None  # two values of one axis
 
 
 def test_a_star_sets_every_student(tmp_path, tiny_config):

@@ -1,5 +1,6 @@
 """The study: what a kill, other workers and failures leave of it. A stand-in for the loop trains."""
 
+import json
 import math
 import shutil
 import threading
@@ -16,6 +17,7 @@ from ektf_jax.errors import InputError
 from ektf_jax.files import write_json
 from ektf_jax.result import Result
 from ektf_jax.runs import space, sweep, tune
+from ektf_jax.search import SearchResult
 from ektf_jax.training import stopping
 
 SPACE = """
@@ -85,6 +87,52 @@ def test_a_seed_gives_the_same_trials_and_another_gives_others(tmp_path, config,
     assert [trial.number for trial in once] == list(range(16))
     other = Config.from_dict(config.to_dict() | {"seed": 1})
     assert tune.trials_of(searched(other, given, tmp_path / "c", 2)) != once[:2]
+
+
+def test_the_first_trial_has_the_configs_own_settings(tmp_path, config, given):
+    first, second = tune.trials_of(searched(config, given, tmp_path / "a", 2))
+    assert first.settings == {
+        "train.learning_rate": config.train.learning_rate,
+        "embedding.l2": config.embedding.l2,
+        "ensemble.students.*.hidden_units": [8],
+        "ensemble.num_students": 3,
+    }
+    assert first.settings != second.settings
+    # Where the space does not have them, it is drawn.
+    narrow = given | {"ensemble.num_students": space.Axis(("ensemble", "num_students"), 1, 2)}
+    (drawn,) = tune.trials_of(searched(config, narrow, tmp_path / "b", 1))
+    assert drawn.settings["ensemble.num_students"] in (1, 2)
+    assert drawn.settings["train.learning_rate"] != config.train.learning_rate
+
+
+def test_what_came_of_a_search_is_read_back(tmp_path, config, given):
+    search = searched(config, given, tmp_path / "a", 8)
+    found = tune.result_of(search, tune.finals(search, 2, 2, train, report=silent))
+    assert found.own == 0
+    assert found.trials[found.winner.number].auc in found.winner.aucs.values()
+    found.write(tmp_path / "a")
+    assert SearchResult.read(tmp_path / "a") == found
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": 2}, "format = 2 is of a newer version, this one reads up to 1"),
+        ({"finalists": []}, "has no trial, no finalist or none of its runs"),
+        ({"trials": [{"number": 0}]}, r"trials\[0\].state is missing"),
+        ({"own": "0"}, "own is '0', which it cannot be"),
+        ({"finalists": [{"number": 0, "settings": {}, "aucs": {"x": 0.5}, "runs": {}}]}, "'x'"),
+        ({"config": {"x": 1}}, "x"),
+    ],
+)
+def test_a_broken_search_json_is_said(tmp_path, config, given, change, said):
+    search = searched(config, given, tmp_path / "a", 1)
+    tune.result_of(search, tune.finals(search, 1, 1, train)).write(tmp_path / "a")
+    path = tmp_path / "a" / "search.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=said) as error:
+        SearchResult.read(tmp_path / "a")
+    assert str(error.value).startswith(str(path))
 
 
 def test_the_search_finds_what_is_good_and_prunes_what_is_not(tmp_path, config, given):

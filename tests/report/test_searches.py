@@ -1,0 +1,63 @@
+"""The page that sets searches side by side, from made-up ones."""
+
+import json
+
+import pytest
+
+from ektf_jax.config import Config
+from ektf_jax.errors import InputError
+from ektf_jax.report import searches
+from ektf_jax.search import Finalist, SearchResult, Trial
+from tests.report import conftest
+
+
+def write_search(directory, kind, aucs, own_auc, dataset="ml1m"):
+    """A search of two trials: the config's own settings, and the winner with its seeds."""
+    trials = [
+        Trial(0, "complete", own_auc, {"train.learning_rate": 0.001}, {1: own_auc}),
+        Trial(1, "complete", aucs[0], {"train.learning_rate": 1 / 3}, {1: aucs[0]}),
+        Trial(2, "pruned", 0.5, {"train.learning_rate": 0.1}, {1: 0.5}),
+    ]
+    runs = {1: "trials/1"} | {seed: f"finalists/1/s{seed}" for seed in range(2, len(aucs) + 1)}
+    winner = Finalist(1, trials[1].settings, dict(enumerate(aucs, start=1)), runs)
+    directory.mkdir(parents=True)
+    SearchResult(Config(), 0, trials, {}, [winner]).write(directory)
+    for name, auc, seed in [("trials/0", own_auc, 1), *zip(runs.values(), aucs, runs, strict=True)]:
+        (directory / name).mkdir(parents=True)
+        made = conftest.result("none", [auc], kinds={kind: {"name": kind}}, seed=seed, dataset=dataset)
+        made["test"]["ensemble"]["auc"] = auc - 0.01
+        (directory / name / "result.json").write_text(json.dumps(made))
+
+
+def test_models_are_ranked_by_the_winners_validation(tmp_path):
+    write_search(tmp_path / "in" / "fm", "fm", [0.82, 0.80], 0.79)
+    write_search(tmp_path / "in" / "ecn", "ecn", [0.83], 0.831)
+    write_search(tmp_path / "in" / "other", "lr", [0.7], 0.6, dataset="frappe")
+    told = searches.write(tmp_path / "in", tmp_path / "out", title="Searches")
+    page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    ecn = "| single ECN | 1 | 2 + 1 | 1 | 1,234 | 0.8310 | **0.8300** | 0.8210 | 0.8200 | 0.3000 |"
+    fm = "| single FM | 1 | 2 + 1 | 2 | 1,234 | 0.7900 | *0.8100 ± 0.0141* | 0.7800 | 0.8000 ± 0.0141 |"
+    assert page.index(ecn) < page.index(fm)
+    assert "| single LR | 1 | 2 + 1 | 1 | 1,234 | 0.6000 | 0.7000 | 0.5900 | 0.6900 | 0.3000 |" in page
+    assert "| single FM | train.learning_rate | 0.001 | 0.333333 |" in page
+    assert ecn in told
+    checker = conftest.Checker()
+    checker.feed((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert not checker.open
+
+
+def test_a_run_of_the_winner_that_is_missing_is_said(tmp_path):
+    with pytest.raises(InputError, match=r"no search\.json below it"):
+        searches.write(tmp_path, tmp_path / "out", title="")
+    write_search(tmp_path / "fm", "fm", [0.82, 0.80], 0.79)
+    (tmp_path / "fm" / "finalists" / "1" / "s2" / "result.json").unlink()
+    with pytest.raises(InputError, match=r"finalists/1/s2: has no result\.json"):
+        searches.write(tmp_path, tmp_path / "out", title="")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_the_first_run_there_is_no_before(tmp_path):
+    write_search(tmp_path / "in" / "fm", "fm", [0.82], 0.79)
+    (tmp_path / "in" / "fm" / "trials" / "0" / "result.json").unlink()
+    told = searches.write(tmp_path / "in", tmp_path / "out", title="")
+    assert "| single FM | 1 | 2 + 1 | 1 | 1,234 | — | 0.8200 | — | 0.8100 | 0.3000 |" in told
