@@ -1,5 +1,6 @@
 """The study: what a kill, other workers and failures leave of it. A stand-in for the loop trains."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -19,6 +20,7 @@ from ektf_jax.result import Result
 from ektf_jax.runs import space, sweep, tune
 from ektf_jax.search import SearchResult
 from ektf_jax.training import stopping
+from ektf_jax.training.identity import identity
 
 SPACE = """
 train.learning_rate: {low: 1e-4, high: 1e-1, log: true}
@@ -90,10 +92,13 @@ def test_a_seed_gives_the_same_trials_and_another_gives_others(tmp_path, config,
 
 
 def test_the_first_trial_has_the_configs_own_settings(tmp_path, config, given):
+    nested = config.to_dict()
+    nested["embedding"]["l2"] = 0.004  # a step of the space
+    config = Config.from_dict(nested)
     first, second = tune.trials_of(searched(config, given, tmp_path / "a", 2))
     assert first.settings == {
         "train.learning_rate": config.train.learning_rate,
-        "embedding.l2": config.embedding.l2,
+        "embedding.l2": 0.004,
         "ensemble.students.*.hidden_units": [8],
         "ensemble.num_students": 3,
     }
@@ -108,10 +113,12 @@ def test_the_first_trial_has_the_configs_own_settings(tmp_path, config, given):
 def test_what_came_of_a_search_is_read_back(tmp_path, config, given):
     search = searched(config, given, tmp_path / "a", 8)
     found = tune.result_of(search, tune.finals(search, 2, 2, train, report=silent))
-    assert found.own == 0
+    assert found.own is None  # its L2 is no step of the space
     assert found.trials[found.winner.number].auc in found.winner.aucs.values()
     found.write(tmp_path / "a")
-    assert SearchResult.read(tmp_path / "a") == found
+    again = SearchResult.read(tmp_path / "a")
+    assert dataclasses.replace(again, config=config) == found
+    assert identity(again.config) == identity(config)
 
 
 @pytest.mark.parametrize(
