@@ -92,7 +92,10 @@ class SearchResult:
         try:
             trials = [
                 Trial(
-                    *(one[name] for name in ("number", "state", "auc", "settings")),
+                    one["number"],
+                    one["state"],
+                    one["auc"],
+                    one["settings"],
                     _by_number(one["by_epoch"], float),
                 )
                 for one in document["trials"]

@@ -1,7 +1,6 @@
 """A run small enough to train in a test, and how programs of all tests are compiled."""
 
 import gc
-import importlib.metadata
 import os
 import sys
 from collections.abc import Iterator
@@ -20,11 +19,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     # JAX makes so many small objects that collecting them is a tenth of the tests' time.
     gc.set_threshold(200_000, 20, 20)
-    # An XLA without one of the flags ends at once.
-    if importlib.metadata.version("jaxlib").startswith("0.10."):
-        flags = os.environ.get("XLA_FLAGS", "")
-        if "xla_cpu_use_fusion_emitters" not in flags:
-            os.environ["XLA_FLAGS"] = f"{flags} {XLA_COMPILES_FAST}".strip()
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_cpu_enable_concurrency_optimized_scheduler" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {XLA_COMPILES_FAST}".strip()
     # Without most optimizations a training step compiles in a third of the time. What the bits of optimized
     # programs decide has them by tests/compilation.py.
     settings: dict[str, Any] = {"jax_disable_most_optimizations": True}

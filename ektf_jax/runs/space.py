@@ -101,13 +101,16 @@ def own(config: Config, space: Space) -> dict[str, Any] | None:
     That is also so of an axis whose keys have several values.
     """
     now = _in_full(config)
-    found = {}
+    found: dict[str, Any] = {}
     for name, axis in space.items():
         values = [_value(now, keys) for keys in _spelled(now, axis)]
         if any(value != values[0] for value in values) or not _has(axis, values[0]):
             return None
-        value = list(values[0]) if isinstance(values[0], tuple) else values[0]
-        found[name] = float(value) if isinstance(axis.low, float) and not axis.choices else value
+        value = values[0]
+        if not axis.choices and isinstance(axis.low, float):
+            found[name] = float(value)
+        else:
+            found[name] = list(value) if isinstance(value, tuple) else value
     return found
 
 

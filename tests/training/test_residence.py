@@ -19,7 +19,7 @@ from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.errors import InputError
 from ektf_jax.training import loop, residence
 from ektf_jax.training.listeners import Listener
-from tests.compilation import XLA_COMPILES_FAST, optimizations
+from tests.compilation import AS_USERS_HAVE_XLA, XLA_COMPILES_FAST, compiles_fast, optimizations
 from tests.training.listening import result_of
 
 
@@ -31,19 +31,16 @@ def as_users_compile():
 
 
 as_users_have_xla = pytest.mark.skipif(
-    XLA_COMPILES_FAST in os.environ.get("XLA_FLAGS", ""),
-    reason="as users have XLA: test_the_bits_of_this_file_as_users_have_xla",
+    compiles_fast(), reason="as users have XLA: test_the_bits_of_this_file_as_users_have_xla"
 )
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    XLA_COMPILES_FAST not in os.environ.get("XLA_FLAGS", ""), reason="XLA is as users have it"
-)
+@pytest.mark.skipif(not compiles_fast(), reason="XLA is as users have it")
 @pytest.mark.parametrize("marks", ["not long", pytest.param("long", marks=pytest.mark.long)])
 def test_the_bits_of_this_file_as_users_have_xla(marks):
     """Only there is a part of a larger program compiled as it would be alone, see `layers/apart.py`."""
-    flags = os.environ["XLA_FLAGS"].replace(XLA_COMPILES_FAST, "--xla_cpu_use_fusion_emitters=true")
+    flags = os.environ["XLA_FLAGS"].replace(XLA_COMPILES_FAST, AS_USERS_HAVE_XLA)
     names = [
         name for name, test in globals().items() if as_users_have_xla.mark in getattr(test, "pytestmark", [])
     ]
