@@ -16,7 +16,7 @@ _FLAGS = (
 )
 # Which of them an XLA has: one that it does not know would end it.
 XLA_COMPILES_FAST = {"0.10": " ".join(_FLAGS), "0.12": _FLAGS[0]}.get(
-    importlib.metadata.version("jaxlib").rpartition(".")[0], ""
+    ".".join(importlib.metadata.version("jaxlib").split(".")[:2]), ""
 )
 
 
