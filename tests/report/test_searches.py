@@ -1,14 +1,20 @@
 """The page that sets searches side by side, from made-up ones."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from configs import table2
 from ektf_jax.config import Config
 from ektf_jax.errors import InputError
 from ektf_jax.report import searches
 from ektf_jax.search import Finalist, SearchResult, Trial
+from ektf_jax.training.identity import identity
 from tests.report import conftest
+
+TUNED = Path(__file__).resolve().parents[2] / "results" / "tuned"
+TITLE = "Models of Table 2, each with 15 trials"
 
 
 def write_search(directory, kind, aucs, own_auc, dataset="ml1m"):
@@ -61,3 +67,21 @@ def test_without_the_first_run_there_is_no_before(tmp_path):
     (tmp_path / "in" / "fm" / "trials" / "0" / "result.json").unlink()
     told = searches.write(tmp_path / "in", tmp_path / "out", title="")
     assert "| single FM | 1 | 2 + 1 | 1 | 1,234 | — | 0.8200 | — | 0.8100 | 0.3000 |" in told
+
+
+def test_the_committed_page_is_of_the_committed_searches(tmp_path):
+    searches.write(TUNED, tmp_path, title=TITLE)
+    assert (tmp_path / "report.md").read_bytes() == (TUNED / "report.md").read_bytes()
+
+
+@pytest.mark.parametrize("path", sorted(TUNED.rglob("search.json")), ids=lambda path: path.parent.name)
+def test_a_committed_search_is_of_a_published_config_with_as_many_trials_as_all(path):
+    dataset, model = path.parts[-3:-1]
+    found = SearchResult.read(path.parent)
+    assert identity(found.config) == identity(
+        Config.from_dict(table2.get_config(f"{dataset},{model}").to_dict())
+    )
+    assert sum(trial.state in ("complete", "pruned") for trial in found.trials) == 15
+    assert len(found.winner.aucs) == 3
+    best = max(found.trials, key=lambda trial: trial.auc if trial.state == "complete" else 0.0)
+    assert found.winner.number == best.number

@@ -1,0 +1,56 @@
+"""Trial 13 of `ektf tune`: AUC 0.939042 on validation data."""
+
+
+def get_config():
+    return {
+        "seed": 2024,
+        "implementation": "ektf_jax",
+        "data": {"path": "data/frappe", "synthetic": {}, "batch_size": 4096, "residence": "auto"},
+        "embedding": {"dim": 0, "l2": 1.1233429955217207e-05, "sharing": "shared"},
+        "ensemble": {
+            "num_students": 1,
+            "students": {"lr": {"name": "lr", "wide": "ids"}},
+            "fusion": "mean",
+            "members": "separate",
+            "stack": "auto",
+            "matmul_dtype": "float32",
+            "blend": {},
+        },
+        "transfer": {
+            "name": "none",
+            "teachers": (),
+            "self": 1,
+            "dagfm": {"ctr_weight": 0.1, "kd_weight": 921.6, "stage": "distillation"},
+            "dml": {"reduction": "sum", "stop_gradient": True},
+            "eckd": {"hint_weight": 1.0, "soft_weight": 1.0, "temperature": 1.0},
+            "ektf": {
+                "dml": True,
+                "examination": True,
+                "kd": True,
+                "per_sample": False,
+                "stop_gradient": True,
+                "teacher": "mean_logit",
+            },
+            "kd": {"stop_gradient": True, "teacher": "mean_logit", "weights": 1.0},
+            "kdcl": {"divergence": "kl", "temperature": 2.0, "variant": "naive", "weight": 1.0},
+            "none": {},
+            "online_kd": {"divergence": "kl", "temperature": 2.0, "weight": 1.0},
+        },
+        "train": {
+            "init_from": (),
+            "max_epochs": 100,
+            "optimizer": {"name": "adam"},
+            "learning_rate": 0.004376125740495206,
+            "schedule": {"name": "plateau"},
+            "warmup_steps": 0,
+            "ema": 0.0,
+            "clip_norm": 10.0,
+            "patience": 2,
+            "learning_rate_decay": 0.1,
+            "min_learning_rate": 1e-06,
+            "min_delta": 1e-06,
+            "log_every": 20,
+            "checkpoint_every": 1000,
+        },
+        "mesh": {"data": 1, "student": 1, "table": 1},
+    }
