@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -24,6 +25,7 @@ from tests.data.test_custom import EXAMPLE, PAGE
 from tests.data.test_tables import reference_splits
 from tests.full_disk import no_file_longer_than
 
+RESULTS = Path(__file__).resolve().parents[2] / "results" / "benchmarks"
 PYTHON = dict(re.findall(r"```python\n# (\S+\.py)\n(.*?)```", PAGE, re.S))
 ENCODE: dict = {}
 exec(PYTHON["encode.py"], ENCODE)
@@ -262,6 +264,21 @@ def test_the_fields_of_ones_own_of_the_docs(tmp_path, monkeypatch):
     user, tags = encoded.open_schema(tmp_path / "parts").fields
     said = f"`user` are then 1 to {user.oov - 1}, and {user.oov} is OOV; those of `tags` {tags.offset + 1} to"
     assert f"{said} {tags.oov - 1}, and {tags.oov} is OOV" in PAGE
+
+
+def test_what_a_billion_rows_need_follows_from_what_was_measured():
+    runs = json.loads((RESULTS / "encode.json").read_text())["runs"]
+    criteo = [run["ours"] for run in runs if run["dataset"] == "criteo"]
+    slots = 39
+    billion = PAGE.partition("## A billion rows")[2]
+    assert f"takes {4 * slots + 4} bytes encoded" in billion
+    assert f"| written | {4 * slots + 4} GB | {4 * slots + 4} GB |" in billion
+    assert f"| hours | {1e9 / criteo[-1]['rows_per_second']['median'] / 3600:.1f} |" in billion
+    assert f"| memory | {criteo[-1]['peak_gb']['max']:.0f} GB," in billion
+    assert f"memory holds the training rows, {0.8 * (4 * slots + 4):.0f} GB here" in billion
+    assert f"{0.8 * 4 * 2:.1f} GB for 800 million" in billion
+    assert f"the largest {0.8 * 4 * slots:.0f} GB here" in billion
+    assert f"{0.1 * (8 * 3 + 46):.0f} GB for\n  two students and 100 million" in billion
 
 
 def test_the_same_again_is_not_written_and_other_parts_are(raw, tmp_path):
