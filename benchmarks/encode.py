@@ -19,19 +19,16 @@ would take at the pace of the largest size, KDD12's with synthetic files of KDD1
 """
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from absl import app, flags
 
 from benchmarks import common
+from benchmarks.watched import Run, run
 from ektf_jax.data import encoded, generators
 
 _ROWS = flags.DEFINE_list("rows", ["1000000"], "Rows of the synthetic files, one or more sizes, rising.")
@@ -39,61 +36,8 @@ _REPEAT = flags.DEFINE_integer("repeat", 3, "Runs of each side and size.", lower
 _PEER = flags.DEFINE_string("peer_python", sys.executable, "A Python that has FuxiCTR; none leaves it out.")
 _SCRATCH = flags.DEFINE_string("scratch", None, "Where to put the files, 500 bytes a row; default: TMPDIR.")
 
-ROOT = Path(__file__).resolve().parents[1]
 FULL = {"criteo": 45_840_617, "kdd12": 149_639_105}  # rows of the official files
 _GENERATED = {"criteo": "criteo_x4", "kdd12": "kdd12"}
-
-
-class Run(NamedTuple):
-    """One process: its wall time, its peak memory in bytes, and what it wrote to stdout."""
-
-    seconds: float
-    peak: int
-    printed: str
-
-
-def run(command: Sequence[str]) -> Run:
-    """Runs a command in the repository's root; ends the benchmark with its output if it fails."""
-    with (
-        tempfile.TemporaryFile("w+", encoding="utf-8") as output,
-        tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
-    ):
-        start = time.perf_counter()
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=errors)
-        peak = 0
-        while True:
-            peak = max(peak, _memory(process.pid))
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if pid:
-                break
-            time.sleep(0.2)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        errors.seek(0)
-        if process.returncode:
-            sys.exit(f"{' '.join(command)} failed:\n{errors.read()[-5000:]}")
-        return Run(seconds, max(peak, usage.ru_maxrss << 10), output.read())
-
-
-def _memory(root: int) -> int:
-    """The proportional set sizes of a process and its descendants, in bytes."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(path.read_text(encoding="utf-8").rpartition(")")[2].split()[1])
-        except OSError:
-            continue  # it has ended
-        children.setdefault(parent, []).append(int(path.parent.name))
-    total, family = 0, [root]
-    for pid in family:
-        family += children.get(pid, [])
-        try:
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
-        except OSError:
-            continue
-        total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
-    return total
 
 
 def ours(dataset: str, raw: Path, out: Path) -> tuple[Run, int]:

@@ -109,7 +109,7 @@ def naming(path: Path) -> Iterator[None]:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; where that fails nothing of it is left."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = _temporary(path)
     try:
         with naming(path), temporary.open("wb") as file:
             file.write(data)
@@ -119,3 +119,13 @@ def write_bytes(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there, and what a killed writer of it left."""
+    for one in (path, _temporary(path)):
+        one.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")

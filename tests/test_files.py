@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from ektf_jax.errors import InputError
-from ektf_jax.files import read_json, write_text
+from ektf_jax.files import read_json, remove, write_text
 from ektf_jax.report import figures
 from tests.full_disk import no_file_longer_than
 
@@ -57,3 +57,11 @@ def test_what_cannot_be_written_leaves_what_was_there_and_nothing_else(tmp_path)
         figures.save(Figure(), tmp_path / "figure")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "before"
+
+
+def test_a_file_goes_with_what_a_killed_writer_of_it_left(tmp_path):
+    for there in ([], ["a.txt"], [".a.txt.tmp"], ["a.txt", ".a.txt.tmp"]):
+        for name in there:
+            (tmp_path / name).write_text("some", encoding="utf-8")
+        remove(tmp_path / "a.txt")
+        assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 /* Stands between a process and the C library: counts the calls that change files below a directory, and makes
-   the n-th of them fail, or the process end there. Built and armed by nursery.py.
+   the n-th of them fail, or the process end there. Built and armed by nursery.py; what an armed process starts
+   is armed too, and counts on.
 
    Not seen: stdio's own writes, stores into a mapped file, and system calls that bypass the C library. */
 #define _GNU_SOURCE
@@ -11,7 +12,9 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -23,7 +26,7 @@ enum { ROOM, CHANGE };
 
 static int mode;
 static long at;
-static atomic_long calls;
+static atomic_long own, *calls = &own;
 static char below[PATH_MAX];
 static size_t length;
 
@@ -31,11 +34,27 @@ void faults_arm(const char *directory, int how, long number) {
     strncpy(below, directory, sizeof below - 1);
     mode = how;
     at = number;
-    calls = 0;
+    *calls = 0;
     length = strlen(below);
 }
 
-long faults_calls(void) { return calls; }
+/* Arm as the environment says; the count is in a file of eight bytes, which all processes share. */
+__attribute__((constructor)) void faults_inherit(void) {
+    const char *directory = getenv("FAULTS_BELOW"), *how = getenv("FAULTS_MODE");
+    const char *number = getenv("FAULTS_AT"), *file = getenv("FAULTS_CALLS");
+    if (!directory || !how || !number || !file) return;
+    int fd = open(file, O_RDWR);
+    if (fd < 0) return;
+    void *there = mmap(NULL, sizeof *calls, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    close(fd);
+    if (there == MAP_FAILED) return;
+    calls = there;
+    long before = *calls;
+    faults_arm(directory, atoi(how), atol(number));
+    *calls = before;
+}
+
+long faults_calls(void) { return *calls; }
 
 static int ours_fd(int fd) {
     char link[64], path[PATH_MAX];
@@ -52,14 +71,14 @@ static int ours(int directory, const char *path) {
 }
 
 static void end(void) {
-    kill(0, SIGKILL); /* the group: what the command has started ends with it */
+    kill(0, SIGKILL); /* the group: what the command has started ends with it, its parent at its next call */
     kill(getpid(), SIGKILL);
     pause();
 }
 
 /* -1: the call fails, errno says how; 1: half of it is done, and the process ends; 0: it goes on. */
 static int fault(int kind) {
-    long number = ++calls;
+    long number = ++*calls;
     if (mode == COUNT || number < at) return 0;
     if (mode == KILL) end();
     if (mode == TORN) return 1;

@@ -223,7 +223,6 @@ TASKS = {
         lambda at: ["sweep", f"--config={at}/tiny.py", "--seeds=2", f"--workdir={at}/out"],
         ("tiny.py",),
         resumes=True,
-        faults=("moment", "moment", "moment", "two at once"),
     ),
     "tune": Task(
         lambda at: [

@@ -76,6 +76,16 @@ def build(directory: Path) -> Path | None:
     return None
 
 
+def armed(below: Path, mode: str, at: int, calls: Path) -> dict[str, str]:
+    """The environment by which a process counts, and what it starts; `calls` is a file of eight zeros."""
+    return {
+        "FAULTS_BELOW": str(below.resolve()),
+        "FAULTS_MODE": str(MODES.index(mode)),
+        "FAULTS_AT": str(at),
+        "FAULTS_CALLS": str(calls),
+    }
+
+
 class Nursery:
     """Starts commands one at a time; a context manager. `scratch` is a directory for what they print."""
 
@@ -113,11 +123,14 @@ class Nursery:
     ) -> "Child":
         """Start `ektf ARGUMENTS`; calls that change files `below` are counted, see interposer.c."""
         self._scratch.mkdir(exist_ok=True)
+        calls = self._scratch / "calls"
+        calls.unlink(missing_ok=True)
+        calls.write_bytes(bytes(8))
         order = {
             "arguments": list(arguments),
             "out": str(self._scratch / "stdout"),
             "err": str(self._scratch / "stderr"),
-            "arm": None if below is None else [str(below.resolve()), MODES.index(mode), at],
+            "arm": None if below is None else armed(below, mode, at, calls),
         }
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
@@ -254,8 +267,8 @@ def _child(order: dict[str, Any], tell: int) -> None:
         name, *arguments = order["arguments"]
         sys.argv = [f"experiments/{name}.py", *arguments]
         if order["arm"] is not None:
-            directory, mode, at = order["arm"]
-            ctypes.CDLL(None).faults_arm(directory.encode(), mode, ctypes.c_long(at))
+            os.environ.update(order["arm"])
+            ctypes.CDLL(None).faults_inherit()
         status = _call(name)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -9,12 +9,12 @@ import numpy as np
 from absl import flags
 
 from ektf_jax.cli import shell
-from ektf_jax.data import criteo, custom, encoded, ipinyou, kdd12, kkbox, movielens
+from ektf_jax.data import criteo, custom, encoded, ids, ipinyou, kdd12, kkbox, movielens
 from ektf_jax.data.schema import SPLITS, Schema
 from ektf_jax.errors import InputError, unknown
 
 _DATASET = flags.DEFINE_string(
-    "dataset", None, "criteo, ml1m, kdd12, ipinyou, kkbox or custom.", required=True
+    "dataset", None, "criteo, ml1m, kdd12, ipinyou, kkbox, custom or ids.", required=True
 )
 _RAW = flags.DEFINE_string("raw", None, "The directory of the raw files.")
 _OUT = flags.DEFINE_string("out", None, "The directory to write the encoded dataset to.", required=True)
@@ -68,6 +68,7 @@ DATASETS: dict[str, Callable[[Path, Path], Schema]] = {
     "ipinyou": ipinyou.prepare,
     "kkbox": _kkbox,
     "custom": _custom,
+    "ids": ids.prepare,
 }
 
 

@@ -355,8 +355,9 @@ def _check_arrays(schema: Schema, splits: Mapping[str, Sequence[np.ndarray]]) ->
 
 
 def _is_encoded(directory: Path) -> bool:
-    # Looser than open_schema: a damaged or older dataset of ours may be replaced.
-    return files.has_format(directory / SCHEMA, FORMAT)
+    # Looser than open_schema: a damaged or older dataset of ours may be replaced. But nobody's parts: what
+    # `ids.prepare` reads has a schema.json too.
+    return files.has_format(directory / SCHEMA, FORMAT) and not any(directory.glob("*/*.parquet"))
 
 
 def _write_files(

@@ -17,7 +17,7 @@ from ektf_jax import files
 from ektf_jax.data import columns, dense, parts, vocabulary
 from ektf_jax.data.chunk import Chunk, Rows
 from ektf_jax.data.encoded import WORDS
-from ektf_jax.data.schema import Field
+from ektf_jax.data.schema import Field, Schema
 from ektf_jax.data.spec import TableSpec, spec_from_json, spec_to_json
 from ektf_jax.errors import InputError, cause
 
@@ -114,20 +114,27 @@ class Encoder:
 
 def of_dataset(directory: Path) -> Encoder:
     """The encoder of an encoded dataset. Raises InputError where it has none: its rows were never raw."""
-    from ektf_jax.data import encoded, movielens  # only now: who has an encoder needs no dataset
+    from ektf_jax.data import encoded  # only now: who has an encoder needs no dataset
 
     schema = encoded.open_schema(directory)
     path = directory / WORDS
-    spec = schema.source.get("spec")
-    if spec is None and schema.dataset == movielens.SPEC.dataset:  # whose encodings name files alone
-        spec = spec_to_json(movielens.SPEC)
-    if spec is None or not path.is_file():
+    spec = spec_of(schema, directory / encoded.SCHEMA) if path.is_file() else None
+    if spec is None:
         raise InputError(
             f"{directory}: has no {path.name}: its rows were made as ids, so that there is no raw row to"
             " encode"
         )
-    narrow = tuple(schema.source.get(NARROW, ()))
-    return Encoder(_spec(spec, directory / encoded.SCHEMA), schema.fields, read_words(path), narrow)
+    return Encoder(spec, schema.fields, read_words(path), tuple(schema.source.get(NARROW, ())))
+
+
+def spec_of(schema: Schema, path: Path) -> TableSpec | None:
+    """The table that a dataset's rows are of, by its schema.json `path`; None where they were never raw."""
+    from ektf_jax.data import movielens  # only now: who has an encoder needs no dataset
+
+    spec = schema.source.get("spec")
+    if spec is None and schema.dataset == movielens.SPEC.dataset:  # whose encodings name files alone
+        return movielens.SPEC
+    return None if spec is None else _spec(spec, path)
 
 
 def write(encoder: Encoder, directory: Path) -> None:

@@ -42,7 +42,10 @@ def gather(split: Split, rows: np.ndarray) -> Batch:
 
 def order(rows: int, *, seed: int, epoch: int) -> np.ndarray:
     """The order [rows] in which an epoch visits the rows of a split; it depends on (seed, epoch) only."""
-    return np.random.default_rng([seed, epoch]).permutation(rows)
+    # The same draws as permutation(rows), in half the memory.
+    found = np.arange(rows, dtype=np.int32 if rows < 2**31 else np.int64)
+    np.random.default_rng([seed, epoch]).shuffle(found)
+    return found
 
 
 def batches_per_epoch(rows: int, batch_size: int) -> int:

@@ -20,18 +20,28 @@ MAGIC = b"PAR1"
 def types(path: Path, file: BinaryIO) -> columns.Types:
     """The types of a file's columns; none of a file without rows, which cannot contradict any."""
     with _understood(path):
-        return _scan(file).collect_schema() if _rows(file) else {}
+        return _scan(file).collect_schema() if rows_of(path, file) else {}
 
 
 def chunks(
     path: Path, file: BinaryIO, wanted: Sequence[str], settled: Settled, digest: Any, chunk_bytes: int
 ) -> Iterator[Chunk]:
     """The rows of a file, open at its start; see rawfiles.chunks."""
+    with _understood(path):
+        for chunk in frames(path, file, wanted, digest, chunk_bytes):
+            texts = [columns.text(one.name, one, settled).alias(one.name) for one in chunk.frame]
+            yield chunk._replace(frame=pl.DataFrame(texts))
+
+
+def frames(
+    path: Path, file: BinaryIO, wanted: Sequence[str], digest: Any, chunk_bytes: int
+) -> Iterator[Chunk]:
+    """The rows of a file, open at its start, with the types that they have there; see rawfiles.chunks."""
     while data := file.read(1 << 20):
         digest.update(data)
     size, done = file.tell(), 0
     with _understood(path):
-        schema, total = _scan(file).collect_schema(), _rows(file)
+        schema, total = _scan(file).collect_schema(), rows_of(path, file)
         if not total:
             return
         missing = [name for name in wanted if name not in schema]
@@ -44,13 +54,14 @@ def chunks(
         for batch in table.collect_batches(chunk_size=rows, maintain_order=True):
             start, done = done, done + len(batch)
             for part in batch.iter_slices(rows):
-                texts = [columns.text(name, part[name], settled).alias(name) for name in kept]
-                yield Chunk(pl.DataFrame(texts), Rows(str(path), start), size * done // total)
+                yield Chunk(part, Rows(str(path), start), size * done // total)
                 start += len(part)
 
 
-def _rows(file: BinaryIO) -> int:
-    return int(_scan(file).select(pl.len()).collect().item())
+def rows_of(path: Path, file: BinaryIO) -> int:
+    """How many rows a file has."""
+    with _understood(path):
+        return int(_scan(file).select(pl.len()).collect().item())
 
 
 def _scan(file: BinaryIO) -> pl.LazyFrame:

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ektf_jax.data import columns, dense, encoded, parts, rawfiles, vocabulary, work
+from ektf_jax.data import columns, dense, encoded, parts, provenance, rawfiles, vocabulary, work
 from ektf_jax.data.chunk import Chunk, Rows
 from ektf_jax.data.columns import Settled
 from ektf_jax.data.encoder import NARROW
@@ -65,7 +65,8 @@ def prepare(
         )
     drawing = not isinstance(files, Mapping) and spec.split is None
     source = _source(spec, listed, derivation, split_seed if drawing else None)
-    existing = _existing(out, source, listed, derivation)
+    others = derivation.files if derivation else ()
+    existing = provenance.existing(out, source, [*(path for path, _ in listed), *others])
     if existing is not None:
         return existing
     # A derivation works on texts; where it needs none, its own columns may be lists.
@@ -83,7 +84,7 @@ def prepare(
             if not has_value:
                 marks = " or ".join(repr(mark) for mark in field.missing) or "missing"
                 raise InputError(f"{where}: {field.name} is {marks} in every row; leave the field out")
-        source = _with_digests(source, [*digests, *_hash_all(derivation.files if derivation else ())])
+        source = provenance.with_digests(source, [*digests, *provenance.hash_all(others)])
         drawn = None if isinstance(files, Mapping) else _drawn(spec, chunks, split_seed, where)
         return _finish(new, spec, chunks, drawn, source | _narrow(settled, derivation))
 
@@ -143,15 +144,6 @@ def _source(
     split_seed: int | None,
 ) -> dict[str, Any]:
     """The schema's source, still without the files' checksums."""
-    try:
-        entries: list[dict[str, Any]] = [
-            {"name": path.name, "splits": list(splits), "bytes": path.stat().st_size}
-            for path, splits in listed
-        ]
-        for path in derivation.files if derivation else ():
-            entries.append({"name": path.name, "bytes": path.stat().st_size})
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read ({error.strerror}); check the path") from None
     text = json.dumps(spec_to_json(spec), sort_keys=True, allow_nan=False)
     source = {
         "encoder": ENCODER,
@@ -159,53 +151,15 @@ def _source(
         "spec_sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
     source |= {} if split_seed is None else {"split_seed": split_seed}
-    paths = [*(path for path, _ in listed), *(derivation.files if derivation else ())]
-    return source | rawfiles.synthetic(paths) | {"files": entries}
+    others = derivation.files if derivation else ()
+    found = provenance.entries(listed, others)
+    return source | rawfiles.synthetic([*(path for path, _ in listed), *others]) | {"files": found}
 
 
 def _narrow(settled: Settled, derivation: Derivation | None) -> dict[str, list[str]]:
     """What scoring has to know of the types to write a value as it was written here; {} if nothing."""
     found = columns.narrow(settled) if derivation is None else []
     return {NARROW: found} if found else {}
-
-
-def _with_digests(source: dict[str, Any], digests: Sequence[str]) -> dict[str, Any]:
-    pairs = zip(source["files"], digests, strict=True)
-    return source | {"files": [entry | {"sha256": digest} for entry, digest in pairs]}
-
-
-def _existing(
-    out: Path,
-    source: dict[str, Any],
-    listed: list[tuple[Path, tuple[str, ...]]],
-    derivation: Derivation | None,
-) -> Schema | None:
-    """The schema in `out` if it was made from `source`; files are only hashed if all else is the same."""
-    try:
-        found = encoded.open_schema(out).source
-    except InputError:
-        return None
-    entries = found.get("files")
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        return None
-    bare = [{key: value for key, value in entry.items() if key != "sha256"} for entry in entries]
-    # What the files' types are is known once they are read: the same files have the same.
-    narrow = {key: found[key] for key in (NARROW,) if key in found}
-    if found | {"files": bare} != source | narrow:
-        return None
-    paths = [*(path for path, _ in listed), *(derivation.files if derivation else ())]
-    return encoded.current(out, _with_digests(source, _hash_all(paths)) | narrow)
-
-
-def _hash_all(paths: Sequence[Path]) -> list[str]:
-    digests = []
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    return digests
 
 
 # --- from text to codes

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from ektf_jax import files
 from ektf_jax import result as result_file
 from ektf_jax.config import Config
 from ektf_jax.data import encoded
@@ -86,7 +87,7 @@ def work(
                 taken = True
                 for each in names:
                     left.remove(each)
-                    (directory / each / "failure.json").unlink(missing_ok=True)
+                    files.remove(directory / each / "failure.json")
                     report(f"{each}: {len(runs) - len(left)} of {len(runs)}")
                 started = time.time()
                 reason = train(*names)

@@ -205,7 +205,7 @@ def on_devices(config: Config, mesh: Mesh, schema: Schema, splits: Splits) -> bo
     if config.data.residence == "host":
         return False
     if config.data.residence == "auto":
-        return resident_bytes(schema, splits) <= _SHARE * _limit(mesh)
+        return _longest(splits) < 2**31 and resident_bytes(schema, splits) <= _SHARE * _limit(mesh)
     check_room(mesh, schema, splits)
     return True
 
@@ -218,11 +218,20 @@ def _limit(mesh: Mesh) -> int:
 def check_room(mesh: Mesh, schema: Schema, splits: Splits) -> None:
     """Raise InputError where the rows do not fit on a device."""
     needed, limit = resident_bytes(schema, splits), _limit(mesh)
+    if (rows := _longest(splits)) >= 2**31:
+        raise InputError(
+            f"config.data.residence = 'device': a split has {rows} rows, and a device counts to {2**31 - 1};"
+            " use 'host' or 'auto'"
+        )
     if limit and needed > limit:
         raise InputError(
             f"config.data.residence = 'device': the rows of {', '.join(splits)} are {needed / 2**30:.1f} GiB,"
             f" and a device has {limit / 2**30:.1f} GiB; use 'host' or 'auto'"
         )
+
+
+def _longest(splits: Splits) -> int:
+    return max(len(split.labels) for split in splits.values())
 
 
 def resident_bytes(schema: Schema, splits: Splits) -> int:

@@ -216,6 +216,34 @@ def test_prepare_ends_early_at_a_write(tmp_path):
         process.stdin.close()
 
 
+def test_what_a_command_starts_counts_on_and_ends_at_a_write(tmp_path):
+    """As a sweep does with its runs."""
+    library = nursery.build(tmp_path)
+    if library is None:
+        pytest.skip("no C compiler")
+    place = tmp_path / "place"
+    script = "echo a > $AT/a; setsid sh -c 'echo b > $AT/b; echo b >> $AT/b'; echo c > $AT/c"
+
+    def run(mode, at):
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        (tmp_path / "calls").write_bytes(bytes(8))
+        environment = nursery.armed(place, mode, at, tmp_path / "calls")
+        environment |= {"LD_PRELOAD": str(library), "PATH": "/usr/bin:/bin", "AT": str(place)}
+        done = subprocess.run(
+            ["sh", "-c", script], env=environment, start_new_session=True, capture_output=True
+        )
+        calls = int.from_bytes((tmp_path / "calls").read_bytes(), sys.byteorder)
+        return done.returncode, calls, {path.name: path.read_text() for path in place.iterdir()}
+
+    assert run("count", 0) == (0, 4, {"a": "a\n", "b": "b\nb\n", "c": "c\n"})  # each of them opened
+    assert run("kill", 3) == (-9, 4, {"a": "a\n", "b": "b\n"})  # the child, then its parent
+    assert run("torn", 3) == (-9, 4, {"a": "a\n", "b": "b\n", "c": ""})
+    assert run("kill", 4) == (-9, 4, {"a": "a\n", "b": "b\nb\n"})
+    status, _, left = run("full", 3)
+    assert (status != 0, left) == (True, {"a": "a\n", "b": "b\n"})
+
+
 def test_counts_add_up(tmp_path, monkeypatch):
     monkeypatch.setattr(record.common, "RESULTS", tmp_path)
     for _ in range(2):

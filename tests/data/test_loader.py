@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 
+from ektf_jax.data import encoded, loader
 from ektf_jax.data.encoded import Split
 from ektf_jax.data.loader import Batch, ShuffledBatches, evaluation_batches, training_batches
 
@@ -173,3 +174,58 @@ def test_evaluation_keeps_the_order_and_fills_the_last_batch_with_padding(rows, 
     for column, expected in enumerate(split):
         found = [np.asarray(batch[column])[:count] for batch, count in batches]
         np.testing.assert_array_equal(np.concatenate(found), expected)
+
+
+MANY = 2**31 + 5  # rows: more than an int32 counts
+
+
+def test_an_epoch_is_a_permutation_in_the_smallest_memory():
+    found = loader.order(1000, seed=3, epoch=2)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, np.random.default_rng([3, 2]).permutation(1000))
+
+
+@pytest.fixture
+def many(tmp_path):
+    """A split of so many rows, in files that are nearly all holes; the last five rows can be told apart."""
+    columns = {}
+    for name, dtype, shape in (("ids", np.int32, (MANY, 1)), ("labels", np.float32, (MANY,))):
+        path = tmp_path / f"{name}.npy"
+        columns[name] = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        columns[name][-5:] = np.arange(5).reshape(5, *shape[1:])
+        columns[name].flush()
+        assert path.stat().st_blocks * 512 < 1 << 20
+        columns[name] = encoded._map(path, np.dtype(dtype), shape)
+    return Split(**columns)
+
+
+def test_rows_beyond_an_int32_are_gathered_and_passed_over(many, monkeypatch):
+    asked = []
+
+    def order(rows, **options):
+        asked.append(rows)
+        return _Last(rows)
+
+    class _Last:
+        """The rows from the last to the first, without their array."""
+
+        def __init__(self, rows):
+            self.rows = rows
+
+        def __getitem__(self, which):
+            start, stop, _ = which.indices(self.rows)
+            return self.rows - 1 - np.arange(start, stop)
+
+    monkeypatch.setattr(loader, "order", order)
+    source = ShuffledBatches(many, 2, seed=0, epochs=2)
+    assert source.batches_per_epoch == 2**30 + 3
+    assert source[0].ids.tolist() == [[4], [3]]
+    assert source[1].labels.tolist() == [2, 1]
+    assert source[source.batches_per_epoch - 1].ids.tolist() == [[0]]  # row 0: the short last batch
+    assert source[source.batches_per_epoch + 2].ids.tolist() == [[0], [0]]
+    assert set(asked) == {MANY}
+    starts = [start for start, _ in encoded.chunks(many.labels, 2**30)]
+    assert starts == [0, 2**30, 2**31]
+    *_, (batch, rows) = evaluation_batches(many, 2**20)
+    assert rows == 5
+    assert np.asarray(batch.labels)[:6].tolist() == [0, 1, 2, 3, 4, 0]

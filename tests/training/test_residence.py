@@ -253,6 +253,15 @@ def test_rows_that_do_not_fit_are_an_error(tiny_config):
         residence.on_devices(config, Mesh(BYTES - 1), SCHEMA, {"train": ROWS, "valid": ROWS})
 
 
+def test_rows_that_a_device_cannot_count_stay_on_the_host(tiny_config):
+    many = Split(np.broadcast_to(np.int32(1), (2**31, 3)), np.broadcast_to(np.float32(1), 2**31))
+    splits = {"train": many, "valid": ROWS}
+    config = Config.from_dict(on("auto", tiny_config()))
+    assert not residence.on_devices(config, Mesh(1 << 60), SCHEMA, splits)
+    with pytest.raises(InputError, match="a split has 2147483648 rows, and a device counts to 2147483647"):
+        residence.check_room(Mesh(1 << 60), SCHEMA, splits)
+
+
 def test_a_residence_that_is_none_is_refused(tiny_config):
     with pytest.raises(
         InputError, match=r"config\.data\.residence 'card' is unknown; valid: auto, device, host"
