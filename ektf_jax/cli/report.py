@@ -18,7 +18,7 @@ _ABOUT = flags.DEFINE_enum(
     "paper",
     ["paper", "scaling", "searches"],
     "paper: the paper's findings, tables and figures. scaling: what grows with K, why, and what it costs."
-    " searches: the winners of `ektf tune`, side by side.",
+    " searches: what searches for settings found, side by side.",
 )
 _TITLE = flags.DEFINE_string("title", None, "The page's title.")
 

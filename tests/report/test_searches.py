@@ -83,5 +83,5 @@ def test_a_committed_search_is_of_a_published_config_with_as_many_trials_as_all(
     )
     assert sum(trial.state in ("complete", "pruned") for trial in found.trials) == 15
     assert len(found.winner.aucs) == 3
-    best = max(found.trials, key=lambda trial: trial.auc if trial.state == "complete" else 0.0)
-    assert found.winner.number == best.number
+    best = max(trial.auc or 0.0 for trial in found.trials if trial.state == "complete")
+    assert found.trials[found.winner.number].auc == best
