@@ -40,6 +40,7 @@ _FIELD = {
     "bins": str,
     "pooling": str,
     "transform": str,
+    "target": str,
 }
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2  # aliases can nest what is short in the file

@@ -115,6 +115,12 @@ def _rows(
             f"{directory}: has the fields {', '.join(known)}, this run's dataset {', '.join(names)}; a run"
             " starts from one with the same fields in the same order"
         )
+    for ours, theirs in zip(schema.fields, described.fields, strict=True):
+        if ours.target != theirs.target:
+            raise InputError(
+                f"{directory}: the target of its field {ours.name} is {theirs.target!r}, and in this run's"
+                f" dataset {ours.target!r}; a run starts from one with the same attention"
+            )
     rows = np.full(schema.num_features, _FRESH)
     for ours, theirs in zip(schema.fields, described.fields, strict=True):
         rows[ours.offset], rows[ours.oov] = theirs.offset, theirs.oov
@@ -187,6 +193,28 @@ def _take_students(
                 f" {len(columns)} in this run's model; give it the same config.embedding.dim"
             )
         _fill(table, columns, rows, source.rows)
+        _take_attention(values, ensemble, student, k, source.where)
+
+
+def _take_attention(
+    values: dict[str, NDArray[Any]], ensemble: Ensemble, student: Ensemble, k: int, where: Path
+) -> None:
+    """Set the units that attend for student k, which is alone there."""
+    read = ensemble.read_columns()[k]
+    given = _leaves(student)
+    for field, attention in enumerate(ensemble.embedding.attention):
+        prefix = f"embedding/attention/{field}/units/"
+        ours: dict[str, NDArray[Any]] = {}
+        for place, (unit, copy) in enumerate(attention.reads(read)):
+            start = f"{prefix}{unit}/"
+            parts = [name for name in values if name.startswith(start)]
+            ours |= {
+                f"{prefix}{place}/{name.removeprefix(start)}": values[name][copy, None] for name in parts
+            }
+        theirs = {name: leaf for name, leaf in given.items() if name.startswith(prefix)}
+        for name in sorted(ours.keys() | theirs.keys()):
+            _check_leaf(where, name, theirs, ours, slice(None), f"student {k}: ")
+            ours[name][...] = theirs[name]
 
 
 def _check_leaf(
