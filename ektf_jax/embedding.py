@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ektf_jax.data.schema import ATTENTION, POOLINGS, Field, check_targets
+from ektf_jax.layers.pretrained import Pretrained
 from ektf_jax.layers.target_attention import Region, TargetAttention
 
 _DENSE = "dense"  # the pooling, so to say, of a field that is a number
@@ -17,14 +18,15 @@ class Embedding(nnx.Module):
     """Field embeddings by lookup; a multi-valued field pools its filled slots. [B, S] -> [B, F, D].
 
     A field's `pooling` says how: their mean, sum or, in each dimension, maximum, whose gradient equal ones
-    share; or by `attention` to the field's target. A dense field is the embedding of its id times its number
-    of the row, `dense` [B, n] of all n of them. Id 0 is padding in every field: it contributes nothing and
-    gets no gradient, and a field without any value is the zero vector. Initialised N(0, 1e-4^2), padding rows
-    zero, as in FuxiCTR. `table` has one row per feature, [V, D]. Its last `own` columns are read by one of
-    `students` each, the others by all of them. Of these the last `wide` are the weights of linear models over
-    the ids, which a multi-valued field sums over its slots instead. `regions` say what the columns before
-    them are (`TargetAttention`); by default, one embedding. `shards` rounds V up to a multiple of it, with
-    rows of zeros that no id names and that stay zero.
+    share; or by `attention` to the field's target. `pretrained` adds to a field's rows of the table what it
+    makes of their vectors. A dense field is the embedding of its id times its number of the row, `dense`
+    [B, n] of all n of them. Id 0 is padding in every field: it contributes nothing and gets no gradient, and
+    a field without any value is the zero vector. Initialised N(0, 1e-4^2), padding rows zero, as in FuxiCTR.
+    `table` has one row per feature, [V, D]. Its last `own` columns are read by one of `students` each, the
+    others by all of them. Of these the last `wide` are the weights of linear models over the ids, which a
+    multi-valued field sums over its slots instead. `regions` say what the columns before them are
+    (`TargetAttention`); by default, one embedding. `shards` rounds V up to a multiple of it, with rows of
+    zeros that no id names and that stay zero.
     """
 
     def __init__(
@@ -53,6 +55,12 @@ class Embedding(nnx.Module):
         self.targets = tuple(slots[field.target] for field in fields if field.target is not None)
         regions = [(1, (dim - wide,))] if regions is None else regions
         self.attention = nnx.List(TargetAttention(regions, rngs=rngs) for _ in self.targets)
+        given = [(field, field.pretrained) for field in fields if field.pretrained is not None]
+        self.given = tuple((slots[field.name], field.max_len, field.offset) for field, _ in given)
+        self.pretrained = nnx.List(
+            Pretrained(field.vocab_size, numbers, dim - wide, frozen=field.frozen, rngs=rngs)
+            for field, numbers in given
+        )
 
     def squares(self) -> jax.Array:
         """Mean over students of the sum of squares of all that a student reads: what L2 weighs.
@@ -74,6 +82,12 @@ class Embedding(nnx.Module):
             raise ValueError(f"the model has {numbers} dense fields, and dense is {found}")
         mask = (ids != 0).astype(jnp.float32)
         vectors = self.table[...][ids] * mask[..., None]
+        for (start, count, offset), pretrained in zip(self.given, self.pretrained, strict=True):
+            stop = start + count
+            known = ids[:, start:stop]
+            added = pretrained(jnp.where(known != 0, known - offset, known)) * mask[:, start:stop, None]
+            beside = ((0, 0), (start, ids.shape[1] - stop), (0, self.wide))
+            vectors += jnp.pad(added, beside)
         parts, seen = [], 0
         attended = zip(self.targets, self.attention, strict=True)
         read = vectors.shape[-1] - self.wide

@@ -321,6 +321,8 @@ class Ensemble(nnx.Module):
         cut.embedding.table = nnx.Param(self.embedding.table[...][:, read])
         for attention in cut.embedding.attention:
             attention.take(embeddings)
+        for pretrained in cut.embedding.pretrained:
+            pretrained.take(embeddings)
         cut.embedding.own, cut.embedding.wide = len(own) + len(wide), len(wide)
         cut.embedding.students = len(ks)
         if cut.fusion == "concat":

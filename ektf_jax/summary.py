@@ -10,6 +10,7 @@ from flax import nnx
 from ektf_jax.data.schema import ATTENTION
 from ektf_jax.ensemble import Ensemble, StudentGroup, count_parameters
 from ektf_jax.layers.adapters import SharedKernel
+from ektf_jax.layers.pretrained import Frozen
 
 
 def summarize_student(student: nnx.Module, num_fields: int, embedding_dim: int, *, depth: int = 2) -> str:
@@ -63,6 +64,12 @@ def summarize(model: Ensemble, num_fields: int, *, depth: int = 2) -> str:
         lines += [
             f"attention of {len(attention)} fields to others: {count_parameters(attention):,} parameters and"
             f" {each:,} FLOPs per sample"
+        ]
+    if pretrained := model.embedding.pretrained:
+        frozen = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(pretrained, Frozen)))
+        lines += [
+            f"pretrained vectors of {len(pretrained)} fields: {count_parameters(pretrained):,} parameters,"
+            f" {frozen:,} numbers that are frozen"
         ]
     own = columns - model.shared_dim
     owned = f", {own} of them the students' own" if own else ""

@@ -37,6 +37,7 @@ _A, _B, _C, _D, _E, _F = make_fields(
     [("a", 40, 1), ("b", 31, 2), ("c", 30, 2), ("d", 31, 2), ("e", 3, 1), ("f", 22, 2)]
 )
 _C, _D, _E = replace(_C, pooling="sum"), replace(_D, pooling="max"), replace(_E, scale=(0.0, 1.0))
+_B = replace(_B, pretrained=3, frozen=False)
 SCHEMA = Schema("tiny", (_A, _B, _C, _D, _E, replace(_F, pooling="attention", target="a")), {}, {})
 
 

@@ -17,6 +17,8 @@ ATTENTION = "attention"  # the pooling that needs another field, the target
 # The arrays of an encoded dataset, by their files, and those of one whose rows have weights.
 ARRAYS = tuple(f"{split}/{kind}.npy" for split in SPLITS for kind in ("ids", "labels"))
 WEIGHTED = (*ARRAYS, *(f"{split}/weights.npy" for split in SPLITS))
+# Keys of a field that those of older datasets lack, as they are if not set.
+_LATER = {"pooling": POOLINGS[0], "scale": None, "target": None, "pretrained": None, "frozen": True}
 _MAX_FEATURES = 2**31 - 1  # ids are int32
 _REMEDY = "prepare the dataset again"
 
@@ -30,7 +32,8 @@ class Field:
     ids offset + 1 ... offset + vocab_size - 2, and `oov` is the last. `pooling` says what the embeddings
     of its slots become; if it is "attention", `target` is the field that they are attended by. A dense field
     has a `scale`, the mean and deviation that its numbers are freed of, and each number is a factor of the
-    embedding of its id.
+    embedding of its id. If it has `pretrained` vectors, these have so many numbers (`vectors_file`), which a
+    model does not train if they are `frozen`.
     """
 
     name: str
@@ -40,6 +43,8 @@ class Field:
     pooling: str = POOLINGS[0]
     scale: tuple[float, float] | None = None
     target: str | None = None
+    pretrained: int | None = None
+    frozen: bool = True
 
     @property
     def oov(self) -> int:
@@ -48,8 +53,7 @@ class Field:
 
     def to_json(self) -> dict[str, Any]:
         """The field as files have it, without what came later and is not set."""
-        later = {"pooling": POOLINGS[0], "scale": None, "target": None}.items()
-        return {key: value for key, value in asdict(self).items() if (key, value) not in later}
+        return {key: value for key, value in asdict(self).items() if (key, value) not in _LATER.items()}
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,18 @@ class Schema:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The arrays by their files: `ARRAYS`, or `WEIGHTED`, and those of dense fields."""
-        return _files(self.weighted, self.num_dense)
+        """The arrays by their files: `ARRAYS`, or `WEIGHTED`, and those of dense and pretrained fields."""
+        return _files(self.weighted, self.fields)
 
     @property
     def num_dense(self) -> int:
         """The dense columns of a row: how many fields are."""
         return _num_dense(self.fields)
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether a field has pretrained vectors."""
+        return any(field.pretrained is not None for field in self.fields)
 
     @property
     def num_fields(self) -> int:
@@ -148,7 +157,7 @@ class Schema:
         rows = {name: _count(splits, name, 1, f"{file}: splits") for name in SPLITS}
         source = _typed(document, "source", dict, file)
         weighted = bool(_typed({"weighted": False} | document, "weighted", bool, file))
-        arrays = _arrays(document, _files(weighted, _num_dense(fields)), file)
+        arrays = _arrays(document, _files(weighted, fields), file)
         return cls(dataset, fields, rows, source, arrays, weighted)
 
 
@@ -193,9 +202,15 @@ def _num_dense(fields: Iterable[Field]) -> int:
     return sum(field.scale is not None for field in fields)
 
 
-def _files(weighted: bool, dense: int) -> tuple[str, ...]:
-    more = tuple(f"{split}/dense.npy" for split in SPLITS) if dense else ()
-    return (WEIGHTED if weighted else ARRAYS) + more
+def vectors_file(place: int) -> str:
+    """The file of the vectors of a field, by its place among the fields: float32 [vocab_size, numbers]."""
+    return f"vectors/{place}.npy"
+
+
+def _files(weighted: bool, fields: Sequence[Field]) -> tuple[str, ...]:
+    dense = tuple(f"{split}/dense.npy" for split in SPLITS) if _num_dense(fields) else ()
+    vectors = tuple(vectors_file(place) for place, each in enumerate(fields) if each.pretrained is not None)
+    return (WEIGHTED if weighted else ARRAYS) + dense + vectors
 
 
 def _running_sum(values: Iterable[int]) -> list[int]:
@@ -227,6 +242,8 @@ def _fields(entries: list[Any], file: str) -> tuple[Field, ...]:
             _text({"pooling": POOLINGS[0]} | entry, "pooling", where),
             _scale(entry, where),
             _text(entry, "target", where) if "target" in entry else None,
+            _count(entry, "pretrained", 1, where) if "pretrained" in entry else None,
+            bool(_typed({"frozen": True} | entry, "frozen", bool, where)),
         )
         poolings = (*POOLINGS, ATTENTION)
         if field.pooling not in poolings:

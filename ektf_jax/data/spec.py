@@ -24,7 +24,14 @@ TRANSFORMS = ("log1p",)
 MOST_SLOTS = 2**16
 _LATER = ("split", "weight")  # keys of a spec that those of older datasets lack
 # Of a field likewise, as they are if not set.
-_FIELD_LATER = {"bins": None, "pooling": POOLINGS[0], "transform": None, "target": None}
+_FIELD_LATER = {
+    "bins": None,
+    "pooling": POOLINGS[0],
+    "transform": None,
+    "target": None,
+    "pretrained": None,
+    "frozen": True,
+}
 _MOST_BINS = 2**16
 LEAST = -(2.0**63)  # below it a number has no integer part to take
 
@@ -46,6 +53,7 @@ class FieldSpec:
     instead; bins of which equal numbers leave nothing are none.
     pooling: what the embeddings of several values become, "mean", "sum", "max" or "attention": their sum,
     each weighed by how it goes with the row's value of the field `target` (`layers.target_attention`).
+    pretrained: a file of vectors for the values (`data.pretrained`), not trained by a model if `frozen`.
     """
 
     name: str
@@ -60,6 +68,8 @@ class FieldSpec:
     pooling: str = POOLINGS[0]
     transform: str | None = None
     target: str | None = None
+    pretrained: str | None = None
+    frozen: bool = True
 
     def __post_init__(self) -> None:
         multi, numeric, dense = (self.kind == kind for kind in ("multi", "numeric", "dense"))
@@ -92,6 +102,11 @@ class FieldSpec:
                 (self.target is not None) == attends,
                 "the field that this one is attended by" if attends else "left to pooling: attention",
             ),
+            "pretrained": (
+                self.pretrained is None or (bool(self.pretrained) and not self.is_number),
+                "left to fields whose values are no numbers" if self.is_number else "a Parquet file",
+            ),
+            "frozen": (self.frozen or self.pretrained is not None, "left to fields with pretrained vectors"),
             "bins": (
                 self.bins is None or (numeric and 2 <= (self.quantiles or 0) <= _MOST_BINS),
                 f"quantile:N with a whole number N from 2 to {_MOST_BINS}"

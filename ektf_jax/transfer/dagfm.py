@@ -104,7 +104,7 @@ def _turn_into(kind: type[nnx.Variable[jax.Array]], embedding: Embedding) -> Non
     modules = [module for _, module in nnx.iter_graph(embedding) if isinstance(module, nnx.Module)]
     for module in modules:
         for name, value in list(vars(module).items()):
-            if isinstance(value, nnx.Variable):
+            if isinstance(value, nnx.Param | Fixed):  # what is frozen stays so
                 setattr(module, name, kind(value[...]))
 
 
@@ -137,3 +137,6 @@ def _take_embeddings(model: Ensemble, teacher: Ensemble, where: str) -> None:
     for ours, theirs in zip(model.embedding.attention, teacher.embedding.attention, strict=True):
         for units, given in zip(ours.units, theirs.units, strict=False):  # the shared columns come first
             nnx.update(units, nnx.to_pure_dict(nnx.state(given)))
+    for mine, taught in zip(model.embedding.pretrained, teacher.embedding.pretrained, strict=True):
+        mine.vectors[...] = taught.vectors[...]
+        mine.projection.kernel[...] = taught.projection.kernel[:, :dim]

@@ -226,6 +226,17 @@ GOOD = {"dataset": "t", "files": "a.csv", "label": "y", "fields": "[a]"}
             },
             "t.yaml: t: field a: target is 'b', which is dense; it must be a field of one value",
         ),
+        ({"fields": "[{name: a, pretrained: v.parquet}]"}, "v.parquet: cannot be read"),
+        ({"fields": "[{name: a, pretrained: ''}]"}, "field a: pretrained is ''; it must be a Parquet file"),
+        (
+            {"fields": "[{name: a, kind: numeric, pretrained: v.parquet}]"},
+            "field a: pretrained is 'v.parquet'; it must be left to fields whose values are no numbers",
+        ),
+        (
+            {"fields": "[{name: a, frozen: false}]"},
+            "frozen is False; it must be left to fields with pretrained",
+        ),
+        ({"fields": "[{name: a, frozen: 1}]"}, "fields[0]: frozen is 1; it must be true or false"),
         ({"fields": "[{name: a, target: [b]}]"}, "fields[0]: target is ['b']; it must be text"),
         ({"fields": "[{name: a, pooling: sum}]"}, "pooling is 'sum'; it must be left to multi-valued fields"),
         ({"fields": "[{name: a, kind: dense}]"}, "a.csv:2: a is 'v'; it must be a number from"),

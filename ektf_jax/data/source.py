@@ -1,0 +1,107 @@
+"""What a dataset is made from, as its schema says it: files and checksums, spec, the seed of a split."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ektf_jax.data import columns, encoded, rawfiles
+from ektf_jax.data.columns import Settled
+from ektf_jax.data.encoder import NARROW
+from ektf_jax.data.schema import SPLITS, Schema
+from ektf_jax.data.spec import Derivation, TableSpec, spec_to_json
+from ektf_jax.errors import InputError
+
+ENCODER = 2  # raised when the same files and spec come to mean other ids
+
+
+def by_split(files: Sequence[Path] | Mapping[str, Sequence[Path]]) -> list[tuple[Path, tuple[str, ...]]]:
+    """Each file with the splits that its rows are in."""
+    if not isinstance(files, Mapping):
+        listed: list[tuple[Path, tuple[str, ...]]] = [(path, ()) for path in files]
+    else:
+        unknown = sorted(set(files) - set(SPLITS))
+        if unknown or not files.get("train") or not files.get("test"):
+            raise InputError(f"the splits with files are {sorted(files)}; give train, test and perhaps valid")
+        both = () if files.get("valid") else ("valid",)
+        listed = [
+            (path, (*both, split) if split == "test" else (split,))
+            for split in SPLITS
+            for path in files.get(split, ())
+        ]
+    if not listed:
+        raise InputError("no raw files are given; name at least one")
+    return listed
+
+
+def described(
+    spec: TableSpec,
+    listed: Sequence[tuple[Path, tuple[str, ...]]],
+    others: Sequence[Path],
+    split_seed: int | None,
+) -> dict[str, Any]:
+    """A schema's source, still without the checksums of its files, those of splits and others."""
+    try:
+        entries: list[dict[str, Any]] = [
+            {"name": path.name, "splits": list(splits), "bytes": path.stat().st_size}
+            for path, splits in listed
+        ]
+        for path in others:
+            entries.append({"name": path.name, "bytes": path.stat().st_size})
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror}); check the path") from None
+    text = json.dumps(spec_to_json(spec), sort_keys=True, allow_nan=False)
+    source = {
+        "encoder": ENCODER,
+        "spec": spec_to_json(spec),
+        "spec_sha256": hashlib.sha256(text.encode()).hexdigest(),
+    }
+    source |= {} if split_seed is None else {"split_seed": split_seed}
+    paths = [*(path for path, _ in listed), *others]
+    return source | rawfiles.synthetic(paths) | {"files": entries}
+
+
+def narrow(settled: Settled, derivation: Derivation | None) -> dict[str, list[str]]:
+    """What scoring has to know of the types to write a value as it was written here; {} if nothing."""
+    found = columns.narrow(settled) if derivation is None else []
+    return {NARROW: found} if found else {}
+
+
+def with_digests(source: dict[str, Any], digests: Sequence[str]) -> dict[str, Any]:
+    pairs = zip(source["files"], digests, strict=True)
+    return source | {"files": [entry | {"sha256": digest} for entry, digest in pairs]}
+
+
+def existing(
+    out: Path,
+    source: dict[str, Any],
+    listed: Sequence[tuple[Path, tuple[str, ...]]],
+    others: Sequence[Path],
+) -> Schema | None:
+    """The schema in `out` if it was made from `source`; files are only hashed if all else is the same."""
+    try:
+        found = encoded.open_schema(out).source
+    except InputError:
+        return None
+    entries = found.get("files")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return None
+    bare = [{key: value for key, value in entry.items() if key != "sha256"} for entry in entries]
+    # What the files' types are is known once they are read: the same files have the same.
+    types = {key: found[key] for key in (NARROW,) if key in found}
+    if found | {"files": bare} != source | types:
+        return None
+    paths = [*(path for path, _ in listed), *others]
+    return encoded.current(out, with_digests(source, hash_all(paths)) | types)
+
+
+def hash_all(paths: Sequence[Path]) -> list[str]:
+    digests = []
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    return digests
