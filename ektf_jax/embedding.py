@@ -1,12 +1,15 @@
 """The fused embedding table: one table for all fields, ids already offset into it."""
 
+import itertools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ektf_jax.data.schema import POOLINGS, Field
+from ektf_jax.data.schema import ATTENTION, POOLINGS, Field, check_targets
+from ektf_jax.layers.pretrained import Pretrained
+from ektf_jax.layers.target_attention import Region, TargetAttention
 
 _DENSE = "dense"  # the pooling, so to say, of a field that is a number
 
@@ -15,13 +18,15 @@ class Embedding(nnx.Module):
     """Field embeddings by lookup; a multi-valued field pools its filled slots. [B, S] -> [B, F, D].
 
     A field's `pooling` says how: their mean, sum or, in each dimension, maximum, whose gradient equal ones
-    share. A dense field is the embedding of its id times its number of the row, `dense` [B, n] of all n of
-    them. Id 0 is padding in every field: it contributes nothing and gets no gradient, and a field without
-    any value is the zero vector. Initialised N(0, 1e-4^2), padding rows zero, as in FuxiCTR. `table` has one
-    row per feature, [V, D]. Its last `own` columns are read by one of `students` each, the others by all
-    of them. Of these the last `wide` are the weights of linear models over the ids, which a multi-valued
-    field sums over its slots instead. `shards` rounds V up to a multiple of it, with rows of zeros that no
-    id names and that stay zero.
+    share; or by `attention` to the field's target. `pretrained` adds to a field's rows of the table what it
+    makes of their vectors. A dense field is the embedding of its id times its number of the row, `dense`
+    [B, n] of all n of them. Id 0 is padding in every field: it contributes nothing and gets no gradient, and
+    a field without any value is the zero vector. Initialised N(0, 1e-4^2), padding rows zero, as in FuxiCTR.
+    `table` has one row per feature, [V, D]. Its last `own` columns are read by one of `students` each, the
+    others by all of them. Of these the last `wide` are the weights of linear models over the ids, which a
+    multi-valued field sums over its slots instead. `regions` say what the columns before them are
+    (`TargetAttention`); by default, one embedding. `shards` rounds V up to a multiple of it, with rows of
+    zeros that no id names and that stay zero.
     """
 
     def __init__(
@@ -32,6 +37,7 @@ class Embedding(nnx.Module):
         own: int = 0,
         wide: int = 0,
         students: int = 1,
+        regions: Sequence[Region] | None = None,
         shards: int = 1,
         rngs: nnx.Rngs,
     ):
@@ -44,6 +50,17 @@ class Embedding(nnx.Module):
         self.wide = wide
         self.students = students
         self.runs = _runs(fields)
+        check_targets(fields)
+        slots = dict(zip((field.name for field in fields), _starts(fields), strict=True))
+        self.targets = tuple(slots[field.target] for field in fields if field.target is not None)
+        regions = [(1, (dim - wide,))] if regions is None else regions
+        self.attention = nnx.List(TargetAttention(regions, rngs=rngs) for _ in self.targets)
+        given = [(field, field.pretrained) for field in fields if field.pretrained is not None]
+        self.given = tuple((slots[field.name], field.max_len, field.offset) for field, _ in given)
+        self.pretrained = nnx.List(
+            Pretrained(field.vocab_size, numbers, dim - wide, frozen=field.frozen, rngs=rngs)
+            for field, numbers in given
+        )
 
     def squares(self) -> jax.Array:
         """Mean over students of the sum of squares of all that a student reads: what L2 weighs.
@@ -65,7 +82,15 @@ class Embedding(nnx.Module):
             raise ValueError(f"the model has {numbers} dense fields, and dense is {found}")
         mask = (ids != 0).astype(jnp.float32)
         vectors = self.table[...][ids] * mask[..., None]
+        for (start, count, offset), pretrained in zip(self.given, self.pretrained, strict=True):
+            stop = start + count
+            known = ids[:, start:stop]
+            added = pretrained(jnp.where(known != 0, known - offset, known)) * mask[:, start:stop, None]
+            beside = ((0, 0), (start, ids.shape[1] - stop), (0, self.wide))
+            vectors += jnp.pad(added, beside)
         parts, seen = [], 0
+        attended = zip(self.targets, self.attention, strict=True)
+        read = vectors.shape[-1] - self.wide
         for start, count, max_len, pooling in self.runs:
             stop = start + count * max_len
             part = vectors[:, start:stop]
@@ -73,7 +98,13 @@ class Embedding(nnx.Module):
                 assert dense is not None
                 part = part * dense[:, seen : seen + count, None]
                 seen += count
-            if max_len > 1:
+            elif pooling == ATTENTION:
+                target, attention = next(attended)
+                pooled = attention(vectors[:, target, :read], part[..., :read])
+                if self.wide:
+                    pooled = jnp.concatenate([pooled, jnp.sum(part[..., read:], axis=1)], axis=-1)
+                part = pooled[:, None]
+            elif max_len > 1:
                 shape = (ids.shape[0], count, max_len)
                 filled = jnp.sum(mask[:, start:stop].reshape(shape), axis=2)
                 summed = jnp.sum(part.reshape(*shape, -1), axis=2)
@@ -96,17 +127,22 @@ class Embedding(nnx.Module):
 def _runs(fields: Sequence[Field]) -> tuple[tuple[int, int, int, str], ...]:
     """Neighbouring fields of equal max_len and pooling, as (first slot, fields, max_len, pooling).
 
-    One slice serves them all. Of one slot every pooling is the same.
+    One slice serves them all. Of one slot every pooling is the same, but for attention, which each field has
+    to a target of its own.
     """
     runs: list[tuple[int, int, int, str]] = []
-    slot = 0
-    for field in fields:
-        pooling = field.pooling if field.max_len > 1 else POOLINGS[0]
+    for field, slot in zip(fields, _starts(fields), strict=True):
+        pooling = field.pooling if field.max_len > 1 or field.pooling == ATTENTION else POOLINGS[0]
         kind = field.max_len, pooling if field.scale is None else _DENSE
-        if runs and runs[-1][2:] == kind:
+        if runs and runs[-1][2:] == kind and pooling != ATTENTION:
             start, count, *_ = runs[-1]
             runs[-1] = (start, count + 1, *kind)
         else:
             runs.append((slot, 1, *kind))
-        slot += field.max_len
     return tuple(runs)
+
+
+def _starts(fields: Sequence[Field]) -> list[int]:
+    """The first slot of each field."""
+    stops = list(itertools.accumulate(field.max_len for field in fields))
+    return [stop - field.max_len for stop, field in zip(stops, fields, strict=True)]

@@ -195,6 +195,10 @@ class Ensemble(nnx.Module):
             own=self.own_dim + wide,
             wide=wide,
             students=sum(group.size for group in self.groups),
+            regions=[
+                (1, (self.shared_dim,)),
+                *((group.size, (own_columns, group.own_dim)) for group in self.groups),
+            ],
             shards=table_shards,
             rngs=nnx.Rngs(embedding_key),
         )
@@ -312,8 +316,13 @@ class Ensemble(nnx.Module):
                 groups.append(group)
         cut.groups = nnx.List(groups)
         cut.own_dim = len(own)
-        read = jnp.array([*range(self.shared_dim), *own, *wide], int)
+        embeddings = [*range(self.shared_dim), *own]
+        read = jnp.array([*embeddings, *wide], int)
         cut.embedding.table = nnx.Param(self.embedding.table[...][:, read])
+        for attention in cut.embedding.attention:
+            attention.take(embeddings)
+        for pretrained in cut.embedding.pretrained:
+            pretrained.take(embeddings)
         cut.embedding.own, cut.embedding.wide = len(own) + len(wide), len(wide)
         cut.embedding.students = len(ks)
         if cut.fusion == "concat":

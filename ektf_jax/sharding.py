@@ -7,6 +7,7 @@ a step means the same on every mesh.
 """
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +71,12 @@ def path_name(path: tuple[Any, ...]) -> str:
 def is_table(name: str) -> bool:
     """Whether a leaf is the ensemble's embedding table or its moments, and not a table of a student's."""
     return "embedding/table" in name and "/students/" not in name
+
+
+def vectors_of(name: str) -> int | None:
+    """Which of an ensemble's pretrained fields a leaf is the vectors, or their moments, of; None: of none."""
+    found = re.search(r"embedding/pretrained/(\d+)/vectors", name)
+    return None if found is None or "/students/" in name else int(found[1])
 
 
 def state_shardings(state: Any, mesh: Mesh) -> Any:

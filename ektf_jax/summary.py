@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from ektf_jax.data.schema import ATTENTION
 from ektf_jax.ensemble import Ensemble, StudentGroup, count_parameters
 from ektf_jax.layers.adapters import SharedKernel
+from ektf_jax.layers.pretrained import Frozen
 
 
 def summarize_student(student: nnx.Module, num_fields: int, embedding_dim: int, *, depth: int = 2) -> str:
@@ -37,7 +39,8 @@ def summarize(model: Ensemble, num_fields: int, *, depth: int = 2) -> str:
 
     Of a model or of its shapes.
 
-    FLOPs leave out the lookup in the embedding table and the fusion, which cost next to nothing.
+    Attention of lists to targets is a line by itself. FLOPs leave out the lookup in the embedding table and
+    the fusion, which cost next to nothing.
     """
     rows, columns = model.embedding.table.shape
     lines, flops = [], 0
@@ -54,11 +57,25 @@ def summarize(model: Ensemble, num_fields: int, *, depth: int = 2) -> str:
             summarize_student(student, num_fields, width, depth=depth),
             "",
         ]
+    attention = model.embedding.attention
+    if attention:
+        each = _attention_flops(model)
+        flops += each
+        lines += [
+            f"attention of {len(attention)} fields to others: {count_parameters(attention):,} parameters and"
+            f" {each:,} FLOPs per sample"
+        ]
+    if pretrained := model.embedding.pretrained:
+        frozen = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(pretrained, Frozen)))
+        lines += [
+            f"pretrained vectors of {len(pretrained)} fields: {count_parameters(pretrained):,} parameters,"
+            f" {frozen:,} numbers that are frozen"
+        ]
     own = columns - model.shared_dim
     owned = f", {own} of them the students' own" if own else ""
     parameters = nnx.state(model, nnx.Param)
     moments = jax.eval_shape(optax.scale_by_adam().init, parameters)
-    table = nnx.state(model.embedding, nnx.Param)
+    table = nnx.state(model.embedding, nnx.All(nnx.Param, nnx.PathContains("table")))
     weighs, adam, of_table = map(_mebibytes, (parameters, moments, table))
     return "\n".join(
         [
@@ -72,9 +89,19 @@ def summarize(model: Ensemble, num_fields: int, *, depth: int = 2) -> str:
 
 
 def flops_per_sample(model: Ensemble, num_fields: int) -> int:
-    """FLOPs of the students' forward passes, all copies, as in `summarize`; of a model or its shapes."""
-    return sum(
+    """FLOPs of a forward pass, of attention and all students, as in `summarize`; of a model or its shapes."""
+    return _attention_flops(model) + sum(
         group.size * _flops(_first_copy(group), num_fields, _width(model, group)) for group in model.groups
+    )
+
+
+def _attention_flops(model: Ensemble) -> int:
+    """Of all fields that are attended by others."""
+    columns = model.embedding.table.shape[1] - model.embedding.wide
+    lists = [slots for _, _, slots, pooling in model.embedding.runs if pooling == ATTENTION]
+    return sum(
+        _flops_of(attention, _shape(1, columns), _shape(1, slots, columns))
+        for attention, slots in zip(model.embedding.attention, lists, strict=True)
     )
 
 
@@ -96,9 +123,13 @@ def _first_copy(group: StudentGroup) -> nnx.Module:
 
 
 def _flops(student: nnx.Module, num_fields: int, embedding_dim: int) -> int:
-    graphdef, state = nnx.split(student)
-    run = jax.jit(lambda state, embeddings: nnx.merge(graphdef, state)(embeddings))
-    shapes = state, _embeddings(num_fields, embedding_dim)
+    return _flops_of(student, _embeddings(num_fields, embedding_dim))
+
+
+def _flops_of(module: nnx.Module, *inputs: jax.ShapeDtypeStruct) -> int:
+    graphdef, state = nnx.split(module)
+    run = jax.jit(lambda state, *inputs: nnx.merge(graphdef, state)(*inputs))
+    shapes = state, *inputs
     try:
         cpu = jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # JAX_PLATFORMS leaves it out
@@ -113,4 +144,8 @@ def _flops(student: nnx.Module, num_fields: int, embedding_dim: int) -> int:
 
 def _embeddings(num_fields: int, embedding_dim: int) -> jax.ShapeDtypeStruct:
     """The input of a student for one sample."""
-    return jax.ShapeDtypeStruct((1, num_fields, embedding_dim), jnp.float32)
+    return _shape(1, num_fields, embedding_dim)
+
+
+def _shape(*sizes: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(sizes, jnp.float32)

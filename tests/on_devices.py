@@ -32,20 +32,23 @@ from ektf_jax.training.listeners import Listener
 from ektf_jax.training.optimizer import make_optimizer
 
 STEPS, BATCH = 50, 64
-# 135 features: no axis divides them.
-_A, _B, _C, _D, _E = make_fields([("a", 40, 1), ("b", 31, 2), ("c", 30, 2), ("d", 31, 2), ("e", 3, 1)])
-_FIELDS = _A, _B, replace(_C, pooling="sum"), replace(_D, pooling="max"), replace(_E, scale=(0.0, 1.0))
-SCHEMA = Schema("tiny", _FIELDS, {}, {})
+# 157 features: no axis divides them.
+_A, _B, _C, _D, _E, _F = make_fields(
+    [("a", 40, 1), ("b", 31, 2), ("c", 30, 2), ("d", 31, 2), ("e", 3, 1), ("f", 22, 2)]
+)
+_C, _D, _E = replace(_C, pooling="sum"), replace(_D, pooling="max"), replace(_E, scale=(0.0, 1.0))
+_B = replace(_B, pretrained=3, frozen=False)
+SCHEMA = Schema("tiny", (_A, _B, _C, _D, _E, replace(_F, pooling="attention", target="a")), {}, {})
 
 
 def make_split() -> Split:
     """Five epochs of 10 batches make 50 steps, and the last of each has 13 rows: no axis divides them."""
     rng = np.random.default_rng(0)
     rows = 9 * BATCH + 13
-    fields = [(1, 40, 1), (41, 71, 2), (72, 101, 2), (102, 132, 2), (133, 135, 1)]
+    fields = [(1, 40, 1), (41, 71, 2), (72, 101, 2), (102, 132, 2), (133, 135, 1), (136, 157, 2)]
     ids = np.concatenate([rng.integers(low, high, (rows, slots)) for low, high, slots in fields], axis=1)
     ids = ids.astype(np.int32)
-    ids[::7, 2] = ids[::5, 3:5] = ids[::3, 5] = ids[::9, 6] = 0
+    ids[::7, 2] = ids[::5, 3:5] = ids[::3, 5] = ids[::9, 6] = ids[::5, 8] = 0
     labels, dense = rng.integers(0, 2, rows).astype(np.float32), rng.normal(size=(rows, 1))
     return Split(ids, labels, dense=dense.astype(np.float32))
 

@@ -13,21 +13,24 @@ from flax import nnx
 from ektf_jax.blend import Predictor
 from ektf_jax.errors import InputError
 from ektf_jax.layers.blocks import HiddenLayers
+from ektf_jax.layers.target_attention import ActivationUnits
 
 INPUTS, OUTPUT = ("ids", "dense"), "logits"
 _MOST_BYTES = 2**31 - 1  # of a protobuf message, which an ONNX file is
 
 
 def prepared(model: Predictor) -> Predictor:
-    """A copy as ONNX wants it: a student's copies are written out one by one, for there is no scan over them.
+    """A copy as ONNX wants it: copies of students, and of attention's units, are written out one by one.
 
-    BatchNorm after a linear layer is in its weights: XLA fuses the two, onnxruntime runs one operator after
-    another.
+    There is no scan over them, and no layer of several kernels. BatchNorm after a linear layer is in its
+    weights: XLA fuses the two, onnxruntime runs one operator after another.
     """
     copy: Predictor = nnx.merge(*nnx.split(model), copy=True)
     for group in copy.groups:
         group.stack = "unrolled"
     for _, module in nnx.iter_graph(copy):
+        if isinstance(module, ActivationUnits):
+            module.unrolled = True
         if isinstance(module, HiddenLayers):
             module.fold_norms()
     return copy

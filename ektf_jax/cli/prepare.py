@@ -87,6 +87,8 @@ def main(argv: list[str]) -> None:
     print(f"{out}: {state}")
     if schema.source.get("synthetic"):
         print("synthetic: the raw files were made up by ektf_jax.data.generators; schema.json says so")
+    for line in _coverage(out, schema):
+        print(line)
     print(_summary(schema, _click_rate(out, schema), time.perf_counter() - start))
 
 
@@ -113,6 +115,19 @@ def _raw_files(schema: Schema) -> list[dict[str, Any]]:
 def _click_rate(out: Path, schema: Schema) -> float:
     labels = [encoded.open_split(out, split).labels for split in _distinct_splits(schema)]
     return float(sum(part.sum(dtype=np.float64) for part in labels) / sum(len(part) for part in labels))
+
+
+def _coverage(out: Path, schema: Schema) -> list[str]:
+    """How many of the values of each field with pretrained vectors have one."""
+    given = [field for field in schema.fields if field.pretrained is not None]
+    lines = []
+    for field, vectors in zip(given, encoded.open_vectors(out, schema), strict=True):
+        has, values = int(np.any(vectors, axis=1).sum()), field.vocab_size - 2
+        lines.append(
+            f"{field.name}: {has:,} of {values:,} values ({has / values:.1%}) have vectors, of"
+            f" {field.pretrained} numbers"
+        )
+    return lines
 
 
 def _summary(schema: Schema, click_rate: float, seconds: float) -> str:

@@ -40,6 +40,9 @@ _FIELD = {
     "bins": str,
     "pooling": str,
     "transform": str,
+    "target": str,
+    "pretrained": str,
+    "frozen": bool,
 }
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2  # aliases can nest what is short in the file
@@ -62,10 +65,10 @@ def prepare(schema: Path, raw: Path, out: Path, *, split_seed: int = 2024) -> Sc
     if isinstance(names, dict):
         files = {split: _files(schema, raw, patterns) for split, patterns in names.items()}
         _once(schema, [path for found in files.values() for path in found])
-        return tables.prepare(spec, files, out)
+        return tables.prepare(spec, files, out, raw=raw)
     found = _files(schema, raw, names)
     _once(schema, found)
-    return tables.prepare(spec, found, out, split_seed=split_seed)
+    return tables.prepare(spec, found, out, split_seed=split_seed, raw=raw)
 
 
 def read(path: Path) -> tuple[TableSpec, list[str] | dict[str, list[str]]]:

@@ -1,7 +1,8 @@
 """The encoded directory: schema.json, {train,valid,test}/{ids,labels}.npy, vocabulary.parquet.
 
-Where rows have weights there are {train,valid,test}/weights.npy too, and dense.npy where fields are dense. It
-is written whole or not at all, and read memory-mapped after every id, label and weight has been checked.
+Where rows have weights there are {train,valid,test}/weights.npy too, and dense.npy where fields are dense;
+vectors/PLACE.npy of a field with pretrained vectors. It is written whole or not at all, and read
+memory-mapped after every id, label and weight has been checked.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ektf_jax import directories, files
-from ektf_jax.data.schema import FORMAT, SPLITS, Schema
+from ektf_jax.data.schema import FORMAT, SPLITS, Schema, vectors_file
 from ektf_jax.errors import InputError, cause
 
 if TYPE_CHECKING:
@@ -79,7 +80,23 @@ def open_dataset(directory: Path, splits: Sequence[str] = SPLITS) -> tuple[Schem
     schema = open_schema(directory)
     opened = {split: _open_split(directory, split, schema) for split in splits}
     found = {name: digest for _, digests in opened.values() for name, digest in digests.items()}
+    open_vectors(directory, schema)
     return replace(schema, arrays=schema.arrays | found), {split: rows for split, (rows, _) in opened.items()}
+
+
+def open_vectors(directory: Path, schema: Schema) -> list[np.ndarray]:
+    """Maps the pretrained vectors of the fields that have some: float32 [vocab_size, numbers] each.
+
+    Reads every value once. Raises as `open_split` does.
+    """
+    opened: list[np.ndarray] = []
+    for place, field in enumerate(schema.fields):
+        if field.pretrained is not None:
+            name = vectors_file(place)
+            vectors = _map(directory / name, np.dtype(np.float32), (field.vocab_size, field.pretrained))
+            _check_digests(directory, schema, {name: _check_finite(directory / name, vectors, "number")})
+            opened.append(vectors)
+    return opened
 
 
 def _open_split(directory: Path, split: str, schema: Schema) -> tuple[Split, dict[str, str]]:
@@ -102,14 +119,18 @@ def _open_split(directory: Path, split: str, schema: Schema) -> tuple[Split, dic
     if schema.num_dense:
         dense_path = directory / split / "dense.npy"
         dense = _map(dense_path, np.dtype(np.float32), (rows, schema.num_dense))
-        found[f"{split}/dense.npy"] = _check_dense(dense_path, dense)
+        found[f"{split}/dense.npy"] = _check_finite(dense_path, dense, "dense field")
+    _check_digests(directory, schema, found)
+    return Split(ids, labels, weights, dense), found
+
+
+def _check_digests(directory: Path, schema: Schema, found: Mapping[str, str]) -> None:
     for name, digest in found.items():
         if schema.arrays.get(name, digest) != digest:
             raise InputError(
                 f"{directory / name}: its rows have the SHA-256 {digest}, but {directory / SCHEMA} says"
                 f" {schema.arrays[name]}: the file was changed or damaged after it was written; {_REMEDY}"
             )
-    return Split(ids, labels, weights, dense), found
 
 
 def chunks(array: np.ndarray, rows: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -323,8 +344,8 @@ def _check_weights(path: Path, weights: np.ndarray) -> tuple[str, bool]:
     return digest.hexdigest(), alike
 
 
-def _check_dense(path: Path, dense: np.ndarray) -> str:
-    """Returns the digest of dense fields' numbers, if all are finite."""
+def _check_finite(path: Path, dense: np.ndarray, column: str) -> str:
+    """Returns the digest of numbers in columns, if all are finite."""
     digest = hashlib.sha256()
     for start, chunk in chunks(dense, _CHUNK_BYTES // dense.strides[0] or 1):
         digest.update(chunk.data)
@@ -332,7 +353,7 @@ def _check_dense(path: Path, dense: np.ndarray) -> str:
         if bad.any():
             row, place = np.argwhere(bad)[0]
             raise InputError(
-                f"{path}: row {start + row}, dense field {place}: value {chunk[row, place]:g} is not finite;"
+                f"{path}: row {start + row}, {column} {place}: value {chunk[row, place]:g} is not finite;"
                 f" {_REMEDY}"
             )
     return digest.hexdigest()

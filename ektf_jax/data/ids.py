@@ -6,6 +6,7 @@ weight and the numbers of dense fields are as in raw rows, and the code for thes
 """
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ektf_jax.data import columns, dense, encoded, encoder, parquet, parts, provenance, rawfiles, work
+from ektf_jax.data import columns, dense, encoded, encoder, parquet, parts, rawfiles, work
+from ektf_jax.data import source as sources
 from ektf_jax.data.chunk import SHOWN, Chunk
 from ektf_jax.data.columns import Settled
 from ektf_jax.data.rawfiles import CHUNK_BYTES
-from ektf_jax.data.schema import SPLITS, Field, Schema
+from ektf_jax.data.schema import SPLITS, Field, Schema, vectors_file
 from ektf_jax.data.spec import FieldSpec, TableSpec
 from ektf_jax.errors import InputError
 
@@ -57,16 +59,19 @@ def prepare(raw: Path, out: Path, *, chunk_bytes: int = CHUNK_BYTES) -> Schema:
     table, words = _table(raw), _words(raw)
     given = table.schema
     listed = [(path, (split,)) for split in SPLITS for path in _parts(raw, split)]
+    vectors = [vectors_file(at) for at, field in enumerate(given.fields) if field.pretrained is not None]
     others = [raw / encoded.SCHEMA, *([] if words is None else [raw / encoded.WORDS])]
+    others += [raw / name for name in vectors]
     paths = [path for path, _ in listed]
     kept = {key: given.source[key] for key in _KEPT if key in given.source}
-    files = provenance.entries(listed, others)
+    files = sources.entries(listed, others)
     source: dict[str, Any] = kept | rawfiles.synthetic(others) | {"files": files}
-    existing = provenance.existing(out, source, [*paths, *others])
+    existing = sources.existing(out, source, [*paths, *others])
     if existing is not None:
         return existing
     if words is not None:
         _check_words(raw / encoded.WORDS, words, given)
+    encoded.open_vectors(raw, given)
     counts, settled = _look(paths, table)
     rows = {split: sum(counts[path] for path, of in listed if split in of) for split in SPLITS}
     for split, count in rows.items():
@@ -85,7 +90,10 @@ def prepare(raw: Path, out: Path, *, chunk_bytes: int = CHUNK_BYTES) -> Schema:
                     for one in work.in_order(tasks):
                         append(*one)
                         bar.update(len(one.labels))
-        source = provenance.with_digests(source, [*digests, *provenance.hash_all(others)])
+        for name in vectors:
+            (new / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(raw / name, new / name)
+        source = sources.with_digests(source, [*digests, *sources.hash_all(others)])
         schema = Schema(given.dataset, given.fields, rows, source, weighted=given.weighted)
         encoded.write_description(new, schema, words)
         return schema

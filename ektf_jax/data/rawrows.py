@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ektf_jax.data import columns, criteo, ipinyou, kdd12, kkbox, movielens, rawfiles, tables
+from ektf_jax.data import columns, criteo, ipinyou, kdd12, kkbox, movielens, rawfiles, source, tables
 from ektf_jax.data.chunk import Chunk
 from ektf_jax.data.schema import SPLITS
 from ektf_jax.data.spec import Table, TableSpec
@@ -62,7 +62,7 @@ def _of_files(spec: TableSpec, table: Table, raw: Path, split: str | None, split
             f"{raw}: holds {spec.dataset} in another form than the model was trained on: its columns or their"
             " separators differ; give the files of that form"
         )
-    listed = tables.by_split(table.files)
+    listed = source.by_split(table.files)
     derivation = table.derivation
     wanted, lists = (derivation.needs, ()) if derivation else (spec.columns, spec.lists)
     settled = rawfiles.settle([path for path, _ in listed], wanted, lists)

@@ -2,20 +2,23 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ektf_jax.errors import InputError
+from ektf_jax.errors import InputError, unknown
 from ektf_jax.files import parse_json
 
 FORMAT = "ektf-jax encoded dataset"
 VERSION = 1
 SPLITS = ("train", "valid", "test")
 POOLINGS = ("mean", "sum", "max")
+ATTENTION = "attention"  # the pooling that needs another field, the target
 # The arrays of an encoded dataset, by their files, and those of one whose rows have weights.
 ARRAYS = tuple(f"{split}/{kind}.npy" for split in SPLITS for kind in ("ids", "labels"))
 WEIGHTED = (*ARRAYS, *(f"{split}/weights.npy" for split in SPLITS))
+# Keys of a field that those of older datasets lack, as they are if not set.
+_LATER = {"pooling": POOLINGS[0], "scale": None, "target": None, "pretrained": None, "frozen": True}
 _MAX_FEATURES = 2**31 - 1  # ids are int32
 _REMEDY = "prepare the dataset again"
 
@@ -27,8 +30,10 @@ class Field:
     vocab_size counts one padding and one out-of-vocabulary entry. Local id 0 is padding, which is fused
     id 0 in every field, so that row `offset` of any later field is never used; known values are fused
     ids offset + 1 ... offset + vocab_size - 2, and `oov` is the last. `pooling` says what the embeddings
-    of its slots become. A dense field has a `scale`, the mean and deviation that its numbers are freed of,
-    and each number is a factor of the embedding of its id.
+    of its slots become; if it is "attention", `target` is the field that they are attended by. A dense field
+    has a `scale`, the mean and deviation that its numbers are freed of, and each number is a factor of the
+    embedding of its id. If it has `pretrained` vectors, these have so many numbers (`vectors_file`), which a
+    model does not train if they are `frozen`.
     """
 
     name: str
@@ -37,6 +42,9 @@ class Field:
     max_len: int = 1
     pooling: str = POOLINGS[0]
     scale: tuple[float, float] | None = None
+    target: str | None = None
+    pretrained: int | None = None
+    frozen: bool = True
 
     @property
     def oov(self) -> int:
@@ -45,12 +53,7 @@ class Field:
 
     def to_json(self) -> dict[str, Any]:
         """The field as files have it, without what came later and is not set."""
-        document = asdict(self)
-        if self.pooling == POOLINGS[0]:
-            del document["pooling"]
-        if self.scale is None:
-            del document["scale"]
-        return document
+        return {key: value for key, value in asdict(self).items() if (key, value) not in _LATER.items()}
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,18 @@ class Schema:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The arrays by their files: `ARRAYS`, or `WEIGHTED`, and those of dense fields."""
-        return _files(self.weighted, self.num_dense)
+        """The arrays by their files: `ARRAYS`, or `WEIGHTED`, and those of dense and pretrained fields."""
+        return _files(self.weighted, self.fields)
 
     @property
     def num_dense(self) -> int:
         """The dense columns of a row: how many fields are."""
         return _num_dense(self.fields)
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether a field has pretrained vectors."""
+        return any(field.pretrained is not None for field in self.fields)
 
     @property
     def num_fields(self) -> int:
@@ -149,7 +157,7 @@ class Schema:
         rows = {name: _count(splits, name, 1, f"{file}: splits") for name in SPLITS}
         source = _typed(document, "source", dict, file)
         weighted = bool(_typed({"weighted": False} | document, "weighted", bool, file))
-        arrays = _arrays(document, _files(weighted, _num_dense(fields)), file)
+        arrays = _arrays(document, _files(weighted, fields), file)
         return cls(dataset, fields, rows, source, arrays, weighted)
 
 
@@ -163,13 +171,46 @@ def make_fields(entries: Iterable[tuple[str, int, int]]) -> tuple[Field, ...]:
     )
 
 
+def check_targets(fields: Sequence[Field], where: str = "") -> None:
+    """Raise InputError where attention has no target, or a wrong one, or a target no attention."""
+    for each in fields:
+        if (each.target is not None) != (each.pooling == ATTENTION and each.scale is None):
+            raise InputError(
+                f"{where}field {each.name}: pooling is {each.pooling!r}, target {each.target!r}; attention,"
+                " which a dense field cannot have, needs a target, and no other pooling has one"
+            )
+    unfit = {each.name: "dense" for each in fields if each.scale is not None}
+    unfit |= {each.name: "multi-valued" for each in fields if each.max_len > 1 or each.pooling == ATTENTION}
+    match_targets({each.name: each.target for each in fields}, unfit, where)
+
+
+def match_targets(targets: Mapping[str, str | None], unfit: Mapping[str, str], where: str) -> None:
+    """Raise InputError where a field's target is no field, or one that is `unfit`, as this says."""
+    for name, target in targets.items():
+        if target is None:
+            continue
+        if target not in targets:
+            raise unknown(f"{where}field {name}: target", target, targets.keys() - unfit.keys())
+        if target in unfit:
+            raise InputError(
+                f"{where}field {name}: target is {target!r}, which is {unfit[target]}; it must be a field of"
+                " one value that has a vocabulary"
+            )
+
+
 def _num_dense(fields: Iterable[Field]) -> int:
     return sum(field.scale is not None for field in fields)
 
 
-def _files(weighted: bool, dense: int) -> tuple[str, ...]:
-    more = tuple(f"{split}/dense.npy" for split in SPLITS) if dense else ()
-    return (WEIGHTED if weighted else ARRAYS) + more
+def vectors_file(place: int) -> str:
+    """The file of the vectors of a field, by its place among the fields: float32 [vocab_size, numbers]."""
+    return f"vectors/{place}.npy"
+
+
+def _files(weighted: bool, fields: Sequence[Field]) -> tuple[str, ...]:
+    dense = tuple(f"{split}/dense.npy" for split in SPLITS) if _num_dense(fields) else ()
+    vectors = tuple(vectors_file(place) for place, each in enumerate(fields) if each.pretrained is not None)
+    return (WEIGHTED if weighted else ARRAYS) + dense + vectors
 
 
 def _running_sum(values: Iterable[int]) -> list[int]:
@@ -200,10 +241,14 @@ def _fields(entries: list[Any], file: str) -> tuple[Field, ...]:
             _count(entry, "max_len", 1, where),
             _text({"pooling": POOLINGS[0]} | entry, "pooling", where),
             _scale(entry, where),
+            _text(entry, "target", where) if "target" in entry else None,
+            _count(entry, "pretrained", 1, where) if "pretrained" in entry else None,
+            bool(_typed({"frozen": True} | entry, "frozen", bool, where)),
         )
-        if field.pooling not in POOLINGS:
+        poolings = (*POOLINGS, ATTENTION)
+        if field.pooling not in poolings:
             raise InputError(
-                f"{where}: pooling is {field.pooling!r}, not one of {', '.join(POOLINGS)}; {_REMEDY}"
+                f"{where}: pooling is {field.pooling!r}, not one of {', '.join(poolings)}; {_REMEDY}"
             )
         if field.offset != offset:
             raise InputError(
@@ -217,6 +262,7 @@ def _fields(entries: list[Any], file: str) -> tuple[Field, ...]:
             )
         names.add(name)
         fields.append(field)
+    check_targets(fields, f"{file}: ")
     return tuple(fields)
 
 

@@ -16,7 +16,7 @@ import polars as pl
 
 from ektf_jax.data.chunk import Chunk
 from ektf_jax.data.rawfiles import Layout
-from ektf_jax.data.schema import POOLINGS
+from ektf_jax.data.schema import ATTENTION, POOLINGS, match_targets
 from ektf_jax.errors import InputError
 
 KINDS = ("categorical", "numeric", "multi", "dense")
@@ -24,7 +24,14 @@ TRANSFORMS = ("log1p",)
 MOST_SLOTS = 2**16
 _LATER = ("split", "weight")  # keys of a spec that those of older datasets lack
 # Of a field likewise, as they are if not set.
-_FIELD_LATER = {"bins": None, "pooling": POOLINGS[0], "transform": None}
+_FIELD_LATER = {
+    "bins": None,
+    "pooling": POOLINGS[0],
+    "transform": None,
+    "target": None,
+    "pretrained": None,
+    "frozen": True,
+}
 _MOST_BINS = 2**16
 LEAST = -(2.0**63)  # below it a number has no integer part to take
 
@@ -44,7 +51,9 @@ class FieldSpec:
     min_count: values that fewer training rows hold are OOV; of no meaning for a dense field.
     bins: "quantile:N" takes, for a number, the bin between quantiles of the training rows (`data.bins`)
     instead; bins of which equal numbers leave nothing are none.
-    pooling: what the embeddings of several values become, "mean", "sum" or "max".
+    pooling: what the embeddings of several values become, "mean", "sum", "max" or "attention": their sum,
+    each weighed by how it goes with the row's value of the field `target` (`layers.target_attention`).
+    pretrained: a file of vectors for the values (`data.pretrained`), not trained by a model if `frozen`.
     """
 
     name: str
@@ -58,9 +67,13 @@ class FieldSpec:
     bins: str | None = None
     pooling: str = POOLINGS[0]
     transform: str | None = None
+    target: str | None = None
+    pretrained: str | None = None
+    frozen: bool = True
 
     def __post_init__(self) -> None:
         multi, numeric, dense = (self.kind == kind for kind in ("multi", "numeric", "dense"))
+        poolings, attends = (*POOLINGS, ATTENTION), self.pooling == ATTENTION
         fill = None if multi else "a number" if self.is_number else "text"
         rules = {
             "name": (bool(self.name), "at least one character"),
@@ -82,9 +95,18 @@ class FieldSpec:
                 "log1p" if dense else "left to dense fields",
             ),
             "pooling": (
-                self.pooling in (POOLINGS if multi else POOLINGS[:1]),
-                f"one of {', '.join(POOLINGS)}" if multi else "left to multi-valued fields",
+                self.pooling in (poolings if multi else POOLINGS[:1]),
+                f"one of {', '.join(poolings)}" if multi else "left to multi-valued fields",
             ),
+            "target": (
+                (self.target is not None) == attends,
+                "the field that this one is attended by" if attends else "left to pooling: attention",
+            ),
+            "pretrained": (
+                self.pretrained is None or (bool(self.pretrained) and not self.is_number),
+                "left to fields whose values are no numbers" if self.is_number else "a Parquet file",
+            ),
+            "frozen": (self.frozen or self.pretrained is not None, "left to fields with pretrained vectors"),
             "bins": (
                 self.bins is None or (numeric and 2 <= (self.quantiles or 0) <= _MOST_BINS),
                 f"quantile:N with a whole number N from 2 to {_MOST_BINS}"
@@ -148,6 +170,10 @@ class TableSpec:
             raise InputError(
                 f"{self.dataset}: max_len of its fields is {slots} in all, more than {MOST_SLOTS}"
             )
+        kinds = {"multi": "multi-valued", "dense": "dense"}
+        unfit = {field.name: kinds[field.kind] for field in self.fields if field.kind in kinds}
+        targets = {field.name: field.target for field in self.fields}
+        match_targets(targets, unfit, f"{self.dataset}: ")
         for key in ("above", "least"):
             value = getattr(self, key)
             if value is not None and not abs(value) <= sys.float_info.max:

@@ -6,7 +6,6 @@ row is touched once more, when its codes become ids. Values are compared as text
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,20 +17,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ektf_jax.data import columns, dense, encoded, parts, provenance, rawfiles, vocabulary, work
+from ektf_jax.data import columns, dense, encoded, parts, pretrained, rawfiles, vocabulary, work
+from ektf_jax.data import source as sources
 from ektf_jax.data.chunk import Chunk, Rows
 from ektf_jax.data.columns import Settled
-from ektf_jax.data.encoder import NARROW
 from ektf_jax.data.parts import Part
 from ektf_jax.data.rawfiles import CHUNK_BYTES
 from ektf_jax.data.schema import SPLITS, Field, Schema
-from ektf_jax.data.spec import Derivation, FieldSpec, TableSpec, spec_to_json
+from ektf_jax.data.source import ENCODER
+from ektf_jax.data.spec import Derivation, FieldSpec, TableSpec
 from ektf_jax.data.splits import by_column, draw_splits
 from ektf_jax.errors import InputError
 
-__all__ = ["Derivation", "FieldSpec", "TableSpec", "draw_splits", "encode", "prepare"]
-
-ENCODER = 2  # raised when the same files and spec come to mean other ids
+__all__ = ["ENCODER", "Derivation", "FieldSpec", "TableSpec", "draw_splits", "encode", "prepare"]
 
 _SCRATCH = "scratch"
 _FRAME_ROWS = 1 << 18  # of a frame in memory that are encoded at a time
@@ -44,6 +42,7 @@ def prepare(
     *,
     split_seed: int = 2024,
     derivation: Derivation | None = None,
+    raw: Path = Path(),
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Schema:
     """Encodes `files` into `out`; does nothing if `out` already holds the result.
@@ -53,22 +52,24 @@ def prepare(
     floor(0.8 n) are train, the next floor(0.1 n) valid, the rest test. Where the spec names a column to split
     by, that has these names, or times, whose order takes the permutation's place (`splits.by_column`). Within
     a split rows keep the order of the files; files without rows count as none. Equal values of Parquet files
-    are one value, whatever their types. Needs free disk of about half of the text beside the result. After a
-    kill it starts again. Raises InputError naming file, line, field and value.
+    are one value, whatever their types. Files of pretrained vectors are relative to `raw`. Needs free disk of
+    about half of the text beside the result. After a kill it starts again. Raises InputError naming file,
+    line, field and value.
     """
     if split_seed < 0:
         raise InputError(f"split_seed is {split_seed}; it must not be negative")
-    listed = by_split(files)
+    listed = sources.by_split(files)
     if spec.split and isinstance(files, Mapping):
         raise InputError(
             f"{spec.dataset}: rows are split by {spec.split} and by their files; leave one of the two out"
         )
     drawing = not isinstance(files, Mapping) and spec.split is None
-    source = _source(spec, listed, derivation, split_seed if drawing else None)
-    others = derivation.files if derivation else ()
-    existing = provenance.existing(out, source, [*(path for path, _ in listed), *others])
+    others = [*(derivation.files if derivation else ()), *pretrained.paths(spec, raw)]
+    made_of = sources.described(spec, listed, others, split_seed if drawing else None)
+    existing = sources.existing(out, made_of, [*(path for path, _ in listed), *others])
     if existing is not None:
         return existing
+    vectors = pretrained.read(spec, raw)
     # A derivation works on texts; where it needs none, its own columns may be lists.
     wanted, lists = (derivation.needs, ()) if derivation else (spec.prepared, spec.lists)
     settled = rawfiles.settle([path for path, _ in listed], wanted, lists)
@@ -84,18 +85,24 @@ def prepare(
             if not has_value:
                 marks = " or ".join(repr(mark) for mark in field.missing) or "missing"
                 raise InputError(f"{where}: {field.name} is {marks} in every row; leave the field out")
-        source = provenance.with_digests(source, [*digests, *provenance.hash_all(others)])
+        made_of = sources.with_digests(made_of, [*digests, *sources.hash_all(others)])
         drawn = None if isinstance(files, Mapping) else _drawn(spec, chunks, split_seed, where)
-        return _finish(new, spec, chunks, drawn, source | _narrow(settled, derivation))
+        return _finish(new, spec, chunks, drawn, made_of | sources.narrow(settled, derivation), vectors)
 
 
 def encode(
-    spec: TableSpec, frames: Mapping[str, pl.DataFrame], out: Path, source: Mapping[str, Any]
+    spec: TableSpec,
+    frames: Mapping[str, pl.DataFrame],
+    out: Path,
+    source: Mapping[str, Any],
+    *,
+    raw: Path = Path(),
 ) -> Schema:
     """Encodes frames in memory, one for each of train, valid and test, into `out`, by the rules of `prepare`.
 
     A column may be text, or of a type that a Parquet file could give it. Rows keep their order. `source` is
-    what the schema is to say of where they come from. Raises InputError naming split, row, field and value.
+    what the schema is to say of where they come from. Files of pretrained vectors are relative to `raw`.
+    Raises InputError naming split, row, field and value.
     """
     if spec.split is not None:
         raise InputError(f"{spec.dataset}: frames are those of splits; leave the column to split by out")
@@ -109,57 +116,11 @@ def encode(
             raise InputError(f"{split}: has no rows; give it some")
     settled = columns.settle([(split, frames[split].schema) for split in SPLITS], spec.prepared, spec.lists)
     spec = spec.as_values(settled.value)
+    vectors = pretrained.read(spec, raw)
     with encoded.replacing(out) as new:
         found = slices(spec, frames, settled)
         chunks, _ = _parse(spec, found, _scratch(new), 0)
-        return _finish(new, spec, chunks, None, dict(source) | _narrow(settled, None))
-
-
-# --- what the result is made from
-
-
-def by_split(files: Sequence[Path] | Mapping[str, Sequence[Path]]) -> list[tuple[Path, tuple[str, ...]]]:
-    """Each file with the splits that its rows are in."""
-    if not isinstance(files, Mapping):
-        listed: list[tuple[Path, tuple[str, ...]]] = [(path, ()) for path in files]
-    else:
-        unknown = sorted(set(files) - set(SPLITS))
-        if unknown or not files.get("train") or not files.get("test"):
-            raise InputError(f"the splits with files are {sorted(files)}; give train, test and perhaps valid")
-        both = () if files.get("valid") else ("valid",)
-        listed = [
-            (path, (*both, split) if split == "test" else (split,))
-            for split in SPLITS
-            for path in files.get(split, ())
-        ]
-    if not listed:
-        raise InputError("no raw files are given; name at least one")
-    return listed
-
-
-def _source(
-    spec: TableSpec,
-    listed: list[tuple[Path, tuple[str, ...]]],
-    derivation: Derivation | None,
-    split_seed: int | None,
-) -> dict[str, Any]:
-    """The schema's source, still without the files' checksums."""
-    text = json.dumps(spec_to_json(spec), sort_keys=True, allow_nan=False)
-    source = {
-        "encoder": ENCODER,
-        "spec": spec_to_json(spec),
-        "spec_sha256": hashlib.sha256(text.encode()).hexdigest(),
-    }
-    source |= {} if split_seed is None else {"split_seed": split_seed}
-    others = derivation.files if derivation else ()
-    found = provenance.entries(listed, others)
-    return source | rawfiles.synthetic([*(path for path, _ in listed), *others]) | {"files": found}
-
-
-def _narrow(settled: Settled, derivation: Derivation | None) -> dict[str, list[str]]:
-    """What scoring has to know of the types to write a value as it was written here; {} if nothing."""
-    found = columns.narrow(settled) if derivation is None else []
-    return {NARROW: found} if found else {}
+        return _finish(new, spec, chunks, None, dict(source) | sources.narrow(settled, None), vectors)
 
 
 # --- from text to codes
@@ -278,9 +239,11 @@ def _finish(
     chunks: list[Part],
     drawn: NDArray[np.uint8] | None,
     source: dict[str, Any],
+    vectors: Mapping[str, pretrained.Vectors],
 ) -> Schema:
     """Writes the dataset that chunks make."""
     fields, words = _vocabulary(spec, chunks, drawn)
+    fields = pretrained.write(directory, spec, fields, words, vectors)
     weighted = spec.weight is not None
     schema = Schema(spec.dataset, fields, _split_rows(chunks, drawn), source, weighted=weighted)
     _write(directory, spec, schema, words, chunks, drawn)

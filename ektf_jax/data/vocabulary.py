@@ -41,7 +41,10 @@ def lay_out(
 ) -> tuple[tuple[Field, ...], pl.DataFrame]:
     """`count`'s result from the known values of each field (text, in the order of their ids)."""
     laid = make_fields((spec.name, len(values[spec.name]) + 2, spec.max_len) for spec in specs)
-    fields = tuple(replace(field, pooling=spec.pooling) for field, spec in zip(laid, specs, strict=True))
+    fields = tuple(
+        replace(field, pooling=spec.pooling, target=spec.target)
+        for field, spec in zip(laid, specs, strict=True)
+    )
     tables = [
         pl.DataFrame(
             {

@@ -21,6 +21,7 @@ from ektf_jax.training import rundata, teachers
 from ektf_jax.training.evaluate import predict_split, prediction_of
 from ektf_jax.training.record import check_data
 from ektf_jax.training.step import Predict
+from ektf_jax.training.vectors import rows_read
 
 if TYPE_CHECKING:  # only raw rows need them, and a sweep has none
     import polars as pl
@@ -136,7 +137,7 @@ class Run:
             raise InputError(f"{self.workdir}: {error}") from None
         (read,) = alone.read_columns()
         words = self.encoder.known[names.index(field)]
-        table = np.asarray(alone.embedding.table[...])
+        table = rows_read(alone.embedding)
         vectors = table[words["id"].to_numpy()][:, read]
         return pl.DataFrame([words["value"], pl.Series("vector", vectors.tolist(), pl.List(pl.Float32))])
 

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from ektf_jax import keys
 from ektf_jax.config import TrainConfig
 from ektf_jax.errors import InputError, cause, unknown
+from ektf_jax.sharding import path_name, vectors_of
 
 # From a learning rate to what is done with it: the state has none, so that it can be another at each step.
 Optimizer = Callable[[ArrayLike], optax.GradientTransformation]
@@ -156,9 +157,13 @@ def make_average(weights: Any, decay: float) -> Callable[[Any, Any, ArrayLike], 
     def update(average: Any, weights: Any, updates: jax.Array) -> Any:
         d = jnp.minimum(decay, (1 + updates) / (10 + updates)).astype(jnp.float32)
 
-        def mix(old: jax.Array, new: jax.Array) -> jax.Array:
-            return d * old + (1 - d) * new if jnp.issubdtype(new.dtype, jnp.floating) else new
+        def mix(path: tuple[Any, ...], old: jax.Array, new: jax.Array) -> jax.Array:
+            if not jnp.issubdtype(new.dtype, jnp.floating):
+                return new
+            mixed = d * old + (1 - d) * new
+            # Of frozen vectors the mean of two equal numbers is to be the number.
+            return mixed if vectors_of(path_name(path)) is None else jnp.where(old == new, new, mixed)
 
-        return jax.tree.map(mix, average, weights)
+        return jax.tree_util.tree_map_with_path(mix, average, weights)
 
     return update

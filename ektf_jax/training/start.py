@@ -13,10 +13,11 @@ from ektf_jax import sharding
 from ektf_jax.blend import Predictor
 from ektf_jax.config import Config
 from ektf_jax.data import encoded
-from ektf_jax.data.schema import Schema
+from ektf_jax.data.schema import Field, Schema
 from ektf_jax.ensemble import Ensemble
 from ektf_jax.errors import InputError
 from ektf_jax.layers import adapters
+from ektf_jax.layers.pretrained import Frozen
 from ektf_jax.result import Result
 from ektf_jax.training import rundata, teachers
 from ektf_jax.training.record import check_data
@@ -29,11 +30,15 @@ _TABLE = "embedding/table"
 
 
 class Source(NamedTuple):
-    """A finished run to start from: where, its model, and for each row of our table its row, or -1."""
+    """A finished run to start from: where, its model, and for each row of our table its row, or -1.
+
+    `fields` are its dataset's.
+    """
 
     where: Path
     model: Predictor
     rows: NDArray[np.int64]
+    fields: tuple[Field, ...]
 
 
 def check(config: Config, workdir: Path) -> None:
@@ -66,6 +71,7 @@ def take(ensemble: Ensemble, config: Config, workdir: Path, schema: Schema) -> l
         _take_all(values, first)
     else:
         _take_students(values, ensemble, sources, config)
+    _take_vectors(values, ensemble, sources, schema)
     given = [
         jax.make_array_from_callback(leaf.shape, leaf.sharding, values[name].__getitem__)
         for name, leaf in leaves.items()
@@ -102,7 +108,8 @@ def _open(directory: Path, config: Config, workdir: Path, schema: Schema) -> tup
                 f" apart between datasets, and this run has another ({error})"
             ) from None
         rows, said = np.arange(schema.num_features), f"{directory}: every row of the table is kept"
-    return Source(directory, teachers.predictor(directory, described)[0], rows), f"starts from {said}"
+    model = teachers.predictor(directory, described)[0]
+    return Source(directory, model, rows, described.fields), f"starts from {said}"
 
 
 def _rows(
@@ -115,12 +122,30 @@ def _rows(
             f"{directory}: has the fields {', '.join(known)}, this run's dataset {', '.join(names)}; a run"
             " starts from one with the same fields in the same order"
         )
+    for ours, theirs in zip(schema.fields, described.fields, strict=True):
+        if (ours.pretrained, ours.frozen) != (theirs.pretrained, theirs.frozen):
+            raise InputError(
+                f"{directory}: its field {ours.name} has {_vectors(theirs)}, and in this run's dataset"
+                f" {_vectors(ours)}; a run starts from one with equally many numbers, which are frozen or not"
+                " in both"
+            )
+        if ours.target != theirs.target:
+            raise InputError(
+                f"{directory}: the target of its field {ours.name} is {theirs.target!r}, and in this run's"
+                f" dataset {ours.target!r}; a run starts from one with the same attention"
+            )
     rows = np.full(schema.num_features, _FRESH)
     for ours, theirs in zip(schema.fields, described.fields, strict=True):
         rows[ours.offset], rows[ours.oov] = theirs.offset, theirs.oov
     both = here.join(there, on=["field", "value"], suffix="_there")
     rows[both["id"].to_numpy()] = both["id_there"].to_numpy()
     return rows, len(both)
+
+
+def _vectors(field: Field) -> str:
+    if field.pretrained is None:
+        return "no pretrained vectors"
+    return f"{'frozen' if field.frozen else 'trained'} vectors of {field.pretrained} numbers"
 
 
 def _reads_alike(theirs: Ensemble, ours: Ensemble) -> bool:
@@ -135,12 +160,13 @@ def _leaves(model: nnx.Module) -> dict[str, Any]:
 def _take_all(values: dict[str, NDArray[Any]], source: Source) -> None:
     given = _leaves(source.model)
     for name in sorted(values.keys() | given.keys()):
-        rows = slice(1, None) if sharding.is_table(name) else slice(None)
+        by_value = sharding.is_table(name) or sharding.vectors_of(name) is not None
+        rows = slice(1, None) if by_value else slice(None)
         _check_leaf(source.where, name, given, values, rows)
     for name, leaf in given.items():
         if sharding.is_table(name):
             _fill(values[name], range(leaf.shape[1]), np.asarray(leaf), source.rows)
-        else:
+        elif sharding.vectors_of(name) is None:
             values[name][...] = leaf
 
 
@@ -187,6 +213,60 @@ def _take_students(
                 f" {len(columns)} in this run's model; give it the same config.embedding.dim"
             )
         _fill(table, columns, rows, source.rows)
+        _take_attention(values, ensemble, student, k, source.where)
+        for field, pretrained in enumerate(student.embedding.pretrained):
+            kernel = _only(values, f"embedding/pretrained/{field}/projection")
+            given = np.asarray(pretrained.projection.kernel[...])
+            kernel[:, ensemble.read_columns()[k]] = given
+
+
+def _take_vectors(
+    values: dict[str, NDArray[Any]], ensemble: Ensemble, sources: Sequence[Source], schema: Schema
+) -> None:
+    """Give the vectors of known values what was trained of them there; the frozen are the dataset's."""
+    places = [place for place, field in enumerate(schema.fields) if field.pretrained is not None]
+    for number, (place, pretrained) in enumerate(zip(places, ensemble.embedding.pretrained, strict=True)):
+        if isinstance(pretrained.vectors, Frozen):
+            continue
+        ours, (first, *more) = schema.fields[place], sources
+        if more or not isinstance(first.model, Ensemble):
+            raise InputError(
+                f"{first.where}: its vectors of field {ours.name} were trained with others; a run with"
+                " students of several runs needs vectors that are frozen"
+            )
+        rows = first.rows[ours.offset : ours.offset + ours.vocab_size]
+        local = np.where(rows == _FRESH, _FRESH, rows - first.fields[place].offset)
+        local[0] = _FRESH  # padding
+        given = np.asarray(first.model.embedding.pretrained[number].vectors[...])
+        vectors = _only(values, f"embedding/pretrained/{number}/vectors")
+        _fill(vectors, range(vectors.shape[1]), given, local)
+
+
+def _take_attention(
+    values: dict[str, NDArray[Any]], ensemble: Ensemble, student: Ensemble, k: int, where: Path
+) -> None:
+    """Set the units that attend for student k, which is alone there."""
+    read = ensemble.read_columns()[k]
+    given = _leaves(student)
+    for field, attention in enumerate(ensemble.embedding.attention):
+        prefix = f"embedding/attention/{field}/units/"
+        ours: dict[str, NDArray[Any]] = {}
+        for place, (unit, copy) in enumerate(attention.reads(read)):
+            start = f"{prefix}{unit}/"
+            parts = [name for name in values if name.startswith(start)]
+            ours |= {
+                f"{prefix}{place}/{name.removeprefix(start)}": values[name][copy, None] for name in parts
+            }
+        theirs = {name: leaf for name, leaf in given.items() if name.startswith(prefix)}
+        for name in sorted(ours.keys() | theirs.keys()):
+            _check_leaf(where, name, theirs, ours, slice(None), f"student {k}: ")
+            ours[name][...] = theirs[name]
+
+
+def _only(values: Mapping[str, NDArray[Any]], prefix: str) -> NDArray[Any]:
+    """The leaf whose name starts so."""
+    (found,) = (value for name, value in values.items() if name.startswith(prefix))
+    return found
 
 
 def _check_leaf(

@@ -22,7 +22,7 @@ from ektf_jax.data.loader import Batch
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
 from ektf_jax.result import Result
-from ektf_jax.training import build, checkpoint
+from ektf_jax.training import build, checkpoint, vectors
 from ektf_jax.training.record import check_data, check_students, students_in_full
 from ektf_jax.training.step import Predict
 from ektf_jax.transfer import Method, Teacher, TeacherOutputs
@@ -127,6 +127,7 @@ def make_model(
     """
     method = transfer.read(config.transfer)
     model = untrained(config, workdir, schema, key)
+    nnx.update(model, vectors.put(config, workdir, schema, nnx.state(model)))
     teachers = []
     for directory in directories(config.transfer.teachers, workdir):
         ensemble, theirs = predictor(directory, schema)

@@ -33,6 +33,7 @@ from ektf_jax.training import (
     schedule,
     start,
     teachers,
+    vectors,
 )
 from ektf_jax.training.evaluate import embedding_use, evaluate_logits, predict_batches
 from ektf_jax.training.progress import SHAPE as PROGRESS
@@ -91,6 +92,8 @@ class Training:
             weights = state.parameters, state.statistics
             self._update_average = optimizer.make_average(weights, config.train.ema)
             self.average = jax.tree.map(jnp.copy, weights)
+        if schema.has_vectors and not config.transfer.teachers:  # who has some has given them
+            self._begin_with(*vectors.put(config, workdir, schema, (state.parameters, state.statistics)))
         options = compiler.options(config.ensemble.matmul_dtype)
         self.predict = make_predict(graphdef, mesh=mesh, compiler_options=options)
         self.rows = make_rows(config, mesh, schema, splits, self._advance, options)
@@ -234,8 +237,7 @@ class Training:
     def embedding_use(self) -> dict[str, Any]:
         """Return how much of their dimensions the embeddings use, by field. All processes take part."""
         ensemble = self.method.ensemble(nnx.merge(self._graphdef, *self.weights))
-        table = sharding.gathered(ensemble.embedding.table[...])
-        return embedding_use(table, ensemble.read_columns(), self.schema)
+        return embedding_use(vectors.rows_read(ensemble.embedding), ensemble.read_columns(), self.schema)
 
     def end_epoch(self) -> dict[str, Any]:
         """Evaluate on validation data and update the plateau; returns the metrics."""
@@ -313,11 +315,15 @@ class Training:
         for line in start.take(ensemble, self.config, self.workdir, self.schema):
             tqdm.write(f"{self.workdir}: {line}")
         _, parameters, *rest = nnx.split(model, nnx.Param, ...)
+        self._begin_with(parameters, rest[0])
+
+    def _begin_with(self, parameters: nnx.State, statistics: nnx.State) -> None:
+        """Take weights to begin with; the optimizer begins with them."""
         optimizer_state = jax.jit(
             transformation(self._optimizer, None).init,
             out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.state.optimizer),
         )(parameters)
-        state = self.state._replace(parameters=parameters, statistics=rest[0], optimizer=optimizer_state)
+        state = self.state._replace(parameters=parameters, statistics=statistics, optimizer=optimizer_state)
         # Steps donate their state: no buffer in it may be there twice.
         self.state = jax.tree.map(jnp.copy, state)
         if self.average is not None:

@@ -10,6 +10,7 @@ from flax import nnx
 
 from ektf_jax import losses
 from ektf_jax.blend import Predictor
+from ektf_jax.embedding import Embedding
 from ektf_jax.ensemble import Ensemble, Prediction
 from ektf_jax.errors import InputError
 from ektf_jax.keys import differences, key, leaves
@@ -72,7 +73,7 @@ class DAGFM(Method):
         self, ensemble: Ensemble, teachers: Sequence[Callable[[], Predictor]], key: jax.Array
     ) -> Ensemble:
         if self.stage == "distillation":
-            ensemble.embedding.table = Fixed(ensemble.embedding.table[...])
+            _turn_into(Fixed, ensemble.embedding)
         return ensemble
 
     def start(self, model: Ensemble, students: Mapping[str, Any], teachers: Sequence[Teacher]) -> None:
@@ -98,9 +99,18 @@ class DAGFM(Method):
         return [False] if self.stage == "distillation" else None
 
 
+def _turn_into(kind: type[nnx.Variable[jax.Array]], embedding: Embedding) -> None:
+    """Let the table, and the weights of attention over it, be variables of a kind."""
+    modules = [module for _, module in nnx.iter_graph(embedding) if isinstance(module, nnx.Module)]
+    for module in modules:
+        for name, value in list(vars(module).items()):
+            if isinstance(value, nnx.Param | Fixed):  # what is frozen stays so
+                setattr(module, name, kind(value[...]))
+
+
 def _start_from(model: Ensemble, trained: Ensemble, where: str) -> None:
     """Give an untrained model the weights of a trained one of the same shape."""
-    trained.embedding.table = nnx.Param(trained.embedding.table[...])  # fixed where it was distilled
+    _turn_into(nnx.Param, trained.embedding)  # fixed where it was distilled
     theirs = nnx.state(trained)
     ours, given = (
         jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), nnx.to_pure_dict(state))
@@ -115,7 +125,7 @@ def _start_from(model: Ensemble, trained: Ensemble, where: str) -> None:
 
 
 def _take_embeddings(model: Ensemble, teacher: Ensemble, where: str) -> None:
-    """Give the student the teacher's shared embeddings."""
+    """Give the student the teacher's shared embeddings, and its attention over them."""
     columns, dim = model.embedding.table.shape[1], model.shared_dim
     if columns != dim or dim != teacher.shared_dim:
         raise InputError(
@@ -124,3 +134,9 @@ def _take_embeddings(model: Ensemble, teacher: Ensemble, where: str) -> None:
             f" of its teacher, {where}"
         )
     model.embedding.table[...] = teacher.embedding.table[:, :dim]
+    for ours, theirs in zip(model.embedding.attention, teacher.embedding.attention, strict=True):
+        for units, given in zip(ours.units, theirs.units, strict=False):  # the shared columns come first
+            nnx.update(units, nnx.to_pure_dict(nnx.state(given)))
+    for mine, taught in zip(model.embedding.pretrained, teacher.embedding.pretrained, strict=True):
+        mine.vectors[...] = taught.vectors[...]
+        mine.projection.kernel[...] = taught.projection.kernel[:, :dim]

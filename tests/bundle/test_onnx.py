@@ -18,7 +18,7 @@ from ektf_jax.config import Config
 from ektf_jax.data import encoded, encoder
 from ektf_jax.runs import load_run
 from ektf_jax.training import build, loop
-from tests.bundle import shop, test_dense_fields, test_pooling
+from tests.bundle import shop, test_attention_fields, test_dense_fields, test_pooling, test_pretrained_fields
 from tests.students.test_registry import STUDENTS
 
 pytestmark = pytest.mark.slow
@@ -109,6 +109,38 @@ def test_sums_and_maxima_of_sequences_are_the_same_as_onnx(tmp_path):
     moved(model)
     exporting.write_program(model, True, schema.num_slots, tmp_path, with_onnx=True)
     ids = encoder.of_dataset(tmp_path / "data").frame(test_pooling.rows(5000, 7)).ids
+    expected = nnx.jit(lambda model, ids: model(ids))(model, ids)
+    for count in COUNTS:
+        found = reader.open_program(tmp_path, "onnx", True)(ids[:count])
+        np.testing.assert_allclose(
+            sigmoid(found[:-1]), sigmoid(expected.students[:, :count]), atol=CLOSE, rtol=0
+        )
+
+
+@pytest.mark.parametrize("sharing", ["shared", "own", 0.5])
+def test_attention_is_the_same_as_onnx(sharing, tmp_path):
+    schema = test_attention_fields.prepare(tmp_path / "data")
+    settings = config(tmp_path / "data", ["mlp", "deepfm"], 3)
+    settings["embedding"]["sharing"] = sharing
+    model = build.make_predictor(Config.from_dict(settings), schema, jax.random.key(0))
+    moved(model)
+    exporting.write_program(model, True, schema.num_slots, tmp_path, with_onnx=True)
+    ids = encoder.of_dataset(tmp_path / "data").frame(test_attention_fields.rows(5000, 7)).ids
+    expected = nnx.jit(lambda model, ids: model(ids))(model, ids)
+    for count in COUNTS:
+        found = reader.open_program(tmp_path, "onnx", True)(ids[:count])
+        np.testing.assert_allclose(
+            sigmoid(found[:-1]), sigmoid(expected.students[:, :count]), atol=CLOSE, rtol=0
+        )
+
+
+def test_pretrained_vectors_are_the_same_as_onnx(tmp_path):
+    schema = test_pretrained_fields.prepare(tmp_path / "data")
+    settings = config(tmp_path / "data", ["mlp", "deepfm"], 3)
+    model = build.make_predictor(Config.from_dict(settings), schema, jax.random.key(0))
+    moved(model)
+    exporting.write_program(model, True, schema.num_slots, tmp_path, with_onnx=True)
+    ids = encoder.of_dataset(tmp_path / "data").frame(shop.rows(5000, 7)).ids
     expected = nnx.jit(lambda model, ids: model(ids))(model, ids)
     for count in COUNTS:
         found = reader.open_program(tmp_path, "onnx", True)(ids[:count])

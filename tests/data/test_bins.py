@@ -171,8 +171,10 @@ def test_a_spec_without_what_came_later_is_the_same_text():
         == "aa1bda8059e1e7c144c92439ced32997b8a28bad1af0e9d19c5a8605dbc3a545"
     )
     many, filled = FieldSpec("c", "multi", max_len=2, pooling="sum"), FieldSpec("d", fill="")
-    spec = TableSpec("t", "y", (FieldSpec("b", "numeric", bins="quantile:7"), many, filled))
+    attended = FieldSpec("e", "multi", max_len=2, pooling="attention", target="d")
+    spec = TableSpec("t", "y", (FieldSpec("b", "numeric", bins="quantile:7"), many, filled, attended))
     written = spec_to_json(spec)["fields"]
     assert (written[0]["bins"], written[1]["pooling"]) == ("quantile:7", "sum")
-    assert not {"pooling"} & set(written[0]) | {"bins"} & set(written[1])
+    assert not {"pooling", "target"} & set(written[0]) | {"bins", "target"} & set(written[1])
+    assert written[3]["target"] == "d"
     assert spec_from_json(spec_to_json(spec)) == spec

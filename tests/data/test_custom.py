@@ -79,6 +79,20 @@ def test_the_pooling_of_the_docs(tmp_path):
     assert encoded.open_schema(tmp_path / "out").fields == schema.fields
 
 
+def test_the_attention_of_the_docs(tmp_path):
+    for name, text in EXAMPLE.items():
+        (tmp_path / name).write_text(text)
+    schema = custom.prepare(tmp_path / "viewed.yaml", tmp_path, tmp_path / "out")
+    assert [(field.pooling, field.target) for field in schema.fields] == [
+        ("mean", None),
+        ("mean", None),
+        ("attention", "item"),
+    ]
+    assert encoded.open_schema(tmp_path / "out").fields == schema.fields
+    assert "i1" in words(tmp_path / "out", "item")
+    assert "i1" in words(tmp_path / "out", "viewed")
+
+
 def test_the_numbers_of_the_docs(tmp_path):
     for name, text in EXAMPLE.items():
         (tmp_path / name).write_text(text)
@@ -185,6 +199,45 @@ GOOD = {"dataset": "t", "files": "a.csv", "label": "y", "fields": "[a]"}
             {"fields": "[{name: a, kind: multi, max_len: 2, pooling: median}]"},
             "t.yaml: field a: pooling is 'median'; it must be one of mean, sum, max",
         ),
+        (
+            {"fields": "[{name: a, pooling: attention, target: a}]"},
+            "pooling is 'attention'; it must be left to multi-valued fields",
+        ),
+        (
+            {"fields": "[{name: a, kind: multi, max_len: 2, pooling: attention}]"},
+            "t.yaml: field a: target is None; it must be the field that this one is attended by",
+        ),
+        (
+            {"fields": "[{name: a, kind: multi, max_len: 2, pooling: sum, target: b}]"},
+            "t.yaml: field a: target is 'b'; it must be left to pooling: attention",
+        ),
+        (
+            {"fields": "[item, {name: a, kind: multi, max_len: 2, pooling: attention, target: itm}]"},
+            "t.yaml: t: field a: target 'itm' is unknown; did you mean 'item'? valid: item",
+        ),
+        (
+            {"fields": "[{name: [a, b], kind: multi, max_len: 1, pooling: attention, target: b}]"},
+            "t.yaml: t: field a: target is 'b', which is multi-valued; it must be a field of one value",
+        ),
+        (
+            {
+                "fields": "[{name: b, kind: dense}, {name: a, kind: multi, max_len: 2, pooling: attention,"
+                " target: b}]"
+            },
+            "t.yaml: t: field a: target is 'b', which is dense; it must be a field of one value",
+        ),
+        ({"fields": "[{name: a, pretrained: v.parquet}]"}, "v.parquet: cannot be read"),
+        ({"fields": "[{name: a, pretrained: ''}]"}, "field a: pretrained is ''; it must be a Parquet file"),
+        (
+            {"fields": "[{name: a, kind: numeric, pretrained: v.parquet}]"},
+            "field a: pretrained is 'v.parquet'; it must be left to fields whose values are no numbers",
+        ),
+        (
+            {"fields": "[{name: a, frozen: false}]"},
+            "frozen is False; it must be left to fields with pretrained",
+        ),
+        ({"fields": "[{name: a, frozen: 1}]"}, "fields[0]: frozen is 1; it must be true or false"),
+        ({"fields": "[{name: a, target: [b]}]"}, "fields[0]: target is ['b']; it must be text"),
         ({"fields": "[{name: a, pooling: sum}]"}, "pooling is 'sum'; it must be left to multi-valued fields"),
         ({"fields": "[{name: a, kind: dense}]"}, "a.csv:2: a is 'v'; it must be a number from"),
         ({"fields": "[{name: a, kind: dense, transform: 1}]"}, "fields[0]: transform is 1; it must be text"),

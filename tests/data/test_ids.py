@@ -239,6 +239,28 @@ def test_lists_may_be_padded_and_longer_than_their_slots(raw, tmp_path):
     np.testing.assert_array_equal(found, before)  # a|b has two values, and slots for no more
 
 
+def test_pretrained_vectors_go_along(tmp_path):
+    vectors = pl.DataFrame({"value": ["b", "a"], "vector": [[1.0, 2.0], [3.0, 4.0]]})
+    vectors.write_parquet(tmp_path / "v.parquet")
+    spec = TableSpec("t", "y", (FieldSpec("x"), FieldSpec("z", pretrained="v.parquet", frozen=False)))
+    frames = {split: pl.DataFrame({"y": [0, 1], "x": ["p", "q"], "z": ["a", "b"]}) for split in SPLITS}
+    sample, parts = tmp_path / "sample", tmp_path / "parts"
+    tables.encode(spec, frames, sample, {"spec": spec_to_json(spec)}, raw=tmp_path)
+    write_parts(sample, parts, frames)
+    with pytest.raises(InputError, match=r"parts/vectors/1\.npy: "):
+        ids.prepare(parts, tmp_path / "out")
+    shutil.copytree(sample / "vectors", parts / "vectors")
+    schema = ids.prepare(parts, tmp_path / "out")
+    assert schema.fields == encoded.open_schema(sample).fields
+    assert (tmp_path / "out/vectors/1.npy").read_bytes() == (sample / "vectors/1.npy").read_bytes()
+    (found,) = encoded.open_vectors(tmp_path / "out", schema)
+    assert found.tolist() == [[0, 0], [3, 4], [1, 2], [0, 0]]
+    np.save(parts / "vectors/1.npy", np.array(found) + 1)
+    with pytest.raises(InputError, match=r"parts/vectors/1\.npy: .* changed or damaged"):
+        ids.prepare(parts, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_fields_of_ones_own_need_no_vocabulary(tmp_path):
     fields = make_fields([("user", 5, 1), ("tags", 4, 2)])
     rows = dict.fromkeys(SPLITS, 1)

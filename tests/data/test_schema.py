@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ektf_jax.data.schema import POOLINGS, Field, Schema, make_fields
+from ektf_jax.data.schema import ATTENTION, POOLINGS, Field, Schema, make_fields
 from ektf_jax.errors import InputError
 
 SCHEMA = Schema(
@@ -55,6 +55,14 @@ def test_json_round_trip(entries, rows, pooling):
     assert (pooled.fingerprint == schema.fingerprint) == (pooling == "mean")
 
 
+def test_json_round_trip_of_attention():
+    user, item, tags = SCHEMA.fields
+    attended = replace(SCHEMA, fields=(user, item, replace(tags, pooling=ATTENTION, target="item")))
+    assert Schema.from_json(attended.to_json()) == attended
+    assert attended.to_json().count("target") == 1
+    assert '"target"' not in SCHEMA.to_json()
+
+
 @given(entries_up_to(20))
 def test_fields_tile_the_table_and_the_slots(entries):
     schema = Schema("any", make_fields(entries), {}, {})
@@ -98,6 +106,9 @@ BAD = [
     ("max_len is missing", ["fields", 2, "max_len"], None, ["tags", "max_len", "missing"]),
     ("max_len below 1", ["fields", 2, "max_len"], 0, ["tags", "max_len", "0"]),
     ("unknown pooling", ["fields", 2, "pooling"], "first", ["tags", "pooling", "'first'", "mean, sum, max"]),
+    ("attention to nothing", ["fields", 2, "pooling"], "attention", ["tags", "'attention'", "target None"]),
+    ("a target of a mean", ["fields", 2, "target"], "item", ["tags", "'mean'", "target 'item'"]),
+    ("a target that is a number", ["fields", 2, "target"], 3, ["tags", "target", "3"]),
     ("pooling is a number", ["fields", 2, "pooling"], 3, ["tags", "pooling", "3"]),
     ("splits is missing", ["splits"], None, ["splits", "missing"]),
     ("splits is a list", ["splits"], [1], ["splits", "[1]"]),

@@ -1,16 +1,54 @@
-"""The files that an encoded dataset was made from, in its schema's source: names, sizes, SHA-256."""
+"""What a dataset is made from, as its schema says it: files and checksums, spec, the seed of a split."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ektf_jax.data import encoded
+from ektf_jax.data import columns, encoded, rawfiles
+from ektf_jax.data.columns import Settled
 from ektf_jax.data.encoder import NARROW
-from ektf_jax.data.schema import Schema
+from ektf_jax.data.schema import SPLITS, Schema
+from ektf_jax.data.spec import Derivation, TableSpec, spec_to_json
 from ektf_jax.errors import InputError
 
 Listed = Sequence[tuple[Path, tuple[str, ...]]]  # each file with the splits that its rows are in
+ENCODER = 2  # raised when the same files and spec come to mean other ids
+
+
+def by_split(files: Sequence[Path] | Mapping[str, Sequence[Path]]) -> list[tuple[Path, tuple[str, ...]]]:
+    """Each file with the splits that its rows are in."""
+    if not isinstance(files, Mapping):
+        listed: list[tuple[Path, tuple[str, ...]]] = [(path, ()) for path in files]
+    else:
+        unknown = sorted(set(files) - set(SPLITS))
+        if unknown or not files.get("train") or not files.get("test"):
+            raise InputError(f"the splits with files are {sorted(files)}; give train, test and perhaps valid")
+        both = () if files.get("valid") else ("valid",)
+        listed = [
+            (path, (*both, split) if split == "test" else (split,))
+            for split in SPLITS
+            for path in files.get(split, ())
+        ]
+    if not listed:
+        raise InputError("no raw files are given; name at least one")
+    return listed
+
+
+def described(
+    spec: TableSpec, listed: Listed, others: Sequence[Path], split_seed: int | None
+) -> dict[str, Any]:
+    """A schema's source, still without the checksums of its files, those of splits and others."""
+    text = json.dumps(spec_to_json(spec), sort_keys=True, allow_nan=False)
+    source = {
+        "encoder": ENCODER,
+        "spec": spec_to_json(spec),
+        "spec_sha256": hashlib.sha256(text.encode()).hexdigest(),
+    }
+    source |= {} if split_seed is None else {"split_seed": split_seed}
+    paths = [*(path for path, _ in listed), *others]
+    return source | rawfiles.synthetic(paths) | {"files": entries(listed, others)}
 
 
 def entries(listed: Listed, others: Sequence[Path] = ()) -> list[dict[str, Any]]:
@@ -23,6 +61,12 @@ def entries(listed: Listed, others: Sequence[Path] = ()) -> list[dict[str, Any]]
         return found + [{"name": path.name, "bytes": path.stat().st_size} for path in others]
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror}); check the path") from None
+
+
+def narrow(settled: Settled, derivation: Derivation | None) -> dict[str, list[str]]:
+    """What scoring has to know of the types to write a value as it was written here; {} if nothing."""
+    found = columns.narrow(settled) if derivation is None else []
+    return {NARROW: found} if found else {}
 
 
 def with_digests(source: Mapping[str, Any], digests: Iterable[str]) -> dict[str, Any]:
