@@ -17,11 +17,8 @@ def pytest_configure(config: pytest.Config) -> None:
     `pytest --cache-clear` empties the cache. What is compiled is compiled fast: the tests run a program for
     milliseconds.
     """
-    # JAX makes so many small objects that collecting them is a tenth of the tests' time. Python 3.12.1 with
-    # jaxlib 0.12 has crashed in it in the middle of tests; there garbage is collected after each file alone.
+    # JAX makes so many small objects that collecting them is a tenth of the tests' time.
     gc.set_threshold(200_000, 20, 20)
-    if sys.version_info >= (3, 12):
-        gc.disable()
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_cpu_enable_concurrency_optimized_scheduler" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {XLA_COMPILES_FAST}".strip()
@@ -55,8 +52,6 @@ def forget_programs() -> Iterator[None]:
     yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
-    if not gc.isenabled():
-        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -255,10 +255,11 @@ def write_description(directory: Path, schema: Schema, vocabulary: "pl.DataFrame
     schema = replace(schema, arrays={name: _digest(directory / name) for name in schema.files})
     Schema.from_json(schema.to_json())  # what is written can be read
     if vocabulary is not None:
-        # By way of memory: on a full disk polars raises no OSError.
+        # By way of memory: on a full disk polars raises no OSError. As a copy: the view of a buffer in the
+        # traceback of a failed write is what Python 3.12.1 crashes on when it collects garbage.
         buffer = io.BytesIO()
         vocabulary.write_parquet(buffer)
-        (directory / WORDS).write_bytes(buffer.getbuffer())
+        (directory / WORDS).write_bytes(buffer.getvalue())
     (directory / SCHEMA).write_text(schema.to_json(), encoding="utf-8")
 
 
