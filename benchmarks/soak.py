@@ -43,6 +43,7 @@ def command(data: Path, workdir: Path, epochs: int) -> list[str]:
         *(sys.executable, "-m", "experiments.train", "--config=configs/ektf_mlp.py:criteo"),
         *(f"--config.data.path={data}", f"--workdir={workdir}"),
         *("--config.ensemble.num_students=2", "--config.ensemble.students.mlp.hidden_units=(64, 64)"),
+        "--config.embedding.dim=4",  # so that an epoch takes a minute, not ten
         *(f"--config.train.max_epochs={epochs}", f"--config.train.patience={epochs}"),
         "--config.train.checkpoint_every=100",
     ]

@@ -24,7 +24,7 @@ from optuna.trial import TrialState
 
 from ektf_jax.config import Config
 from ektf_jax.errors import InputError, cause
-from ektf_jax.files import read_json, write_json
+from ektf_jax.files import read_json, remove, write_json
 from ektf_jax.keys import differences
 from ektf_jax.result import Result, read_config
 from ektf_jax.result import exists as has_result
@@ -156,6 +156,7 @@ def _try(search: Search, number: int, train: Train, report: Report) -> str | Non
     began, workdir = time.time(), search.directory / search.name(number)
     settings = settings_of(search.space, search.study.get_trials(deepcopy=False)[number].params)
     report(f"trial {number}: " + ", ".join(f"{key} = {value}" for key, value in settings.items()))
+    remove(workdir / "failure.json")  # of a try that was killed before the study knew
     reason, auc, state = None, None, TrialState.COMPLETE
     try:
         config = spaces.varied(search.config, search.space, settings)

@@ -324,6 +324,21 @@ def test_a_failure_is_recorded_and_stops_nothing(tmp_path, config, given):
     assert '"reason": "loss is nan"' in (tmp_path / "a/trials/1/failure.json").read_text()
 
 
+def test_a_trial_that_failed_unknown_to_the_study_and_does_not_now_has_no_failure(tmp_path, config, given):
+    def dying(config, workdir, listeners):
+        workdir.mkdir(parents=True, exist_ok=True)
+        for name in ("failure.json", ".failure.json.tmp"):
+            (workdir / name).write_text("{}")
+        raise Killed
+
+    with pytest.raises(Killed):
+        searched(config, given, tmp_path / "a", 1, dying)
+    searched(config, given, tmp_path / "a", 1)
+    assert sorted(path.name for path in (tmp_path / "a/trials/0").iterdir() if "claim" not in path.name) == [
+        "result.json"
+    ]
+
+
 def test_a_search_in_which_everything_fails_ends(tmp_path, config, given):
     def failing(config, workdir, listeners):
         raise RuntimeError("no device")
