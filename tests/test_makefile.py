@@ -1,5 +1,6 @@
 """The Makefile's choice of an interpreter, with shell scripts in the place of interpreters."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -41,9 +42,12 @@ def project(tmp_path):
 
 
 def make(project, *arguments):
+    # Of the make that runs the tests nothing is passed on, VENV and PYTHON among it.
+    passed_on = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "VENV", "PYTHON")
     return subprocess.run(
         ["make", ".venv/.installed", *arguments],
         cwd=project,
+        env={name: value for name, value in os.environ.items() if name not in passed_on},
         capture_output=True,
         encoding="utf-8",
         check=False,
