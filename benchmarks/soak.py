@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from flax import nnx
 
 from benchmarks import common
@@ -147,6 +147,7 @@ def described(lives: Sequence[Sequence[dict[str, Any]]], rows: int) -> dict[str,
 def main(argv: list[str]) -> None:
     """Train both, compare them, and write the record."""
     del argv
+    logging.set_verbosity(logging.WARNING)
     directory = Path(_DIR.value)
     directory.mkdir(parents=True, exist_ok=True)
     data = prepare(directory, _ROWS.value)

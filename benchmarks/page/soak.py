@@ -26,7 +26,7 @@ def soak(result: Result) -> list[Block]:
             f"EKTF over two small MLPs on {result['rows']:,} generated rows of Criteo, {result['epochs']}"
             f" epochs of {result['train_rows']:,}. Once killed at random moments and started again, once left"
             " alone. Memory is the largest, throughput the median, of whole epochs in the first to the fourth"
-            f" quarter of a run. {same}: metrics of every epoch, result and weights."
+            f" quarter of a run. {same}: metrics of every epoch, result and the weights kept."
         ),
         cells.provenance(result, {"": result["versions"]}),
         cells.table(
