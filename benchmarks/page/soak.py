@@ -21,7 +21,7 @@ def soak(result: Result) -> list[Block]:
     ]
     same = "The two left the same bits" if result["same_bits"] else "The two did not leave the same bits"
     return [
-        Heading("Hours of training, with kills"),
+        Heading("Training with kills"),
         Text(
             f"EKTF over two small MLPs on {result['rows']:,} generated rows of Criteo, {result['epochs']}"
             f" epochs of {result['train_rows']:,}. Once killed at random moments and started again, once left"
