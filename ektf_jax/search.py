@@ -19,6 +19,7 @@ _REMEDY = "the command of the search, `ektf tune`, writes it anew"
 _TRIAL = {"number": int, "state": str, "auc": int | float | None, "settings": dict, "by_epoch": dict}
 _FINALIST = {"number": int, "settings": dict, "aucs": dict, "runs": dict}
 _SHAPE: dict[str, Any] = {
+    "format": int,
     "config": dict,
     "own": int | None,
     "trials": [_TRIAL],
@@ -84,7 +85,7 @@ class SearchResult:
     def read(cls, directory: Path) -> "SearchResult":
         """Read the search of a directory; InputError where there is none, or it is something else."""
         path = directory / NAME
-        document = read_json(path, _SHAPE | {"format": int})
+        document = read_json(path, _SHAPE)
         if document["format"] > FORMAT:
             raise InputError(
                 f"{path}: format = {document['format']} is of a newer version, this one reads up to {FORMAT}"

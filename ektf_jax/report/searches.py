@@ -26,7 +26,6 @@ _GUIDE = (
 class _Row(NamedTuple):
     """A search, the runs of its winner by seed, and the one with the config's own settings, if any."""
 
-    path: str
     found: SearchResult
     winner: tuple[Run, ...]
     own: Run | None
@@ -72,7 +71,7 @@ def _row(source: Path, directory: Path, runs: Mapping[str, Run]) -> _Row:
                 f"{directory / name}: has no result.json, and is a run of the winner; restore it"
             )
     own = None if found.own is None else runs.get(str(place / "trials" / str(found.own)))
-    return _Row(str(place), found, tuple(run for run in winner if run is not None), own)
+    return _Row(found, tuple(run for run in winner if run is not None), own)
 
 
 def _compared(dataset: str, rows: Sequence[_Row]) -> Table:

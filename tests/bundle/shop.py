@@ -96,3 +96,17 @@ def config(data: Path) -> dict[str, Any]:
     }
     config["train"] |= {"max_epochs": 2, "patience": 100}
     return config
+
+
+DEEP: dict[str, Any] = {"deep": {"name": "deepfm", "hidden_units": (8,), "wide": "ids"}}
+
+
+def one_epoch(
+    data: Path, students: int, sharing: str | float = "shared", kinds: dict[str, Any] = DEEP
+) -> dict[str, Any]:
+    """So many students of some kinds over it, for an epoch."""
+    found = config(data)
+    found["embedding"]["sharing"] = sharing
+    found["ensemble"] |= {"num_students": students, "students": kinds}
+    found["train"]["max_epochs"] = 1
+    return found

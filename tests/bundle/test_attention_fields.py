@@ -26,7 +26,6 @@ from tests.training.test_start import begun
 
 USER, PRICE, TAGS, CITY = shop.SPEC.fields
 SPEC = replace(shop.SPEC, fields=(USER, replace(TAGS, pooling=ATTENTION, target="city"), CITY, PRICE))
-DEEP = {"deep": {"name": "deepfm", "hidden_units": (8,), "wide": "ids"}}
 
 
 def rows(count, seed):
@@ -39,22 +38,14 @@ def prepare(data, spec=SPEC, rows_of=rows):
     return shop.prepare(data, spec=spec, rows_of=rows_of)
 
 
-def settings(data, students, sharing="shared", kinds=DEEP):
-    config = shop.config(data)
-    config["embedding"]["sharing"] = sharing
-    config["ensemble"] |= {"num_students": students, "students": kinds}
-    config["train"]["max_epochs"] = 1
-    return config
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Two students with tables of their own in part, and two alone."""
     directory = tmp_path_factory.mktemp("attended")
     prepare(directory / "data")
-    loop.train(settings(directory / "data", 2, 0.5), directory / "pair")
+    loop.train(shop.one_epoch(directory / "data", 2, 0.5), directory / "pair")
     for seed, name in enumerate(("one", "two")):
-        loop.train(settings(directory / "data", 1) | {"seed": seed}, directory / name)
+        loop.train(shop.one_epoch(directory / "data", 1) | {"seed": seed}, directory / name)
     return directory
 
 
@@ -91,7 +82,7 @@ def test_units_multiply_in_bfloat16_too(runs):
 
 
 def test_units_learn(runs):
-    config = Config.from_dict(settings(runs / "data", 2, 0.5))
+    config = Config.from_dict(shop.one_epoch(runs / "data", 2, 0.5))
     schema = encoded.open_schema(runs / "data")
     before: Any = teachers.untrained(config, runs / "pair", schema, jax.random.key(0))
     after = load_run(runs / "pair").model()
@@ -107,21 +98,23 @@ def test_units_learn(runs):
 
 def test_a_run_with_more_values_starts_with_its_units(runs, capsys):
     prepare(runs / "grown", rows_of=lambda count, seed: rows(count, seed + 9))
-    training = begun(settings(runs / "grown", 2, 0.5), runs / "tomorrow", ("../pair",))
+    training = begun(shop.one_epoch(runs / "grown", 2, 0.5), runs / "tomorrow", ("../pair",))
     assert "are new" in capsys.readouterr().out
     theirs = nnx.to_pure_dict(nnx.state(load_run(runs / "pair").model().embedding.attention))
     jax.tree.map(np.testing.assert_array_equal, attention_of(training), theirs)
 
 
 def test_students_of_several_runs_bring_their_units(runs):
-    valid = begun(settings(runs / "data", 2, "own"), runs / "several", ("../two", "../one")).evaluate("valid")
+    valid = begun(shop.one_epoch(runs / "data", 2, "own"), runs / "several", ("../two", "../one")).evaluate(
+        "valid"
+    )
     apart = [Result.read(runs / name).valid["students"][0] for name in ("two", "one")]
     for found, wanted in zip(valid["students"], apart, strict=True):
         assert found["auc"] == pytest.approx(wanted["auc"], abs=1e-4)
         assert found["logloss"] == pytest.approx(wanted["logloss"], abs=1e-6)
     shapes = r"\[1, 8, 64\] there, and of shape \[1, 16, 64\]"
     with pytest.raises(InputError, match=f"pair: student 0: embedding/attention/0/units/0/.*{shapes}"):
-        begun(settings(runs / "data", 2, "own"), runs / "halves", ("../pair",))
+        begun(shop.one_epoch(runs / "data", 2, "own"), runs / "halves", ("../pair",))
 
 
 def test_a_run_that_attends_to_something_else_is_refused(runs):
@@ -130,13 +123,13 @@ def test_a_run_that_attends_to_something_else_is_refused(runs):
     with pytest.raises(
         InputError, match=r"pair: the target of its field tags is 'city', .* dataset 'user'; a run starts"
     ):
-        begun(settings(runs / "other_target", 2, 0.5), runs / "elsewhere", ("../pair",))
+        begun(shop.one_epoch(runs / "other_target", 2, 0.5), runs / "elsewhere", ("../pair",))
 
 
 def test_a_distilled_student_keeps_its_teachers_units_and_learns_with_them_later(runs):
     """Of the first stage's student, the units are as fixed as the table."""
     dagfm = {"dagfm": {"name": "dagfm", "interaction": "outer", "depth": 2}}
-    config = settings(runs / "data", 1, kinds=dagfm)
+    config = shop.one_epoch(runs / "data", 1, kinds=dagfm)
     config["transfer"] |= {"name": "dagfm", "teachers": ("../one",)}
     loop.train(config, runs / "distilled")
     schema = encoded.open_schema(runs / "data")
@@ -158,7 +151,7 @@ def test_a_distilled_student_keeps_its_teachers_units_and_learns_with_them_later
 
 def test_runs_that_are_trained_together_attend_as_they_do_alone(runs):
     configs = {
-        runs / "together" / name: Config.from_dict(settings(runs / "data", 1) | {"seed": seed})
+        runs / "together" / name: Config.from_dict(shop.one_epoch(runs / "data", 1) | {"seed": seed})
         for seed, name in enumerate(("one", "two"))
     }
     assert loop.train_together(configs, 2) == {}

@@ -106,15 +106,7 @@ def test_sums_and_maxima_of_sequences_are_the_same_as_onnx(tmp_path):
     model = build.make_predictor(
         Config.from_dict(config(tmp_path / "data", ["mlp", "deepfm"], 2)), schema, jax.random.key(0)
     )
-    moved(model)
-    exporting.write_program(model, True, schema.num_slots, tmp_path, with_onnx=True)
-    ids = encoder.of_dataset(tmp_path / "data").frame(test_pooling.rows(5000, 7)).ids
-    expected = nnx.jit(lambda model, ids: model(ids))(model, ids)
-    for count in COUNTS:
-        found = reader.open_program(tmp_path, "onnx", True)(ids[:count])
-        np.testing.assert_allclose(
-            sigmoid(found[:-1]), sigmoid(expected.students[:, :count]), atol=CLOSE, rtol=0
-        )
+    as_onnx(model, encoder.of_dataset(tmp_path / "data").frame(test_pooling.rows(5000, 7)).ids, tmp_path)
 
 
 @pytest.mark.parametrize("sharing", ["shared", "own", 0.5])
@@ -123,30 +115,16 @@ def test_attention_is_the_same_as_onnx(sharing, tmp_path):
     settings = config(tmp_path / "data", ["mlp", "deepfm"], 3)
     settings["embedding"]["sharing"] = sharing
     model = build.make_predictor(Config.from_dict(settings), schema, jax.random.key(0))
-    moved(model)
-    exporting.write_program(model, True, schema.num_slots, tmp_path, with_onnx=True)
-    ids = encoder.of_dataset(tmp_path / "data").frame(test_attention_fields.rows(5000, 7)).ids
-    expected = nnx.jit(lambda model, ids: model(ids))(model, ids)
-    for count in COUNTS:
-        found = reader.open_program(tmp_path, "onnx", True)(ids[:count])
-        np.testing.assert_allclose(
-            sigmoid(found[:-1]), sigmoid(expected.students[:, :count]), atol=CLOSE, rtol=0
-        )
+    as_onnx(
+        model, encoder.of_dataset(tmp_path / "data").frame(test_attention_fields.rows(5000, 7)).ids, tmp_path
+    )
 
 
 def test_pretrained_vectors_are_the_same_as_onnx(tmp_path):
     schema = test_pretrained_fields.prepare(tmp_path / "data")
     settings = config(tmp_path / "data", ["mlp", "deepfm"], 3)
     model = build.make_predictor(Config.from_dict(settings), schema, jax.random.key(0))
-    moved(model)
-    exporting.write_program(model, True, schema.num_slots, tmp_path, with_onnx=True)
-    ids = encoder.of_dataset(tmp_path / "data").frame(shop.rows(5000, 7)).ids
-    expected = nnx.jit(lambda model, ids: model(ids))(model, ids)
-    for count in COUNTS:
-        found = reader.open_program(tmp_path, "onnx", True)(ids[:count])
-        np.testing.assert_allclose(
-            sigmoid(found[:-1]), sigmoid(expected.students[:, :count]), atol=CLOSE, rtol=0
-        )
+    as_onnx(model, encoder.of_dataset(tmp_path / "data").frame(shop.rows(5000, 7)).ids, tmp_path)
 
 
 def test_numbers_are_a_second_input_of_the_graph(tmp_path):
@@ -195,6 +173,18 @@ def test_an_onnx_bundle_is_ready_in_a_second(data, tmp_path):
     seconds, with_jax = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert float(seconds) < 1
     assert with_jax == "False"
+
+
+def as_onnx(model, ids, directory):
+    """Students predict as their graph does, of a model with other values than the initial ones."""
+    moved(model)
+    exporting.write_program(model, True, ids.shape[1], directory, with_onnx=True)
+    expected = nnx.jit(lambda model, ids: model(ids))(model, ids)
+    for count in COUNTS:
+        found = reader.open_program(directory, "onnx", True)(ids[:count])
+        np.testing.assert_allclose(
+            sigmoid(found[:-1]), sigmoid(expected.students[:, :count]), atol=CLOSE, rtol=0
+        )
 
 
 def moved(model):

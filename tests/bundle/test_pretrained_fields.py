@@ -34,7 +34,6 @@ SPEC = replace(
         CITY,
     ),
 )
-DEEP = {"deep": {"name": "deepfm", "hidden_units": (8,), "wide": "ids"}}
 
 
 def vectors(values, numbers, seed=0):
@@ -54,14 +53,6 @@ def prepare(data, spec=SPEC, rows_of=shop.rows, numbers=(6, 3), seed=0):
     return tables.encode(spec, frames, data, {"spec": spec_to_json(spec)}, raw=raw)
 
 
-def settings(data, students, sharing="shared", kinds=DEEP):
-    config = shop.config(data)
-    config["embedding"]["sharing"] = sharing
-    config["ensemble"] |= {"num_students": students, "students": kinds}
-    config["train"]["max_epochs"] = 1
-    return config
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Two students with tables of their own in part, as averages, and two alone with frozen vectors."""
@@ -69,12 +60,12 @@ def runs(tmp_path_factory):
     prepare(directory / "data")
     frozen = tuple(replace(field, frozen=True) for field in SPEC.fields)
     prepare(directory / "frozen", replace(SPEC, fields=frozen))
-    config = settings(directory / "data", 2, 0.5)
+    config = shop.one_epoch(directory / "data", 2, 0.5)
     config["train"]["ema"] = 0.9
     loop.train(config, directory / "pair")
     for seed, name in enumerate(("one", "two")):
-        loop.train(settings(directory / "frozen", 1) | {"seed": seed}, directory / name)
-    loop.train(settings(directory / "data", 1), directory / "trained")
+        loop.train(shop.one_epoch(directory / "frozen", 1) | {"seed": seed}, directory / name)
+    loop.train(shop.one_epoch(directory / "data", 1), directory / "trained")
     return directory
 
 
@@ -120,7 +111,7 @@ def test_what_a_run_says_of_its_embeddings_counts_vectors(runs):
 
 def test_a_run_with_more_values_keeps_what_was_trained_and_takes_what_is_frozen_anew(runs):
     schema = prepare(runs / "grown", rows_of=lambda count, seed: shop.rows(count, seed + 9), seed=5)
-    training = begun(settings(runs / "grown", 2, 0.5), runs / "tomorrow", ("../pair",))
+    training = begun(shop.one_epoch(runs / "grown", 2, 0.5), runs / "tomorrow", ("../pair",))
     users, tags = leaves_by_field(training, "vectors")
     given = encoded.open_vectors(runs / "grown", schema)
     np.testing.assert_array_equal(users, given[0])
@@ -150,7 +141,7 @@ def leaves_by_field(training, part):
 
 
 def test_students_of_several_runs_bring_their_columns(runs):
-    config = settings(runs / "frozen", 2, "own")
+    config = shop.one_epoch(runs / "frozen", 2, "own")
     valid = begun(config, runs / "several", ("../two", "../one")).evaluate("valid")
     apart = [Result.read(runs / name).valid["students"][0] for name in ("two", "one")]
     for found, wanted in zip(valid["students"], apart, strict=True):
@@ -162,21 +153,21 @@ def test_runs_of_other_vectors_are_refused(runs):
     with pytest.raises(
         InputError, match=r"pair: its field tags has trained vectors of 3 numbers, .* frozen vectors of"
     ):
-        begun(settings(runs / "frozen", 2, 0.5), runs / "other", ("../pair",))
+        begun(shop.one_epoch(runs / "frozen", 2, 0.5), runs / "other", ("../pair",))
     prepare(runs / "longer", numbers=(7, 3))
     with pytest.raises(
         InputError, match=r"pair: its field user has frozen vectors of 6 .* frozen vectors of 7"
     ):
-        begun(settings(runs / "longer", 2, 0.5), runs / "other", ("../pair",))
+        begun(shop.one_epoch(runs / "longer", 2, 0.5), runs / "other", ("../pair",))
     with pytest.raises(
         InputError, match=r"its vectors of field tags were trained with others; .* are frozen"
     ):
-        begun(settings(runs / "data", 2, "own"), runs / "other", ("../trained", "../trained"))
+        begun(shop.one_epoch(runs / "data", 2, "own"), runs / "other", ("../trained", "../trained"))
 
 
 def test_a_distilled_student_keeps_its_teachers_vectors(runs):
     dagfm = {"dagfm": {"name": "dagfm", "interaction": "outer", "depth": 2}}
-    config = settings(runs / "data", 1, kinds=dagfm)
+    config = shop.one_epoch(runs / "data", 1, kinds=dagfm)
     config["transfer"] |= {"name": "dagfm", "teachers": ("../trained",)}
     loop.train(config, runs / "distilled")
     teacher, student = (
