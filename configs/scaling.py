@@ -10,7 +10,8 @@ weights without an average.
               Eq. 3 (dml), Eq. 6 with self-transfer between two passes (self)
     sharing   one table for all (shared), half of its columns (half)
     members   kernels shared too, each student with scales of its own (adapters), under `apart`
-    average   the moving average of weights, decay .999
+    average   the moving average of weights, decay .999: of `base` (ema) and by their own losses (ema_apart),
+              and so of EKTF_Latest's students and of the mixture (ema_latest_apart, ema_mixture_apart)
     students  QNN-alpha with self-transfer, EKTF_Latest's students, a mixture of QNN-alpha, FCN and FINAL(2B),
               each under Eq. 6 and by their own losses (apart); QNN-alpha with more patience before the rate
               falls
@@ -38,7 +39,7 @@ def get_config(dataset_and_axis: str = "frappe") -> ml_collections.ConfigDict:
     runs: dict[str, ml_collections.ConfigDict] = {}
     for axis, recipes in _recipes(dataset).items():
         for name, recipe in recipes.items() if axis in (axes or AXES) else ():
-            claimed = name in ("mlp", "apart")
+            claimed = name in ("mlp", "apart", "ema", "ema_apart")
             ends = [(size, seed) for size in (2, 10) for seed in FURTHER] if claimed else []
             for size, seed in (*itertools.product(_sizes(axis, name), SEEDS), *ends):
                 run = runs[f"{axis}/{name}_k{size}_s{seed}"] = copy.deepcopy(recipe)
@@ -48,7 +49,7 @@ def get_config(dataset_and_axis: str = "frappe") -> ml_collections.ConfigDict:
 
 def _sizes(axis: str, name: str) -> tuple[int, ...]:
     """The Ks of a recipe: three models come in threes, and at K = 1 all MLPs are `apart`."""
-    if name.startswith(("latest", "mixture")):
+    if "latest" in name or "mixture" in name:
         return (3, 6, 9)
     if axis == "members":
         return (2, 4, 6, 10, 32)
@@ -58,6 +59,7 @@ def _sizes(axis: str, name: str) -> tuple[int, ...]:
 def _recipes(dataset: str) -> dict[str, dict[str, ml_collections.ConfigDict]]:
     own: dict[str, Any] = {"embedding.sharing": "own"}
     apart: dict[str, Any] = {"transfer.ektf.kd": False, "transfer.ektf.dml": False}
+    averaged: dict[str, Any] = {"train.ema": 0.999}
     origin = _changed(ektf_mlp.get_config(dataset), own)
     latest = _changed(ektf_latest.get_config(dataset), own)
     model, settings = published.settings("qnn", dataset, alone=False)
@@ -79,7 +81,12 @@ def _recipes(dataset: str) -> dict[str, dict[str, ml_collections.ConfigDict]]:
             "half": _changed(origin, {"embedding.sharing": 0.5}),
         },
         "members": {"adapters": _changed(origin, apart | {"ensemble.members": "adapters"})},
-        "average": {"ema": _changed(origin, {"train.ema": 0.999})},
+        "average": {
+            "ema": _changed(origin, averaged),
+            "ema_apart": _changed(origin, apart | averaged),
+            "ema_latest_apart": _changed(latest, apart | averaged),
+            "ema_mixture_apart": _changed(mixture, apart | averaged),
+        },
         "students": {
             "qnn": qnn,
             "qnn_apart": _changed(qnn, apart),

@@ -57,11 +57,18 @@ def gather(records: Iterable[Record]) -> Record:
     by_part: dict[str, list[Record]] = {}
     for (part, *_), found in latest.items():
         by_part.setdefault(part, []).append(found)
+    machine = by_part["machine"][0]
+    # A check of some parts alone may have no step; a whole run says what it ran with too.
+    ready += [
+        {"device": run["result"]["device"], "versions": run["result"]["versions"]}
+        for run in by_part.get("run", [])
+        if "versions" in run.get("result", {})
+    ]
     if not ready:
         raise InputError(
-            "accelerator.jsonl: no step was ready before the run ended, so its device is unknown"
+            "accelerator.jsonl: no step was ready and no run ended, so its device is unknown; run the parts"
+            " steps or runs too"
         )
-    machine = by_part["machine"][0]
     device = ready[0]["device"]
     peak = peaks.PEAKS.get(device)
     document = {
@@ -93,13 +100,14 @@ def missing(document: Record) -> list[str]:
     }
     checked = {case["case"] for case in document["correctness"]}
     ended = {run["run"] for run in document["runs"] if "result" in run}
+    steps = [
+        f"{case} in {precision}"
+        for precision in accelerator.PRECISIONS
+        for case in map(accelerator.case_name, accelerator.CASES)
+        if (case, precision) not in timed
+    ]
     return [
-        *(
-            f"{case} in {precision}"
-            for precision in accelerator.PRECISIONS
-            for case in map(accelerator.case_name, accelerator.CASES)
-            if (case, precision) not in timed
-        ),
+        *(steps if timed else ["steps"]),
         *(f"correctness of {case}" for case in accelerator.CHECKED if case not in checked),
         *(f"run {name}" for name, *_ in accelerator.RUNS if name not in ended),
         *(part for part in ("tests", "profile") if document[part] is None),

@@ -26,7 +26,8 @@ def accelerator(result: Result) -> list[Block]:
     blocks += [Text(text) for text in result["notes"]]
     if result["missing"]:
         blocks.append(Text(f"Not measured yet: {', '.join(result['missing'])}."))
-    blocks += _device_steps(result)
+    if result["steps"]:
+        blocks += _device_steps(result)
     blocks += _device_correctness(result["correctness"])
     if result.get("residence"):
         places = [_device_rows(found) for found in result["residence"]]

@@ -208,6 +208,21 @@ def test_a_cut_run_leaves_a_page(tmp_path, monkeypatch):
     assert "| ML-1M, K=2 | tf32 | vmap | 0.500 |" in text
 
 
+def test_whole_runs_alone_have_a_page(tmp_path, monkeypatch):
+    """What they ran on and with is in their results."""
+    result = json.loads((ROOT / "results/ml1m/ektf/mlp_k2_s2024/result.json").read_text())
+    run = {"part": "run", "run": "mlp_k2", "seconds": 9, "result": result | {"device": "NVIDIA H200"}}
+    write(tmp_path, [{"part": "machine", **MACHINE}, run])
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    collect.main(["collect", str(tmp_path)])
+    page.write()
+    text = (tmp_path / "README.md").read_text()
+    assert "## On NVIDIA H200" in text
+    assert "Not measured yet: steps, correctness of" in text
+    assert "### Steps" not in text
+
+
 def test_of_several_sittings_the_last_measurement_counts_and_an_error_after_it_does_not():
     first, step_again = records(), {"part": "step", **step("ml1m:2", "tf32", 0.0004)}
     failed = {"part": "correctness", "case": "mlp", "passed": False, "error": "out of memory"}
