@@ -4,7 +4,6 @@ from pathlib import Path
 
 from ektf_jax.data.describe import Description, FieldDescription
 from ektf_jax.data.schema import SPLITS
-from ektf_jax.files import write_text
 from ektf_jax.report import names, render, web
 from ektf_jax.report.render import Block, Heading, Text
 from ektf_jax.report.tables import Bar, Cell, Table
@@ -38,9 +37,7 @@ def write(description: Description, out: Path) -> str:
     scale = max([*rates, description.click_rate["train"]]) or 1.0
     for field in description.fields:
         blocks += [Heading(_shown(field.name), 3), _values(field, description, scale)]
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "description.md", render.markdown(title, blocks))
-    write_text(out / "description.html", web.page(title, blocks, out))
+    web.write(out, "description", title, blocks)
     return f"{title}\n\n{render.markdown_table(splits)}\n\n{render.markdown_table(fields)}"
 
 

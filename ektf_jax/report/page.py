@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ektf_jax.files import write_text
 from ektf_jax.report import figures, names, render, results, seeds, tables, web
 from ektf_jax.report.names import Names
 from ektf_jax.report.render import Block, Heading, Picture, Text
@@ -54,12 +53,7 @@ def write(source: Path, out: Path, report: Report, *, title: str, ceiling: float
         of_it = [run for run in runs if run.dataset == dataset]
         prefix = f"{names.file_name(dataset)}_" if len(datasets) > 1 else ""
         blocks += _dataset(report, of_it, dataset, prefix, ceiling)
-    out.mkdir(parents=True, exist_ok=True)
-    for block in blocks:
-        if isinstance(block, Picture):
-            figures.save(block.figure, out / block.name)
-    write_text(out / "report.md", render.markdown(title, blocks))
-    write_text(out / "report.html", web.page(title, blocks, out, report.indexed))
+    web.write(out, "report", title, blocks, report.indexed)
     summaries = [block for block in blocks if isinstance(block, Table) and block.title == tables.SUMMARY]
     left_out = [f"Left out: {names.one_line(message)}" for message in broken]
     return "\n\n".join([*map(render.markdown_table, summaries), *left_out]) + "\n"

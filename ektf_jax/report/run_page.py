@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ektf_jax.config import Config
 from ektf_jax.errors import InputError
-from ektf_jax.files import parse_json, write_text
+from ektf_jax.files import parse_json
 from ektf_jax.report import figures, judged, names, render, web
 from ektf_jax.report.render import Block, Heading, Picture, Text
 from ektf_jax.report.tables import MISSING, Cell, Table, ranked, row
@@ -91,15 +91,12 @@ def write(about: About, out: Path, title: str) -> str:
             " bar, each shuffle as a circle.",
         ),
     }
-    out.mkdir(parents=True, exist_ok=True)
     for name, (heading, figure, caption) in pictures.items():
         if figure:
-            figures.save(figure, out / name)
             blocks += [Heading(heading), Picture(name, figure, caption)]
     for table in tables:
         blocks += [Heading(table.title), table] if table.rows else []
-    write_text(out / "run.md", render.markdown(title, blocks))
-    write_text(out / "run.html", web.page(title, blocks, out))
+    web.write(out, "run", title, blocks)
     return render.markdown_table(metrics) + "\n"
 
 

@@ -5,7 +5,6 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ektf_jax.errors import InputError
-from ektf_jax.files import write_text
 from ektf_jax.report import names, render, results, web
 from ektf_jax.report.paper.names import NAMES
 from ektf_jax.report.render import Block, Heading, Text
@@ -48,9 +47,7 @@ def write(source: Path, out: Path, *, title: str) -> str:
         of_it = sorted((one for one in rows if one.winner[0].dataset == dataset), key=lambda one: -one.valid)
         compared.append(_compared(dataset, of_it))
         blocks += [Heading(names.dataset(dataset)), compared[-1], Heading("What won", 3), _settings(of_it)]
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "report.md", render.markdown(title, blocks))
-    write_text(out / "report.html", web.page(title, blocks, out))
+    web.write(out, "report", title, blocks)
     return "\n\n".join(map(render.markdown_table, compared)) + "\n"
 
 

@@ -8,15 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ektf_jax.files import write_text
-from ektf_jax.report import figures, render, web
+from ektf_jax.report import figures, web
 from ektf_jax.report.render import Block, Heading, Picture, Text
 from ektf_jax.report.tables import MISSING, Bar, Cell, Table, ranked, shown, spread
 from ektf_jax.search import Finalist, SearchResult, Trial
 
 
 def write(found: SearchResult, test: Mapping[int, Mapping[str, float]], out: Path) -> None:
-    """Write report.md and report.html, and the figures history and epochs, to a directory that is there.
+    """Write report.md and report.html, and the figures history and epochs, to a directory.
 
     `test` has the winner's metrics on test data by seed.
     """
@@ -32,8 +31,6 @@ def write(found: SearchResult, test: Mapping[int, Mapping[str, float]], out: Pat
             "Every trial: AUC on validation data by epoch.",
         ),
     ]
-    for picture in pictures:
-        figures.save(picture.figure, out / picture.name)
     blocks: list[Block] = [Heading("The winner"), Text(_about(found)), _winner(found.winner, test)]
     if len(finalists) > 1 or len(found.winner.aucs) > 1:
         blocks += [Heading("Finalists"), _finalists(finalists)]
@@ -47,8 +44,7 @@ def write(found: SearchResult, test: Mapping[int, Mapping[str, float]], out: Pat
             _importances(found.importances),
         ]
     blocks += [Heading("History"), *pictures, Heading("Trials"), _trials(trials)]
-    write_text(out / "report.md", render.markdown(title, blocks))
-    write_text(out / "report.html", web.page(title, blocks, out))
+    web.write(out, "report", title, blocks)
 
 
 def history(trials: Sequence[Trial]) -> Figure:

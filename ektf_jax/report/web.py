@@ -6,11 +6,22 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from ektf_jax.files import write_text
 from ektf_jax.report import figures, names, render
 from ektf_jax.report.render import Block, Heading, Picture, Text
 from ektf_jax.report.tables import MISSING, STAR, Bar, Cell, Table
 
 _LONG = 60  # characters: a text of several lines
+
+
+def write(out: Path, name: str, title: str, blocks: Sequence[Block], indexed: Collection[str] = ()) -> None:
+    """Write a document to a directory: NAME.md, NAME.html and its pictures, as PNG and SVG."""
+    out.mkdir(parents=True, exist_ok=True)
+    for block in blocks:
+        if isinstance(block, Picture):
+            figures.save(block.figure, out / block.name)
+    write_text(out / f"{name}.md", render.markdown(title, blocks))
+    write_text(out / f"{name}.html", page(title, blocks, out, indexed))
 
 
 def page(title: str, blocks: Sequence[Block], directory: Path, indexed: Collection[str] = ()) -> str:
