@@ -11,7 +11,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 
 from ektf_jax.files import write_bytes
@@ -186,7 +186,7 @@ def frame(axes: Axes) -> None:
     axes.ticklabel_format(axis="y", style="plain", useOffset=False)
 
 
-def legend(figure: Figure, panels: Iterable[Axes], columns: int = 4) -> None:
+def legend(figure: FigureBase, panels: Iterable[Axes], columns: int = 4) -> None:
     """One legend below all panels."""
     named = {
         label: handle
@@ -196,7 +196,7 @@ def legend(figure: Figure, panels: Iterable[Axes], columns: int = 4) -> None:
     _legend(figure, list(named.values()), list(named), columns)
 
 
-def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int) -> None:
+def _legend(figure: FigureBase, handles: Sequence[Any], labels: Sequence[str], columns: int) -> None:
     figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=columns, handlelength=3.2)
 
 

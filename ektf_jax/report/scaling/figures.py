@@ -1,10 +1,10 @@
-"""Figures of a study over K, a row of panels for each kind of students."""
+"""Figures of a study over K, rows of panels for each kind of students."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
@@ -27,33 +27,40 @@ _STYLES = (
     Style("0.55", "*", ":"),
 )
 
-Kinds = Mapping[tuple[str, ...], list[Curve]]
+_IN_A_ROW = 5  # recipes whose lines can be told apart
+
+Rows = Sequence[Sequence[Curve]]
 
 
-def by_kind(of: Sequence[Curve]) -> Kinds:
-    """Recipes of the same students together."""
+def rows(of: Sequence[Curve]) -> Rows:
+    """Recipes of the same students together, the best on validation data first, some in a row."""
     found: dict[tuple[str, ...], list[Curve]] = {}
     for curve in of:
         found.setdefault(curve.kinds, []).append(curve)
-    return found
+    made: list[list[Curve]] = []
+    for kind in found.values():
+        kind.sort(key=lambda curve: -mean(curve.over(curves.valid_auc)[curve.ends[1]]))
+        count = math.ceil(len(kind) / _IN_A_ROW)
+        made += [kind[len(kind) * i // count : len(kind) * (i + 1) // count] for i in range(count)]
+    return made
 
 
-def over_k(kinds: Kinds) -> Figure | None:
+def over_k(of: Rows) -> Figure | None:
     """Test AUC over K: of the ensemble, and of the student that validation chooses."""
     return _rows(
-        kinds,
+        of,
         {
             "test AUC of the ensemble": curves.ensemble_auc,
             "test AUC of the chosen student": curves.student_auc,
         },
-        same_scale=True,
+        sharey=True,
     )
 
 
-def what_goes_on(kinds: Kinds) -> Figure | None:
+def what_goes_on(of: Rows) -> Figure | None:
     """Diversity and collapse over K."""
     return _rows(
-        kinds,
+        of,
         {
             "ambiguity": curves.ambiguity,
             "correlation of errors": curves.error_correlation,
@@ -62,18 +69,19 @@ def what_goes_on(kinds: Kinds) -> Figure | None:
     )
 
 
-def over_cost(kinds: Kinds) -> Figure | None:
+def over_cost(of: Rows) -> Figure | None:
     """Test AUC of the ensemble over parameters and FLOPs, of a prediction and of the training."""
     costs: dict[str, Value] = {
         "parameters": lambda run: float(run.parameters),
         "FLOPs a row predicted": lambda run: run.flops_per_sample,
         "FLOPs of the training": training_flops,
     }
-    drawn = [curve for of in kinds.values() for curve in of]
+    drawn = [curve for row in of for curve in row]
     if not drawn:
         return None
+    low, high = _fences(drawn, [curves.ensemble_auc])
     with matplotlib.rc_context(figures.RC):
-        figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+        figure = Figure(figsize=(9.6, 4.2 + 0.2 * (len(drawn) // 2)), layout="constrained")
         panels = figure.subplots(1, len(costs), sharey=True)
         for axes, (title, cost) in zip(panels, costs.items(), strict=True):
             for number, curve in enumerate(drawn):
@@ -83,8 +91,12 @@ def over_cost(kinds: Kinds) -> Figure | None:
                 if any(map(math.isnan, x)):
                     continue
                 look = {"color": style.color, "marker": style.marker, "ls": style.line}
+                if number >= len(_STYLES):
+                    look["mfc"] = "white"
                 axes.plot(x, y, lw=1.2, ms=4, label=curve.label, **look)
-                axes.annotate(f" {max(curve.groups)}", (x[-1], y[-1]), fontsize=7.5, color=style.color)
+                if low <= y[-1] <= high:
+                    axes.annotate(f" {max(curve.groups)}", (x[-1], y[-1]), fontsize=7.5, color=style.color)
+            axes.set_ylim(low, high)
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -96,37 +108,56 @@ def over_cost(kinds: Kinds) -> Figure | None:
     return figure
 
 
-def _rows(kinds: Kinds, columns: Mapping[str, Value], *, same_scale: bool = False) -> Figure | None:
-    """A panel for each kind of students and value: means over K, a deviation to either side."""
-    if not kinds:
+def _rows(of: Rows, columns: Mapping[str, Value], *, sharey: bool = False) -> Figure | None:
+    """A panel for each row of recipes and value: means over K, a deviation to either side.
+
+    Rows have one scale; with `sharey`, columns too.
+    """
+    if not of:
         return None
-    drawn = [curve for of in kinds.values() for curve in of]
-    sizes = sorted({size for curve in drawn for size in curve.groups})
+    sizes = sorted({size for row in of for curve in row for size in curve.groups})
+    heights = [1.9 + 0.17 * len(row) for row in of]
+    everyone = [curve for row in of for curve in row]
     with matplotlib.rc_context(figures.RC):
-        figure = Figure(figsize=(3.4 * len(columns), 1.2 + 2.4 * len(kinds)), layout="constrained")
-        shared: Literal["all", "col"] = "all" if same_scale else "col"
-        grid = figure.subplots(len(kinds), len(columns), squeeze=False, sharey=shared)
-        for panels, of in zip(grid, kinds.values(), strict=True):
+        figure = Figure(figsize=(3.4 * len(columns), sum(heights)), layout="constrained")
+        parts = figure.subfigures(len(of), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for part, row in zip(parts, of, strict=True):
+            panels = part.subplots(1, len(columns), squeeze=False, sharey=sharey)[0]
             for axes, (title, value) in zip(panels, columns.items(), strict=True):
-                for place, curve in zip(figures.spaced(len(of), 0.24), of, strict=True):
-                    style = _STYLES[drawn.index(curve) % len(_STYLES)]
+                axes.set_ylim(_fences(everyone, columns.values() if sharey else [value]))
+                places = figures.spaced(len(row), 0.24)
+                for place, curve, style in zip(places, row, _STYLES, strict=False):
                     _draw(axes, curve, value, sizes, style, place)
                 axes.set_title(title, loc="left")
                 axes.set_xticks(range(len(sizes)), [str(size) for size in sizes])
                 axes.set_xlim(-0.4, len(sizes) - 0.6)
+                axes.set_xlabel("K")
                 figures.frame(axes)
-        for axes in grid[-1]:
-            axes.set_xlabel("K")
-        figures.legend(figure, grid.flat, columns=len(columns) - 1)
+            figures.legend(part, panels, columns=len(columns) - 1)
     return figure
+
+
+def _fences(of: Sequence[Curve], values: Iterable[Value]) -> tuple[float, float]:
+    """The ends of an axis: of all means but those far from their middle half, which take all the room."""
+    means = np.asarray([mean(one) for value in values for curve in of for one in curve.over(value).values()])
+    means = means[np.isfinite(means)]
+    if not len(means):
+        return 0.0, 1.0
+    first, third = np.quantile(means, [0.25, 0.75])
+    far = 2 * (third - first)
+    inside = means[(means >= first - far) & (means <= third + far)]
+    room = 0.12 * (inside.max() - inside.min()) or 1e-4
+    return float(inside.min() - room), float(inside.max() + room)
 
 
 def _draw(axes: Axes, curve: Curve, value: Value, sizes: Sequence[int], style: Style, place: float) -> None:
     found = {size: values for size, values in curve.over(value).items() if not math.isnan(mean(values))}
+    x = [sizes.index(size) + place for size in found]
+    y = [mean(values) for values in found.values()]
     spreads = [deviation(values) for values in found.values()]
     axes.errorbar(
-        [sizes.index(size) + place for size in found],
-        [mean(values) for values in found.values()],
+        x,
+        y,
         yerr=[0 if math.isnan(one) else one for one in spreads],
         color=style.color,
         marker=style.marker,
@@ -137,3 +168,9 @@ def _draw(axes: Axes, curve: Curve, value: Value, sizes: Sequence[int], style: S
         elinewidth=0.8,
         label=curve.label,
     )
+    low, high = axes.get_ylim()
+    for there, one in zip(x, y, strict=True):
+        if not low <= one <= high:
+            text = f"{one:.3f} " + ("\N{DOWNWARDS ARROW}" if one < low else "\N{UPWARDS ARROW}")
+            edge, side = (low, "bottom") if one < low else (high, "top")
+            axes.annotate(text, (there, edge), ha="center", va=side, fontsize=7.5, color=style.color)

@@ -23,7 +23,8 @@ _GUIDE = (
 
 _CAPTIONS = {
     "auc_over_k": "AUC over K. Test AUC of the ensemble and of the student that validation chooses, a row of"
-    " panels for each kind of students.",
+    " panels for each kind of students, or several. In each the recipe in blue is the best on validation"
+    " data; a number with an arrow is off the scale.",
     "auc_over_cost": "AUC over cost. Test AUC of the ensemble over what it is made of, what a prediction and"
     " what the training takes: points of a curve are its Ks.",
     "diversity": "Diversity and collapse over K. Ambiguity is what the ensemble gains in cross-entropy over"
@@ -52,11 +53,11 @@ def _section(main: Sequence[Run], runs: Sequence[Run], dataset: str) -> Section:
             absent.append(title)
         else:
             blocks += [Heading(title, 3), table]
-    kinds = figures.by_kind(of)
+    rows = figures.rows(of)
     drawn: dict[str, Figure | None] = {
-        "auc_over_k": figures.over_k(kinds),
-        "auc_over_cost": figures.over_cost(kinds),
-        "diversity": figures.what_goes_on(kinds),
+        "auc_over_k": figures.over_k(rows),
+        "auc_over_cost": figures.over_cost(rows),
+        "diversity": figures.what_goes_on(rows),
     }
     pictures = [Picture(name, figure, _CAPTIONS[name]) for name, figure in drawn.items() if figure]
     return Section([*pictures, *blocks], [*absent, *(name for name, figure in drawn.items() if not figure)])

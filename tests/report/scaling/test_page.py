@@ -3,7 +3,7 @@
 import pytest
 
 from ektf_jax.report import seeds
-from ektf_jax.report.scaling import page, tables
+from ektf_jax.report.scaling import figures, page, tables
 from tests import commands
 
 from ..conftest import Checker
@@ -66,6 +66,25 @@ def test_every_point_has_its_figures_and_the_best_is_that_of_validation(study):
     assert found["effective rank"].text == "4.0"
     assert found["chosen student"].text == f"{0.8521 - 0.019:.4f} ± 0.0001"
     assert found["lead"].text == "+0.0190"
+
+
+def test_recipes_fill_rows_the_best_on_validation_first_and_one_far_off_leaves_the_others_room(write):
+    for sharing in ("own", "shared", *(0.1 * i for i in range(1, 6))):
+        for size in (2, 10):
+            auc = 0.85 + 0.0015 * size if sharing == "own" else 0.85
+            directory = write(run(size, 0.6 if sharing == "shared" else auc, sharing=sharing))
+    rows = figures.rows(load(directory))
+    assert [len(row) for row in rows] == [3, 4]
+    best = [row[0].label for row in rows]
+    assert best[0] == "EKTF of MLP, a table each"
+    drawn = figures.over_k(rows)
+    for axes in drawn.axes:
+        low, high = axes.get_ylim()
+        assert low > 0.8
+        assert high < 0.9
+    told = [text.get_text() for axes in drawn.axes for text in axes.texts]
+    assert told.count("0.600 \N{DOWNWARDS ARROW}") == 2
+    assert len(told) == 4  # its students too
 
 
 def test_the_command_writes_the_page_with_its_figures(study, tmp_path):
