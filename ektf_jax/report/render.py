@@ -88,7 +88,9 @@ def _plain(text: str) -> str:
 def _markdown_code(text: str) -> str:
     # The fence is longer than any within.
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
-    return f"{fence} {text} {fence}" if "`" in text else f"`{text}`"
+    # Of code between spaces one on either side is no part of it.
+    between = text.strip(" ") and text[0] == text[-1] == " "
+    return f"{fence} {text} {fence}" if between or "`" in text else f"`{text}`"
 
 
 def parts(text: str) -> Iterator[tuple[str, bool]]:

@@ -91,6 +91,7 @@ def shown(text):
 @given(ANY)
 @example("`")
 @example("# ")
+@example(" 1 ")
 def test_markdown_shows_a_name_as_it_is(name):
     blocks = [
         Heading(name),
