@@ -380,7 +380,7 @@ def test_an_optimizer_whose_state_is_shaped_unlike_the_parameters_runs_on_a_mesh
     assert np.isfinite(metrics.loss)
 
 
-def test_a_model_is_made_once_for_its_description_and_its_state():
+def test_a_model_is_made_once_and_in_one_program_for_its_description_and_its_state(caplog):
     made = []
 
     def make():
@@ -388,8 +388,10 @@ def test_a_model_is_made_once_for_its_description_and_its_state():
         return make_model(jnp.float32, dropout=0.0)
 
     optimizer, key = optax.adam(1e-3), jax.random.key(1)
-    graphdef, state = init_state_on(sharding.make_mesh(), make, optimizer, key)
+    with jax.log_compiles():
+        graphdef, state = init_state_on(sharding.make_mesh(), make, optimizer, key)
     assert len(made) == 1
+    assert caplog.text.count("Finished XLA compilation") == 1
     expected, like = init_state(make(), optimizer, key)
     assert graphdef == expected
     for ours, theirs in zip(jax.tree.leaves(state), jax.tree.leaves(like), strict=True):
