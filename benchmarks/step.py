@@ -19,6 +19,7 @@ import json
 import os
 import resource
 import time
+from functools import partial
 from typing import Any
 
 import jax
@@ -31,7 +32,7 @@ from ektf_jax.config import MATMUL_DTYPES, Config
 from ektf_jax.layers import activation, blocks, dropout
 from ektf_jax.training import build, compiler
 from ektf_jax.training.optimizer import make_optimizer
-from ektf_jax.training.step import init_state, make_train_step
+from ektf_jax.training.step import init_state_on, make_train_step
 
 IMPORTED_AT = time.time()
 
@@ -67,14 +68,16 @@ def measure(shape: str, num_students: int, steps: int) -> dict[str, Any]:
     config, schema = Config.from_dict(nested), common.schema(shape)
     batch_size = config.data.batch_size
     batch = common.random_rows(schema, batch_size)
-    model = build.make_model(config, schema, jax.random.key(0))
+    mesh = build.make_mesh(config)
+    make_model = partial(build.make_model, config, schema, jax.random.key(0), mesh=mesh)
     optimizer = make_optimizer(config.train.clip_norm)
-    graphdef, state = init_state(model, optimizer, jax.random.key(1))
+    graphdef, state = init_state_on(mesh, make_model, optimizer, jax.random.key(1))
     jitted: Any = make_train_step(
         graphdef,
         optimizer,
         transfer.read(config.transfer),
         l2=config.embedding.l2,
+        mesh=mesh,
         compiler_options=compiler.options(_MATMUL_DTYPE.value) if _COMPILER.value == "tuned" else None,
     )
     learning_rate = np.float32(config.train.learning_rate)
@@ -93,7 +96,7 @@ def measure(shape: str, num_students: int, steps: int) -> dict[str, Any]:
     return {
         "shape": shape,
         "students": num_students,
-        "params": ensemble.count_parameters(model),
+        "params": sum(leaf.size for leaf in jax.tree.leaves(state.parameters)),
         "ms": round(1e3 * float(np.median(times)), 1),
         "min_ms": round(1e3 * min(times), 1),
         "max_ms": round(1e3 * max(times), 1),

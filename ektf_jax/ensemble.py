@@ -15,6 +15,7 @@ from ektf_jax.data.schema import Field
 from ektf_jax.embedding import Embedding
 from ektf_jax.layers import adapters
 from ektf_jax.layers.blocks import linear
+from ektf_jax.layers.rngs import make_rngs
 
 # Up to so many copies run one after another without a loop, which is a fifth faster on a CPU for few of them
 # (benchmarks/step.py --unroll=1); of more the scan is one loop, whose compile time does not grow with K.
@@ -56,8 +57,7 @@ class StudentGroup(nnx.Module):
         self.size = size
         self.stack = stack
         keys = jax.random.split(key, size)
-        graphdef, _ = nnx.split(nnx.eval_shape(lambda: make_student(rngs=nnx.Rngs(0))))
-        states = jax.vmap(lambda key: nnx.state(make_student(rngs=nnx.Rngs(key))))(keys)
+        graphdef, states = jax.vmap(lambda key: nnx.split(make_student(rngs=make_rngs(key))))(keys)
         self.students = nnx.merge(graphdef, adapters.one_kernel(states))
 
         # See ektf_jax.students for what a student may have.
@@ -200,12 +200,12 @@ class Ensemble(nnx.Module):
                 *((group.size, (own_columns, group.own_dim)) for group in self.groups),
             ],
             shards=table_shards,
-            rngs=nnx.Rngs(embedding_key),
+            rngs=make_rngs(embedding_key),
         )
         self.fusion = fusion
         if fusion == "concat":
             width = sum(group.hidden_size * group.size for group in self.groups)
-            self.head = linear(width, 1, rngs=nnx.Rngs(head_key))
+            self.head = linear(width, 1, rngs=make_rngs(head_key))
 
     def __call__(
         self,

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _BLOCK_ROWS = 1 << 14  # of the logloss: float64 temporaries stay in the cache
+_MANY = 100_000  # keys to sort, from which on it matters by what
 
 
 def auc(labels: ArrayLike, scores: ArrayLike, *, weights: ArrayLike | None = None) -> float:
@@ -213,8 +214,10 @@ def _auc(positive: NDArray[np.bool_], scores: NDArray[np.floating]) -> float:
 def _sorted(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """By polars where it is there: on some CPUs numpy's AVX-512 sort takes four times as long.
 
-    `benchmarks/evaluate.py` has the figures.
+    `benchmarks/evaluate.py` has the figures. To import polars takes as long as numpy for millions of keys.
     """
+    if len(keys) < _MANY:
+        return np.sort(keys)
     try:
         import polars as pl
     except ImportError:

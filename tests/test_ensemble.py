@@ -501,3 +501,15 @@ def test_ml1m_models_have_the_published_numbers_of_parameters():
 
 def test_a_concat_head_adds_one_weight_per_hidden_unit_and_a_bias():
     assert ml1m_parameters([(MLP, 2)], fusion="concat") == 893_618 + 2 * 400 + 1
+
+
+def test_a_student_is_made_once_however_many_copies_there_are():
+    """To trace it takes most of the time until a run's first step that is not compilation."""
+    made = []
+
+    def make(*arguments, **options):
+        made.append(arguments)
+        return deep(*arguments, **options)
+
+    nnx.eval_shape(partial(make_group, "scan", make))
+    assert len(made) == 1

@@ -316,3 +316,12 @@ def test_a_metric_that_takes_no_weights_says_so(monkeypatch):
     assert metrics.evaluate([0, 1], [[0.0, 1.0]], ["own"]) == [{"own": 0.0}]
     with pytest.raises(ValueError, match="own takes no weights, and the rows have some"):
         metrics.evaluate([0, 1], [[0.0, 1.0]], ["own"], weights=[1, 2])
+
+
+def test_many_rows_are_sorted_as_few_are(monkeypatch):
+    labels, scores = sample(3, 500, 40, 1.0, np.float32)
+    few = metrics.auc(labels, scores)
+    assert few == pytest.approx(roc_auc_score(labels, scores), rel=1e-12)
+    monkeypatch.setattr(metrics, "_MANY", 0)
+    monkeypatch.setattr(np, "sort", None)
+    assert metrics.auc(labels, scores) == few

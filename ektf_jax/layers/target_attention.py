@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ektf_jax.layers.blocks import DNN
+from ektf_jax.layers.rngs import make_rngs
 
 HIDDEN_UNITS = (64,)
 
@@ -89,8 +90,7 @@ class ActivationUnits(nnx.Module):
 
     def __init__(self, copies: int, width: int, *, rngs: nnx.Rngs):
         keys = jax.random.split(rngs.params(), copies)
-        graphdef, _ = nnx.split(nnx.eval_shape(lambda: _unit(width, nnx.Rngs(0))))
-        states = jax.vmap(lambda key: nnx.state(_unit(width, nnx.Rngs(key))))(keys)
+        graphdef, states = jax.vmap(lambda key: nnx.split(_unit(width, make_rngs(key))))(keys)
         self.copies = nnx.merge(graphdef, states)
         self.unrolled = False
 

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from ektf_jax import directories, metrics, significance
-from ektf_jax.data import encoded, encoder
+from ektf_jax.data import encoded
 from ektf_jax.data.schema import Field
 from ektf_jax.errors import unknown
 from ektf_jax.result import ENSEMBLE
@@ -80,6 +79,8 @@ def _labels(run: Run, field: Field) -> dict[int, str]:
     """What the ids of a field stand for."""
     labels = {field.oov: "(unseen)"}
     if rundata.has_words(run.data):
+        from ektf_jax.data import encoder  # which imports polars: metrics need none
+
         words = encoder.read_words(run.data / encoded.WORDS)
         own = words.filter(words["field"] == field.name)
         labels |= dict(zip(own["id"].to_list(), own["value"].to_list(), strict=True))
@@ -108,6 +109,8 @@ def judge(
 
 def write(predictions: Predictions, out: Path) -> None:
     """Write the rows in their order, as CSV or Parquet: label, weight (if any), p_ensemble, p_0 .."""
+    import polars as pl
+
     rows, of = predictions
     order = sorted(of, key=lambda name: -1 if name == ENSEMBLE else int(name))
     predicted = {f"p_{name}": metrics.probabilities(of[name]) for name in order}

@@ -23,6 +23,7 @@ from ektf_jax.ensemble import Ensemble
 from ektf_jax.errors import InputError, cause, unknown
 from ektf_jax.keys import named, read
 from ektf_jax.layers.matmul import use_bfloat16
+from ektf_jax.layers.rngs import make_rngs
 from ektf_jax.students import REGISTRY
 from ektf_jax.training import optimizer
 
@@ -186,7 +187,7 @@ def _make_student(path: str, arguments: Any, config: Config, tried: set[str]) ->
     if not _is_new(tried, student, options, config.embedding.dim):
         return make
     try:
-        model = nnx.eval_shape(lambda: make(2, config.embedding.dim, rngs=nnx.Rngs(0)))
+        model = nnx.eval_shape(lambda: make(2, config.embedding.dim, rngs=make_rngs(0)))
         if ":" in name:
             _check_output(model, config.embedding.dim)
     except Exception as error:  # the class may be a user's own, and its arguments anything

@@ -8,17 +8,19 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from absl import logging
 
 from ektf_jax.errors import InputError, cause
 from ektf_jax.files import check_shape
 from ektf_jax.sharding import is_table, path_name
+
+if TYPE_CHECKING:  # a sixth of a second, which a plan of runs has not
+    import orbax.checkpoint as ocp
 
 Tree = TypeVar("Tree")
 
@@ -28,8 +30,10 @@ _DIGEST = "sha256"  # of the rest of the progress
 
 
 @contextlib.contextmanager
-def open_checkpoints(directory: Path, *, read_only: bool = False) -> Iterator[ocp.CheckpointManager]:
+def open_checkpoints(directory: Path, *, read_only: bool = False) -> "Iterator[ocp.CheckpointManager]":
     """An Orbax manager that keeps the newest checkpoints; each appears whole or not at all."""
+    import orbax.checkpoint as ocp
+
     options = ocp.CheckpointManagerOptions(
         max_to_keep=None if read_only else _KEEP,
         save_interval_steps=0 if read_only else 1,
@@ -66,11 +70,13 @@ def _without_pattern(directory: Path) -> Iterator[Path]:
         yield link
 
 
-def save(manager: ocp.CheckpointManager, step: int, tree: Any, progress: dict[str, Any]) -> None:
+def save(manager: "ocp.CheckpointManager", step: int, tree: Any, progress: dict[str, Any]) -> None:
     """Save a pytree of arrays and JSON progress as `step`; a step that is already there stays as it is.
 
     Raises InputError where it cannot be written: on a disk that is full, say.
     """
+    import orbax.checkpoint as ocp
+
     if step not in manager.all_steps():
         signed = progress | {_DIGEST: _digest(progress)}
         args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), progress=ocp.args.JsonSave(signed))
@@ -84,7 +90,7 @@ def save(manager: ocp.CheckpointManager, step: int, tree: Any, progress: dict[st
 
 
 def restore(
-    manager: ocp.CheckpointManager,
+    manager: "ocp.CheckpointManager",
     like: Tree,
     step: int | None = None,
     *,
@@ -104,6 +110,8 @@ def restore(
       InputError: there are checkpoints, and none of them can be read; or a leaf of the checkpoint is not in
         `like`, the other way round, or has another shape or dtype there.
     """
+    import orbax.checkpoint as ocp
+
     steps = sorted(manager.all_steps(), reverse=True) if step is None else [step]
     damaged: list[int] = []
     for candidate in steps:
@@ -151,7 +159,7 @@ def _checked(saved: Any, shape: Mapping[str, Any]) -> dict[str, Any]:
     return progress
 
 
-def _real(manager: ocp.CheckpointManager) -> Path:
+def _real(manager: "ocp.CheckpointManager") -> Path:
     return Path(manager.directory).resolve()
 
 
@@ -194,6 +202,8 @@ def _is_padded(name: str, saved: Any, ours: Any) -> bool:
 
 def _target(saved: dict[str, Any], path: tuple[Any, ...], leaf: Any) -> Any:
     """What a leaf is restored as: itself or, of a table, with all rows that were saved."""
+    import orbax.checkpoint as ocp
+
     target = ocp.utils.to_shape_dtype_struct(leaf)
     rows = saved[path_name(path)].shape[0] if leaf.ndim else 0
     if not leaf.ndim or rows <= leaf.shape[0]:

@@ -3,10 +3,9 @@
 import contextlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
@@ -44,6 +43,9 @@ from ektf_jax.training.residence import Block, MakeRows
 from ektf_jax.training.rundata import dataset
 from ektf_jax.training.training import Training
 from ektf_jax.training.versions import versions as versions_of
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 
 def train(
@@ -172,7 +174,7 @@ def _life(training: Training, listeners: Sequence[Listener]) -> together.Life:
 
 
 def _train_epoch(
-    run: Training, listeners: Sequence[Listener], latest: ocp.CheckpointManager
+    run: Training, listeners: Sequence[Listener], latest: "ocp.CheckpointManager"
 ) -> Generator[Block, Callable[[], int], tuple[dict[str, Any], Callable[[], int]]]:
     """Take the steps that are left of an epoch; returns the terms of the last, and what it was last sent."""
     train, epoch = run.config.train, run.epoch
@@ -207,7 +209,7 @@ def _steps_to_tell(run: Training) -> int:
     return min(every - run.progress.step % every for every in (train.log_every, train.checkpoint_every))
 
 
-def _save(run: Training, listeners: Sequence[Listener], latest: ocp.CheckpointManager) -> None:
+def _save(run: Training, listeners: Sequence[Listener], latest: "ocp.CheckpointManager") -> None:
     _tell(listeners, "saves", run)
     run.save(latest)
 

@@ -108,13 +108,13 @@ def init_state_on(
     key: jax.Array,
 ) -> tuple[nnx.GraphDef, TrainState]:
     """`init_state` of a model that is made on the mesh: no device ever holds more than its part."""
-    graphdef = nnx.graphdef(nnx.eval_shape(make_model))
 
-    def create() -> TrainState:
-        return init_state(make_model(), optimizer, key)[1]
+    def create() -> tuple[nnx.GraphDef, TrainState]:
+        return init_state(make_model(), optimizer, key)
 
-    shardings = sharding.state_shardings(jax.eval_shape(create), mesh)
-    return graphdef, jax.jit(create, out_shardings=shardings)()
+    graphdef, shapes = jax.eval_shape(create)
+    shardings = graphdef, sharding.state_shardings(shapes, mesh)
+    return jax.jit(create, out_shardings=shardings)()
 
 
 def make_train_step(

@@ -4,12 +4,11 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
@@ -51,6 +50,9 @@ from ektf_jax.training.step import (
     saved_form,
     transformation,
 )
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 Weights = tuple[nnx.State, nnx.State]
 
@@ -264,7 +266,7 @@ class Training:
             finite.check({name: valid[name]})
         return -valid[name]
 
-    def save(self, latest: ocp.CheckpointManager) -> None:
+    def save(self, latest: "ocp.CheckpointManager") -> None:
         """Save all that the run needs to go on."""
         self._count_wall()
         checkpoint.save(latest, self.progress.step, self._tree(), self.progress.to_json())
@@ -275,12 +277,12 @@ class Training:
         with finite.ending(self.workdir, f"after step {self.progress.step}: "):
             finite.check_state(self._tree())
 
-    def keep(self, best: ocp.CheckpointManager) -> None:
+    def keep(self, best: "ocp.CheckpointManager") -> None:
         """Save the weights as the best so far, if they are."""
         if self.progress.plateau.improved:
             checkpoint.save(best, self.progress.step, self.weights, {"epoch": self.epoch})
 
-    def restore(self, latest: ocp.CheckpointManager, best: ocp.CheckpointManager) -> None:
+    def restore(self, latest: "ocp.CheckpointManager", best: "ocp.CheckpointManager") -> None:
         """Go on from the newest checkpoint, if there is one, or start from what the config names.
 
         Raises InputError where the best weights are gone, or for runs that it cannot start from.
@@ -329,7 +331,7 @@ class Training:
         if self.average is not None:
             self.average = jax.tree.map(jnp.copy, (self.state.parameters, self.state.statistics))
 
-    def restore_best(self, best: ocp.CheckpointManager) -> None:
+    def restore_best(self, best: "ocp.CheckpointManager") -> None:
         """Take the best weights back, to be evaluated."""
         step = self.progress.plateau.best_epoch * self.steps_per_epoch
         kept = checkpoint.restore(best, self.weights, step)

@@ -17,6 +17,7 @@ from ektf_jax.ensemble import Ensemble
 from ektf_jax.errors import InputError
 from ektf_jax.keys import ABOVE_0, key
 from ektf_jax.layers.blocks import linear
+from ektf_jax.layers.rngs import make_rngs
 from ektf_jax.transfer.method import Loss, Method, Teacher, TeacherOutputs
 from ektf_jax.transfer.online_kd import student_losses
 
@@ -47,7 +48,7 @@ class Pupil(nnx.Module):
         self.hint_sizes = tuple(hint_sizes)
         self.gate_scale = nnx.Param(jnp.zeros(len(hint_sizes)))
         self.gate_bias = nnx.Param(jnp.zeros(len(hint_sizes)))
-        rngs = nnx.Rngs(key)
+        rngs = make_rngs(key)
         width = ensemble.groups[0].hidden_size
         self.maps = nnx.List(linear(width, size, use_bias=False, rngs=rngs) for size in hint_sizes if size)
 

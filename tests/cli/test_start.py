@@ -62,3 +62,18 @@ def test_help_imports_nothing_that_takes_seconds(name):
     code = HELP.replace("NAME", repr(name))
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+NEEDED = """
+import sys
+from ektf_jax import metrics
+from ektf_jax.runs import judge, sweep
+from ektf_jax.training import loop
+metrics.auc([0, 1, 1], [0.1, 0.2, 0.3])
+print([name for name in ("grain", "orbax", "polars", "sklearn", "tensorboard") if name in sys.modules])
+"""
+
+
+def test_a_plan_of_runs_and_metrics_of_few_rows_need_neither_orbax_nor_polars():
+    done = subprocess.run([sys.executable, "-c", NEEDED], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"

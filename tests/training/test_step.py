@@ -380,6 +380,24 @@ def test_an_optimizer_whose_state_is_shaped_unlike_the_parameters_runs_on_a_mesh
     assert np.isfinite(metrics.loss)
 
 
+def test_a_model_is_made_once_and_in_one_program_for_its_description_and_its_state(caplog):
+    made = []
+
+    def make():
+        made.append(0)
+        return make_model(jnp.float32, dropout=0.0)
+
+    optimizer, key = optax.adam(1e-3), jax.random.key(1)
+    with jax.log_compiles():
+        graphdef, state = init_state_on(sharding.make_mesh(), make, optimizer, key)
+    assert len(made) == 1
+    assert caplog.text.count("Finished XLA compilation") == 1
+    expected, like = init_state(make(), optimizer, key)
+    assert graphdef == expected
+    for ours, theirs in zip(jax.tree.leaves(state), jax.tree.leaves(like), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
 def test_predictions_are_those_of_the_transcription_in_evaluation_mode():
     with jax.enable_x64(True):
         graphdef, state = start(jnp.float64)

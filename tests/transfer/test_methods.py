@@ -109,3 +109,12 @@ def test_the_base_config_holds_options_that_every_method_takes(name):
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match="transfer method 'ekft' is unknown: use one of ektf, kd, dml, onl"):
         transfer.make("ekft")
+
+
+@pytest.mark.parametrize("name", ["ektf", "kd", "dml", "none"])
+def test_to_check_a_method_compiles_nothing(name, caplog):
+    method = transfer.make(name)
+    with jax.log_compiles():
+        method.check(5)
+        assert "Finished tracing" in caplog.text
+    assert "Finished XLA compilation" not in caplog.text
