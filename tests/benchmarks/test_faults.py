@@ -1,5 +1,6 @@
 """Broken inputs and commands that end early, in small; `python -m benchmarks.faults` does thousands."""
 
+import dataclasses
 import json
 import random
 import shutil
@@ -242,6 +243,30 @@ def test_what_a_command_starts_counts_on_and_ends_at_a_write(tmp_path):
     assert run("kill", 4) == (-9, 4, {"a": "a\n", "b": "b\nb\n"})
     status, _, left = run("full", 3)
     assert (status != 0, left) == (True, {"a": "a\n", "b": "b\n"})
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="/proc says who is whose child")
+def test_runs_together_end_with_the_same_bits_whatever_is_killed(tmp_path, monkeypatch):
+    """Their process, at a write and with the sweep, then at a moment and alone."""
+    library = nursery.build(tmp_path)
+    if library is None:
+        pytest.skip("no C compiler")
+    made, scratch = tmp_path / "made", tmp_path / "scratch"
+    scratch.mkdir()
+    material.table(made / "raw", "csv", 300)
+    custom.prepare(made / "raw/table.yaml", made / "raw", made / "data")
+    (made / "tiny.py").write_text(material.CONFIG.format(data=made / "data", epochs=2))
+    task = dataclasses.replace(kills.TASKS["sweep, together"], faults=("kill", "child"))
+    monkeypatch.setitem(kills.TASKS, "some", task)
+    told = []
+    with nursery.Nursery(scratch, library) as children:
+        bench = kills.Bench(made, scratch, children, children, lambda *one: told.append(one))
+        bench.run("some", 78, most=2)
+    results = [name for name in bench.wholes["some"].new if name.endswith("result.json")]
+    assert len(results) == 4
+    assert [one for one in told if one[2]] == []
+    assert [fault for _, fault, _ in told] == ["kill", "child"]
 
 
 def test_counts_add_up(tmp_path, monkeypatch):
