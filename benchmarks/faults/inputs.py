@@ -20,6 +20,14 @@ from benchmarks.faults.breaks import broken
 from benchmarks.faults.nursery import Done, Nursery
 
 LIMIT = 60  # seconds; all commands take less than five
+# What is said beside an error: a log's warnings, Python's about what is odd in a config, each with its line
+# of code, and a panic of a thread of polars.
+_ASIDE = re.compile(
+    r"^.*SyntaxWarning: .*\n(  .*\n)?"
+    r"|^(WARNING|W\d{4} ).*\n"
+    r"|^\n?thread '.*' .*panicked at .*\n.*\n(note: .*\n)?",
+    re.M,
+)
 _TIMES = re.compile(r"[\d,.]+ rows/s|in [\d.]+ s|seconds +[\d.]+")
 
 
@@ -98,8 +106,7 @@ def _judge(kind: Kind, case: Case) -> tuple[str, str | None]:
         return "wrong", "hangs"
     if err.startswith("left: "):
         return "wrong", f"refused, but {err}"
-    # A log's warnings stay out, and Python's about what is odd in a config, each with its line of code.
-    said = re.sub(r"^.*SyntaxWarning: .*\n(  .*\n)?|^(WARNING|W\d{4} ).*\n", "", err, flags=re.M).splitlines()
+    said = _ASIDE.sub("", err).splitlines()
     if status == 2 and len(said) == 1 and said[0].startswith("error: "):
         if case.file.name in said[0] or (kind.named and kind.named in said[0]):
             return "refused", None
@@ -277,12 +284,26 @@ def _reported(file: str, right: Callable[[Case], str | None]) -> Kind:
     )
 
 
+def _ids(file: str, named: str = "") -> Kind:
+    return Kind(
+        ("ids",),
+        f"ids/{file}",
+        lambda at: material.open_parts(at / "ids", at / "out"),
+        lambda case: plain.ids_disagree(case.directory / "ids", case.directory / "out"),
+        named,
+    )
+
+
 # Format -> how it is read and judged. Digests protect .npy and all of a bundle but bundle.json.
 KINDS: dict[str, Kind] = {
     "table.csv": _table("csv", "rows.csv"),
     "table.tsv": _table("tsv", "rows.tsv"),
     "table.parquet": _table("parquet", "rows.parquet"),
     "dataset YAML": _table("csv", "table.yaml", "rows.csv"),  # which lacks a column that the YAML names
+    "parts of ids": _ids("*/*.parquet"),
+    "schema.json of ids": _ids("schema.json", "/ids/"),  # or the part that lacks what it names
+    "vocabulary of ids": _ids("vocabulary.parquet"),
+    "vectors of ids": _ids("vectors/*"),
     "schema.json": _dataset(
         "schema.json", partial(_json_otherwise, r"\.dataset|\.fields\[\d+\]\.name|\.source.*", _same_output)
     ),

@@ -21,6 +21,8 @@ from benchmarks.faults.nursery import Done, Nursery
 LIMIT = 240
 # What ends a command or fails it: at a moment, or from a call that writes on, see interposer.c.
 FAULTS = ("moment", "kill", "torn", "full", "read_only", "two at once")
+# Of a command that trains in processes of its own: these end at a moment, and it goes on.
+PARENTS = (*FAULTS, "child")
 # Of a run: times, and what has times in it.
 _PASSING = ("seconds", "per_second", "input_wait", "versions", "peak", "device")
 _UNSTABLE = re.compile(
@@ -97,8 +99,8 @@ class Bench:
             done = self._fault(task, fault, place, whole, rng)
             if done.status == 0 and fault != "two at once":  # it had ended by then
                 # Where nothing can be removed any more, what is hidden stays for the next command to remove.
-                same = contents(place, hidden=False) == _visible(whole.new)
-                wrong = None if same else f"{fault}: ended otherwise"
+                different = _different(contents(place, hidden=False), _visible(whole.new))
+                wrong = f"{fault}: ended with other content of {different[:6]}" if different else None
                 self.tell(name, "ended before" if wrong is None else fault, wrong and f"case {seed}: {wrong}")
                 break
             count += 1
@@ -110,22 +112,22 @@ class Bench:
                 break
         done = self.nursery.run(task.command(place.parent), limit=LIMIT)
         wrong = f"then status {done.status}: {done.err[-300:]}" if done.status != 0 else None
-        if wrong is None and (found := contents(place)) != whole.new:
-            different = {
-                key for key in found.keys() | whole.new.keys() if found.get(key) != whole.new.get(key)
-            }
-            wrong = f"then other content of {sorted(different)[:6]}"
+        if wrong is None and (different := _different(contents(place), whole.new)):
+            wrong = f"then other content of {different[:6]}"
         if wrong:
             self.tell(name, "afterwards", f"case {seed}, {fault}: {wrong}")
         return count
 
     def _fault(self, task: Task, fault: str, place: Path, whole: Whole, rng: random.Random) -> Done:
         command = task.command(place.parent)
-        if fault == "moment":
+        if fault in ("moment", "child"):
             child = self.nursery.start(command)
             early = child.wait_or_none(rng.uniform(0, whole.seconds))
             if early is None:
-                child.kill(group=rng.random() < 0.5)
+                if fault == "child":
+                    child.kill_below()
+                else:
+                    child.kill(group=rng.random() < 0.5)
                 early = child.wait(LIMIT)
             return early
         if fault == "two at once":
@@ -143,6 +145,9 @@ class Bench:
             return None if done.status == -9 else f"status {done.status}: {done.err[-300:]}"
         if fault == "two at once" and done.status == 0:
             return None
+        if fault == "child":
+            told = done.status == 1 and "failed here: " in done.out
+            return None if told else f"status {done.status}: {done.err[-300:]}"
         lines = [line for line in done.err.splitlines() if not re.match(r"WARNING|W\d{4} ", line)]
         # While it trains, Orbax's threads print tracebacks of their own above the line.
         last = lines[-1:] if task.resumes else lines
@@ -161,6 +166,10 @@ class Bench:
             if found == _visible(one):
                 return None
         return "neither the old nor the new is whole"
+
+
+def _different(found: dict[str, str], wanted: dict[str, str]) -> list[str]:
+    return sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
 
 
 def _visible(found: dict[str, str]) -> dict[str, str]:
@@ -223,6 +232,17 @@ TASKS = {
         lambda at: ["sweep", f"--config={at}/tiny.py", "--seeds=2", f"--workdir={at}/out"],
         ("tiny.py",),
         resumes=True,
+        faults=PARENTS,
+    ),
+    # One process of four runs, which end after two, three and four epochs.
+    "sweep, together": Task(
+        lambda at: [
+            *("sweep", f"--config={at}/tiny.py", "--config.train.max_epochs=4", "--config.train.patience=1"),
+            *("--grid=train.learning_rate=1e-3,3e-2", "--seeds=2", "--together=4", f"--workdir={at}/out"),
+        ],
+        ("tiny.py",),
+        resumes=True,
+        faults=PARENTS,
     ),
     "tune": Task(
         lambda at: [

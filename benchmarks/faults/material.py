@@ -4,8 +4,10 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
+from benchmarks.faults import plain
 from benchmarks.faults.nursery import Done, Nursery
 
 TABLE = """\
@@ -19,6 +21,18 @@ fields:
   - {{name: price, kind: numeric, fill: "0"}}
   - {{name: tags, kind: multi, separator: "|", max_len: 2}}
   - {{name: city, missing: ["", "?"]}}
+"""
+# All that a part of ids can have: one id, several, a number, a weight, vectors beside them.
+SAMPLE = """\
+dataset: shop
+files: {train: [train.csv], valid: [valid.csv], test: [test.csv]}
+label: click
+weight: times
+fields:
+  - user
+  - {name: tags, kind: multi, separator: "|", max_len: 2}
+  - {name: city, pretrained: cities.parquet, frozen: false}
+  - {name: price, kind: dense}
 """
 CONFIG = """\
 from configs import quickstart
@@ -81,15 +95,50 @@ def table(directory: Path, suffix: str, count: int = 60, seed: int = 0, min_coun
     (directory / "table.yaml").write_text(text, encoding="utf-8")
 
 
+def sample(directory: Path) -> None:
+    """sample.yaml, the rows of each split as text, and vectors of cities."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "sample.yaml").write_text(SAMPLE, encoding="utf-8")
+    for seed, split in enumerate(plain.SPLITS):
+        frame = rows(40 - 10 * seed, seed)
+        times = pl.Series("times", [str(1 + at % 3 / 2) for at in range(len(frame))])
+        frame.with_columns(times).write_csv(directory / f"{split}.csv")
+    vectors = {"value": ["x", "y, z", "w"], "vector": [[1.0, 2.5], [-3.0, 0.0], [0.5, 0.25]]}
+    pl.DataFrame(vectors).write_parquet(directory / "cities.parquet")
+
+
+def parts(directory: Path, encoded: Path, out: Path) -> None:
+    """What another engine writes of the rows of `sample`: two parts for each split, beside what ids mean."""
+    shutil.copytree(encoded / "vectors", out / "vectors")
+    for name in ("schema.json", "vocabulary.parquet"):
+        shutil.copyfile(encoded / name, out / name)
+    for split in plain.SPLITS:
+        raw = pl.read_csv(directory / f"{split}.csv", infer_schema=False)
+        ids = np.load(encoded / split / "ids.npy")
+        frame = raw.select(
+            pl.col("click").cast(pl.Int8),
+            pl.col("times").cast(pl.Float64),
+            pl.Series("user", ids[:, 0]),
+            pl.Series(
+                "tags", [[one for one in row if one] for row in ids[:, 1:3].tolist()], pl.List(pl.Int32)
+            ),
+            pl.Series("city", ids[:, 3], pl.Int64),
+            "price",
+        )
+        (out / split).mkdir()
+        for number, part in enumerate((frame[:7], frame[7:])):
+            part.write_parquet(out / split / f"part-{number}.parquet")
+
+
+def open_parts(directory: Path, out: Path) -> list[str]:
+    """The command that makes a dataset of parts of ids."""
+    return ["prepare", "--dataset=ids", f"--raw={directory}", f"--out={out}"]
+
+
 def prepare(directory: Path, out: Path) -> list[str]:
-    """The command that encodes such a table."""
-    return [
-        "prepare",
-        "--dataset=custom",
-        f"--raw={directory}",
-        f"--schema={directory}/table.yaml",
-        f"--out={out}",
-    ]
+    """The command that encodes the table of a directory."""
+    (schema,) = directory.glob("*.yaml")
+    return ["prepare", "--dataset=custom", f"--raw={directory}", f"--schema={schema}", f"--out={out}"]
 
 
 def make(directory: Path, nursery: Nursery) -> None:
@@ -103,6 +152,9 @@ def make(directory: Path, nursery: Nursery) -> None:
 
     for suffix in ("csv", "tsv", "parquet"):
         table(directory / suffix, suffix)
+    sample(directory / "sample")
+    run(prepare(directory / "sample", directory / "sampled"))
+    parts(directory / "sample", directory / "sampled", directory / "ids")
     table(directory / "raw", "csv", 300)
     run(prepare(directory / "raw", directory / "data"))
     (directory / "tiny.py").write_text(CONFIG.format(data=directory / "data", epochs=2), encoding="utf-8")

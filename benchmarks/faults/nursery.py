@@ -94,6 +94,7 @@ class Nursery:
         environment = os.environ | {
             "JAX_PLATFORMS": "cpu",
             "MPLBACKEND": "agg",
+            "RUST_BACKTRACE": "0",  # of a panic in polars
             "JAX_COMPILATION_CACHE_DIR": str(scratch / "programs"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
@@ -178,6 +179,12 @@ class Child:
                 os.kill(pid, signal.SIGKILL)
         while any(map(_runs, below)):
             time.sleep(0.01)
+
+    def kill_below(self) -> None:
+        """End its children and theirs, as the kernel ends the largest process; it goes on itself."""
+        for pid in _descendants(self.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def wait(self, limit: float = 60) -> Done:
         """Wait for its end; what does not end hangs, and is killed."""

@@ -134,6 +134,96 @@ def disagrees(raw: Path, out: Path) -> str | None:
     return None
 
 
+def _number(field: dict[str, Any], cell: Any) -> float | None:
+    """What a dense field's cell is, before it is standardised; None where it is missing."""
+    missing = field.get("missing", [""])
+    if (
+        cell is None
+        or str(cell) in missing
+        or float(cell) in [float(one) for one in missing if _is_number(one)]
+    ):
+        cell = field.get("fill")
+    if cell is None:
+        return None
+    number = float(cell)
+    if not abs(number) <= 1e30:
+        raise ValueError(f"the number {cell}")
+    return math.log1p(number) if field.get("transform") == "log1p" else number
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _row(schema: dict[str, Any], row: dict[str, Any]) -> tuple[list[int], list[float], float, float]:
+    """Ids, numbers, label and weight of a row of a part. Raises ValueError for what is none."""
+    spec, ids, numbers = schema["source"]["spec"], [], []
+    for field, one in zip(schema["fields"], spec["fields"], strict=True):
+        low, high = field["offset"] + 1, field["offset"] + field["vocab_size"] - 1
+        cell = row[field["name"]]
+        if one["kind"] == "dense":
+            number, (mean, deviation) = _number(one, cell), field["scale"]
+            ids.append(high if number is None else low)
+            numbers.append(1.0 if number is None else (number - mean) / deviation)
+            continue
+        several = one["kind"] == "multi"
+        given = [each for each in cell or () if each != 0] if several else [cell]
+        if any(each is None or not low <= each <= high for each in given):
+            raise ValueError(f"{field['name']} is {cell}")
+        ids += (given + [0] * field["max_len"])[: field["max_len"]]
+    label, weight = float(row[spec["label"]]), float(row[spec["weight"]])
+    if spec.get("above") is not None:
+        label = float(label > spec["above"])
+    if label not in (0, 1) or not 0 <= weight <= 1e30:
+        raise ValueError(f"a label {label}, a weight {weight}")
+    return ids, numbers, label, weight
+
+
+def ids_disagree(raw: Path, out: Path) -> str | None:
+    """What a dataset of parts of ids has otherwise than this reader makes of them."""
+    there = strict_json((out / "schema.json").read_bytes())
+    try:
+        schema = strict_json((raw / "schema.json").read_bytes())
+        expected = {}
+        for split in SPLITS:
+            # Not independent, but whole parts at once, where ours reads chunks of chosen columns.
+            parts = [
+                pl.read_parquet(path.read_bytes(), parallel="none", low_memory=True)
+                for path in sorted((raw / split).glob("*.parquet"))
+            ]
+            found = [_row(schema, row) for part in parts for row in part.iter_rows(named=True)]
+            expected[split] = [np.array(one) for one in zip(*found, strict=True)]
+        words = pl.read_parquet((raw / "vocabulary.parquet").read_bytes()).sort("id")
+    except Exception as error:
+        return f"a plain reader refuses it ({error!r})"
+    for split, arrays in expected.items():
+        for name, array in zip(("ids", "dense", "labels", "weights"), arrays, strict=True):
+            if not np.array_equal(np.load(out / split / f"{name}.npy"), array.astype(np.float32)):
+                return f"other {name} of {split}"
+    for key in ("dataset", "fields", "spec"):
+        ours, theirs = (_described(one, key) for one in (there, schema))
+        if ours != theirs:
+            return f"another {key} in schema.json: {ours} for {theirs}"
+    if not pl.read_parquet(out / "vocabulary.parquet").equals(words):
+        return "another vocabulary"
+    for path in (raw / "vectors").iterdir():
+        if (out / "vectors" / path.name).read_bytes() != path.read_bytes():
+            return f"other vectors {path.name}"
+    return None
+
+
+def _described(schema: dict[str, Any], key: str) -> Any:
+    """The name, the fields without what they leave out where it is not set, or the spec of a schema.json."""
+    unset = {"pooling": "mean", "scale": None, "target": None, "pretrained": None, "frozen": True}
+    if key == "fields":
+        return [{k: v for k, v in field.items() if (k, v) not in unset.items()} for field in schema[key]]
+    return schema["source"][key] if key == "spec" else schema[key]
+
+
 def strict_json(data: bytes) -> Any:
     """A JSON document; ValueError for NaN and infinities, too."""
 

@@ -11,6 +11,7 @@ _ENDS = {
     "full": "disk full",
     "read_only": "read-only",
     "two at once": "two at once",
+    "child": "its runs killed",
 }
 
 

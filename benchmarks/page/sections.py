@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.page import cells, faults, figures, predictions, soak, together
+from benchmarks.page import cells, faults, fields, figures, predictions, soak, together
 from benchmarks.page.cells import Result
 from ektf_jax.report.render import Block, Heading, Picture, Text
 
@@ -358,6 +358,7 @@ SECTIONS = {
     "score": predictions.score,
     "residence": residence,
     "together": together.together,
+    "fields": fields.fields,
     "startup": startup,
     "scale_k": scale_k,
     "scale": scale,

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ektf_jax.data import encoded
+from ektf_jax.data import encoded, parquet
 from ektf_jax.data.chunk import SHOWN
 from ektf_jax.data.encoded import Split
 from ektf_jax.data.schema import SPLITS, Field, Schema
@@ -149,6 +149,6 @@ def _texts(directory: Path, ids: NDArray[np.int64]) -> dict[int, str]:
         with path.open("rb") as file:  # polars would read a path with brackets as a pattern
             words = pl.scan_parquet(file).filter(pl.col("id").is_in(wanted.implode())).collect()
         return dict(zip(words["id"], words["value"], strict=True))
-    except pl.exceptions.PolarsError as error:
+    except parquet.UNREADABLE as error:
         reason = " ".join(str(error).split())[:SHOWN]
         raise InputError(f"{path}: is damaged ({reason}); prepare the dataset again") from None

@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ektf_jax import files
-from ektf_jax.data import columns, dense, parts, vocabulary
+from ektf_jax.data import columns, dense, parquet, parts, vocabulary
 from ektf_jax.data.chunk import Chunk, Rows
 from ektf_jax.data.encoded import WORDS
 from ektf_jax.data.schema import Field, Schema
@@ -177,7 +177,7 @@ def read_words(path: Path) -> pl.DataFrame:
     try:
         with path.open("rb") as file:  # polars would read a path with brackets as a pattern
             words = pl.read_parquet(file)
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except parquet.UNREADABLE as error:
         raise InputError(f"{path}: cannot be read ({cause(error)}); get it again") from None
     if dict(words.schema) != _WORDS_SCHEMA:
         raise InputError(f"{path}: has the columns {dict(words.schema)}, not field, value, id; get it again")

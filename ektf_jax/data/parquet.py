@@ -15,6 +15,8 @@ from ektf_jax.data.columns import Settled
 from ektf_jax.errors import InputError
 
 MAGIC = b"PAR1"
+# What reading a damaged file raises. A panic is no Exception.
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 
 def types(path: Path, file: BinaryIO) -> columns.Types:
@@ -53,9 +55,14 @@ def frames(
         table = _scan(file).select(selectors.by_name(kept))
         for batch in table.collect_batches(chunk_size=rows, maintain_order=True):
             start, done = done, done + len(batch)
+            if done > total:
+                break
             for part in batch.iter_slices(rows):
                 yield Chunk(part, Rows(str(path), start), size * done // total)
                 start += len(part)
+        if done != total:  # where a thread of polars panics the batches end, as if there were no more
+            came = f"more than {total:,}" if done > total else f"{done:,} of {total:,}"
+            raise InputError(f"{path}: damaged Parquet ({came} rows came); write it again")
 
 
 def rows_of(path: Path, file: BinaryIO) -> int:
@@ -74,6 +81,6 @@ def _scan(file: BinaryIO) -> pl.LazyFrame:
 def _understood(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except UNREADABLE as error:
         reason = re.sub(r"\s+", " ", str(error))[:SHOWN]
         raise InputError(f"{path}: damaged or unsupported Parquet ({reason}); write it again") from None

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ektf_jax.data import columns
+from ektf_jax.data import columns, parquet
 from ektf_jax.data.schema import Field, vectors_file
 from ektf_jax.data.spec import TableSpec
 from ektf_jax.errors import InputError, cause
@@ -81,7 +81,7 @@ def _read(path: Path) -> Vectors:
     try:
         with path.open("rb") as file:  # polars would read a path with brackets as a pattern
             table = pl.read_parquet(file)
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except parquet.UNREADABLE as error:
         raise InputError(
             f"{path}: cannot be read ({cause(error)}); it must be Parquet with columns {VALUE} and {VECTOR}"
         ) from None

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from dataclasses import fields as dataclass_fields
 from typing import Any
 
 from ektf_jax.errors import InputError, unknown
@@ -19,6 +20,7 @@ ARRAYS = tuple(f"{split}/{kind}.npy" for split in SPLITS for kind in ("ids", "la
 WEIGHTED = (*ARRAYS, *(f"{split}/weights.npy" for split in SPLITS))
 # Keys of a field that those of older datasets lack, as they are if not set.
 _LATER = {"pooling": POOLINGS[0], "scale": None, "target": None, "pretrained": None, "frozen": True}
+_KEYS = ("format", "version", "dataset", "fields", "splits", "source", "weighted", "arrays")
 _MAX_FEATURES = 2**31 - 1  # ids are int32
 _REMEDY = "prepare the dataset again"
 
@@ -149,6 +151,7 @@ class Schema:
             raise InputError(
                 f"{file}: version is {document.get('version')!r}, this program reads {VERSION}; {_REMEDY}"
             )
+        _check_keys(document, _KEYS, file)
         dataset = _text(document, "dataset", file)
         fields = _fields(_typed(document, "fields", list, file), file)
         splits = _typed(document, "splits", dict, file)
@@ -230,6 +233,7 @@ def _fields(entries: list[Any], file: str) -> tuple[Field, ...]:
         where = f"{file}: fields[{index}]"
         if not isinstance(entry, dict):
             raise InputError(f"{where}: is {entry!r}, not an object; {_REMEDY}")
+        _check_keys(entry, [one.name for one in dataclass_fields(Field)], where)
         name = _text(entry, "name", where)
         where = f"{where} ({name})"
         if name in names:
@@ -264,6 +268,13 @@ def _fields(entries: list[Any], file: str) -> tuple[Field, ...]:
         fields.append(field)
     check_targets(fields, f"{file}: ")
     return tuple(fields)
+
+
+def _check_keys(document: dict[str, Any], known: Collection[str], where: str) -> None:
+    """Raise InputError for a key that means nothing here: what it should have said would be lost."""
+    for key in document:
+        if key not in known:
+            raise unknown(f"{where}: the key", key, known)
 
 
 def _scale(entry: dict[str, Any], where: str) -> tuple[float, float] | None:

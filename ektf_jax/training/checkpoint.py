@@ -77,16 +77,19 @@ def save(manager: "ocp.CheckpointManager", step: int, tree: Any, progress: dict[
     """
     import orbax.checkpoint as ocp
 
-    if step not in manager.all_steps():
-        signed = progress | {_DIGEST: _digest(progress)}
-        args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), progress=ocp.args.JsonSave(signed))
-        try:
+    signed = progress | {_DIGEST: _digest(progress)}
+    args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), progress=ocp.args.JsonSave(signed))
+    try:
+        if step not in manager.all_steps():
             manager.save(step, args=args)
-        except (OSError, ValueError) as error:  # the storage layer's own are ValueErrors
-            raise InputError(
-                f"{_real(manager)}: checkpoint {step} cannot be written ({cause(error)}); make room, or take"
-                " another --workdir"
-            ) from None
+        else:  # by a process that was killed, perhaps before it removed what the step supersedes
+            for older in sorted(each for each in manager.all_steps() if each < step)[: 1 - _KEEP]:
+                manager.delete(older)
+    except (OSError, ValueError) as error:  # the storage layer's own are ValueErrors
+        raise InputError(
+            f"{_real(manager)}: checkpoint {step} cannot be written ({cause(error)}); make room, or take"
+            " another --workdir"
+        ) from None
 
 
 def restore(

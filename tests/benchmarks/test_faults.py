@@ -1,5 +1,6 @@
 """Broken inputs and commands that end early, in small; `python -m benchmarks.faults` does thousands."""
 
+import dataclasses
 import json
 import random
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from benchmarks.faults import breaks, inputs, kills, material, nursery, plain, record
@@ -14,7 +16,7 @@ from benchmarks.faults.nursery import Done
 from configs import quickstart
 from ektf_jax.cli import config, shell
 from ektf_jax.config import Config
-from ektf_jax.data import custom
+from ektf_jax.data import custom, ids
 from ektf_jax.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,11 +70,71 @@ def test_the_plain_reader_disagrees_where_the_result_is_another(tmp_path):
         assert said in str(plain.disagrees(tmp_path / "raw", tmp_path / "out"))
 
 
+@pytest.fixture
+def parts(tmp_path):
+    """Parts of ids with all that they can have, and what they mean."""
+    material.sample(tmp_path / "sample")
+    custom.prepare(tmp_path / "sample/sample.yaml", tmp_path / "sample", tmp_path / "sampled")
+    material.parts(tmp_path / "sample", tmp_path / "sampled", tmp_path / "ids")
+    return tmp_path / "ids"
+
+
+@pytest.mark.parametrize("file", ["*/*.parquet", "schema.json", "vocabulary.parquet", "vectors/*"])
+def test_broken_parts_of_ids_are_refused_or_read_as_plain_python_reads_them(parts, tmp_path, file):
+    there, refused = sorted(path.name for path in tmp_path.iterdir()), 0
+    for seed in range(12):
+        rng = random.Random(seed)
+        broken = rng.choice(sorted(parts.glob(file)))
+        whole = broken.read_bytes()
+        broken.write_bytes(breaks.broken(whole, rng)[1])
+        said = None
+        try:
+            ids.prepare(parts, tmp_path / "out")
+        except InputError as error:
+            said = str(error)
+        if said is not None:
+            assert str(parts) in said
+            assert sorted(path.name for path in tmp_path.iterdir()) == there
+            refused += 1
+        else:
+            assert plain.ids_disagree(parts, tmp_path / "out") is None
+            shutil.rmtree(tmp_path / "out")
+        broken.write_bytes(whole)
+    assert refused > 3
+
+
+def test_the_plain_reader_of_ids_disagrees_where_the_result_is_another(parts, tmp_path):
+    ids.prepare(parts, tmp_path / "out")
+    assert plain.ids_disagree(parts, tmp_path / "out") is None
+    part, schema = parts / "valid/part-1.parquet", parts / "schema.json"
+    frame, document = pl.read_parquet(part), schema.read_text()
+    for change, said in (
+        ({"user": frame["user"].reverse()}, "other ids of valid"),
+        ({"tags": frame["tags"].shift(1)}, "other ids of valid"),
+        ({"price": frame["price"].reverse()}, "of valid"),
+        ({"click": 1 - frame["click"]}, "other labels of valid"),
+        ({"times": 1 + frame["times"]}, "other weights of valid"),
+        ({"city": frame["city"] - 9}, "refuses"),
+    ):
+        frame.with_columns(**change).write_parquet(part)
+        assert said in str(plain.ids_disagree(parts, tmp_path / "out"))
+    frame.write_parquet(part)
+    for before, after, said in (
+        ('"frozen": false', '"frozen": true', "another fields"),
+        ('"above": null', '"above": -1', "other labels"),
+        ('"dataset": "shop",\n  "fields"', '"dataset": "a",\n  "fields"', "another dataset"),
+    ):
+        schema.write_text(document.replace(before, after))
+        assert said in str(plain.ids_disagree(parts, tmp_path / "out"))
+
+
 @pytest.mark.parametrize(
     ("status", "err", "verdict"),
     [
         (2, "error: DIR/a.csv: bad\n", "refused"),
         (2, "error: something is bad\n", "wrong"),
+        (2, "\nthread 'a' (1) panicked at b.rs:1:9:\nc\nnote: d\nerror: DIR/a.csv: bad\n", "refused"),
+        (2, "\nthread 'a' (1) panicked at b.rs:1:9:\nc\nnote: d\n", "wrong"),
         (2, "error: DIR/a.csv: bad\nmore\n", "wrong"),
         (1, "Traceback (most recent call last):\nValueError: a.csv\n", "wrong"),
         (-11, "", "wrong"),
@@ -242,6 +304,30 @@ def test_what_a_command_starts_counts_on_and_ends_at_a_write(tmp_path):
     assert run("kill", 4) == (-9, 4, {"a": "a\n", "b": "b\nb\n"})
     status, _, left = run("full", 3)
     assert (status != 0, left) == (True, {"a": "a\n", "b": "b\n"})
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="/proc says who is whose child")
+def test_runs_together_end_with_the_same_bits_whatever_is_killed(tmp_path, monkeypatch):
+    """Their process, at a write and with the sweep, then at a moment and alone."""
+    library = nursery.build(tmp_path)
+    if library is None:
+        pytest.skip("no C compiler")
+    made, scratch = tmp_path / "made", tmp_path / "scratch"
+    scratch.mkdir()
+    material.table(made / "raw", "csv", 300)
+    custom.prepare(made / "raw/table.yaml", made / "raw", made / "data")
+    (made / "tiny.py").write_text(material.CONFIG.format(data=made / "data", epochs=2))
+    task = dataclasses.replace(kills.TASKS["sweep, together"], faults=("kill", "child"))
+    monkeypatch.setitem(kills.TASKS, "some", task)
+    told = []
+    with nursery.Nursery(scratch, library) as children:
+        bench = kills.Bench(made, scratch, children, children, lambda *one: told.append(one))
+        bench.run("some", 78, most=2)
+    results = [name for name in bench.wholes["some"].new if name.endswith("result.json")]
+    assert len(results) == 4
+    assert [one for one in told if one[2]] == []
+    assert [fault for _, fault, _ in told] == ["kill", "child"]
 
 
 def test_counts_add_up(tmp_path, monkeypatch):

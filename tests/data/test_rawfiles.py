@@ -6,7 +6,19 @@ import os
 import polars as pl
 import pytest
 
-from ektf_jax.data import criteo, custom, describe, generators, kdd12, kkbox, rawfiles, tables
+from ektf_jax.data import (
+    criteo,
+    custom,
+    describe,
+    encoder,
+    generators,
+    kdd12,
+    kkbox,
+    parquet,
+    pretrained,
+    rawfiles,
+    tables,
+)
 from ektf_jax.data.rawfiles import Layout
 from ektf_jax.data.tables import FieldSpec, TableSpec
 from ektf_jax.errors import InputError
@@ -286,3 +298,37 @@ def test_a_pattern_that_matches_directories_says_so(tmp_path):
     table(tmp_path / "raw/a.parquet/part-0", "a")
     with pytest.raises(InputError, match=r"matches nothing in .* but what is no file, such as .*a\.parquet"):
         prepare(tmp_path, "'*.parquet'")
+
+
+@pytest.mark.parametrize(("footer", "said"), [(5, "4 of 5 rows came"), (3, "more than 3 rows came")])
+def test_a_parquet_file_has_the_rows_that_its_footer_names(tmp_path, monkeypatch, footer, said):
+    """Where a thread of polars panics over a damaged file, its batches end as if there were no more."""
+    paths = [tmp_path / f"{name}.parquet" for name in "ab"]
+    for path in paths:
+        pl.DataFrame({"y": [0, 1, 0, 1], "c": ["x"] * 4}).write_parquet(path)
+    count = parquet.rows_of
+    monkeypatch.setattr(
+        parquet, "rows_of", lambda path, file: footer if path == paths[1] else count(path, file)
+    )
+    with pytest.raises(InputError, match=rf"b\.parquet: damaged Parquet \({said}\)"):
+        tables.prepare(SPEC, paths, tmp_path / "out")
+    assert sorted(tmp_path.iterdir()) == paths
+
+
+def test_a_panic_over_a_parquet_file_is_an_error(tmp_path, monkeypatch):
+    def panic(file):
+        raise pl.exceptions.PanicException("index out of range")
+
+    pl.DataFrame({"y": [0, 1] * 5, "c": ["x"] * 10}).write_parquet(tmp_path / "a.parquet")
+    tables.prepare(SPEC, [tmp_path / "a.parquet"], tmp_path / "out")
+    monkeypatch.setattr(pl, "scan_parquet", panic)
+    monkeypatch.setattr(pl, "read_parquet", panic)
+    with pytest.raises(
+        InputError, match=r"a\.parquet: damaged or unsupported Parquet \(index out of range\)"
+    ):
+        tables.prepare(SPEC, [tmp_path / "a.parquet"], tmp_path / "new")
+    for read in (encoder.of_dataset, describe.describe):
+        with pytest.raises(InputError, match=r"vocabulary\.parquet"):
+            read(tmp_path / "out")
+    with pytest.raises(InputError, match=r"a\.parquet: cannot be read"):
+        pretrained.read(TableSpec("t", "y", (FieldSpec("c", pretrained="a.parquet"),)), tmp_path)

@@ -109,6 +109,8 @@ BAD = [
     ("attention to nothing", ["fields", 2, "pooling"], "attention", ["tags", "'attention'", "target None"]),
     ("a target of a mean", ["fields", 2, "target"], "item", ["tags", "'mean'", "target 'item'"]),
     ("a target that is a number", ["fields", 2, "target"], 3, ["tags", "target", "3"]),
+    ("unknown key of a field", ["fields", 2, "max_lne"], 3, ["fields[2]", "'max_lne'", "max_len"]),
+    ("unknown key", ["weigthed"], True, ["'weigthed'", "weighted"]),
     ("pooling is a number", ["fields", 2, "pooling"], 3, ["tags", "pooling", "3"]),
     ("splits is missing", ["splits"], None, ["splits", "missing"]),
     ("splits is a list", ["splits"], [1], ["splits", "[1]"]),

@@ -61,6 +61,21 @@ def test_what_was_saved_comes_back(tmp_path):
     assert progress == {"epoch": 1}
 
 
+def test_a_step_that_is_there_already_removes_what_it_supersedes(tmp_path, monkeypatch):
+    """A kill between a save and that removal leaves one too many, which no later save may come to remove."""
+    directory = tmp_path / "best"
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "_KEEP", 4)
+        with checkpoint.open_checkpoints(directory) as manager:
+            for step in (1, 2, 3, 4):
+                checkpoint.save(manager, step, state(), {"epoch": step})
+    for step, left in ((1, [1, 2, 3, 4]), (3, [2, 3, 4]), (4, [3, 4]), (3, [3, 4])):
+        with checkpoint.open_checkpoints(directory) as manager:
+            checkpoint.save(manager, step, state(), {"epoch": step})
+            assert sorted(manager.all_steps()) == left
+        assert sorted(int(path.name) for path in directory.iterdir()) == left
+
+
 KERNEL = "parameters/groups/0/students/kernel"
 
 
