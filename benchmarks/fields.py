@@ -7,6 +7,7 @@ list; with its sum; with attention of the movie to it; and with the sum where mo
 vectors of `--numbers` numbers, frozen or trained. Each way takes its steps in turn, on the same batch.
 """
 
+import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags, logging
+from absl import logging
 
 from benchmarks import common
 from ektf_jax import ensemble, transfer
@@ -25,11 +26,6 @@ from ektf_jax.data.schema import ATTENTION, Field, Schema
 from ektf_jax.training import build, compiler
 from ektf_jax.training.optimizer import make_optimizer
 from ektf_jax.training.step import init_state, make_train_step
-
-_SLOTS = flags.DEFINE_integer("slots", 20, "Movies in the list, none of them padding.", lower_bound=2)
-_NUMBERS = flags.DEFINE_integer("numbers", 64, "Numbers of a pretrained vector.", lower_bound=1)
-_STEPS = flags.DEFINE_integer("steps", 10, "Timed steps of a turn.", lower_bound=1)
-_TURNS = flags.DEFINE_integer("turns", 5, "Turns of each way.", lower_bound=1)
 
 SHAPE, TARGET, LIST = "ml1m_mlp", "MovieID", "Viewed"
 # What the list is, and what it and its target have beside.
@@ -112,20 +108,24 @@ def _told(
     }
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Measure and write."""
-    del argv
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fields")
+    parser.add_argument("--slots", type=int, default=20, help="movies in the list, none of them padding")
+    parser.add_argument("--numbers", type=int, default=64, help="numbers of a pretrained vector")
+    parser.add_argument("--steps", type=int, default=10, help="timed steps of a turn")
+    parser.add_argument("--turns", type=int, default=5, help="turns of each way")
+    given = parser.parse_args()
     logging.set_verbosity(logging.WARNING)
     config = Config.from_dict(common.config(SHAPE, 1))
-    slots, numbers = _SLOTS.value, _NUMBERS.value
-    cases = measure(config, slots, numbers, _STEPS.value, _TURNS.value)
+    cases = measure(config, given.slots, given.numbers, given.steps, given.turns)
     common.write(
         "fields",
         {
             "versions": common.versions("jax", "jaxlib", "flax", "optax"),
             "batch_size": config.data.batch_size,
-            "slots": slots,
-            "numbers": numbers,
+            "slots": given.slots,
+            "numbers": given.numbers,
             "cases": cases,
         },
     )
@@ -133,4 +133,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

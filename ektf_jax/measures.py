@@ -39,7 +39,9 @@ def error_correlation(labels: ArrayLike, logits: ArrayLike) -> float:
     number = len(np.asarray(logits))
     sums, products = np.zeros(number), np.zeros((number, number))
     for targets, students in _blocks(labels, logits):
-        errors = np.exp(-np.logaddexp(0.0, -students)) - targets
+        side = 1.0 - 2.0 * targets
+        # A probability near 1 less 1 would have no digits left.
+        errors = side * np.exp(-np.logaddexp(0.0, -side * students))
         sums += errors.sum(axis=1)
         products += errors @ errors.T
     if number < 2:
