@@ -6,7 +6,6 @@ from pathlib import Path
 from ektf_jax.report import results, seeds
 from ektf_jax.report.scaling import curves
 from ektf_jax.report.scaling.page import SCALING
-from ektf_jax.report.seeds import mean
 from ektf_jax.report.tables import spread
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +30,7 @@ def table(directory: str) -> str:
 
     Mean and deviation over seeds. The recipe whose largest ensemble is best on validation data comes first.
     """
-    of = sorted(study(directory), key=lambda curve: -mean(curve.over(curves.valid_auc)[curve.ends[1]]))
+    of = sorted(study(directory), key=lambda curve: -curve.best_valid_auc)
     ends = ("fewest", "most")
     lines = [
         f"| {TABLES[directory]} | K | {' | '.join(f'{whose}, {end}' for whose in _VALUES for end in ends)} |",
@@ -56,7 +55,6 @@ def written(page: str) -> str:
 def _name(curve: curves.Curve) -> str:
     """A recipe's label; own tables are what the page is about, and are not said."""
     name, *rest = curve.label.split(", ")
-    # A mixture's models are part of the name, and QNN-alpha is always taught by itself too.
     if "a table each" in rest:
         rest.remove("a table each")
     elif "50% own columns" not in rest:

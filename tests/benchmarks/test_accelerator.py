@@ -197,27 +197,32 @@ def test_the_page_has_what_a_device_found(tmp_path, monkeypatch):
     assert "ml1m:2 in tf32" not in text
 
 
-def test_a_cut_run_leaves_a_page(tmp_path, monkeypatch):
-    write(tmp_path, records()[:6], torn='{"part": "st')
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(common, "RESULTS", tmp_path)
-    collect.main(["collect", str(tmp_path)])
-    page.write()
-    text = (tmp_path / "README.md").read_text()
+@pytest.fixture
+def page_of(tmp_path, monkeypatch):
+    """The page of records, which may end in a torn line."""
+
+    def made(lines, torn=""):
+        write(tmp_path, lines, torn)
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(common, "RESULTS", tmp_path)
+        collect.main(["collect", str(tmp_path)])
+        page.write()
+        return (tmp_path / "README.md").read_text()
+
+    return made
+
+
+def test_a_cut_run_leaves_a_page(page_of):
+    text = page_of(records()[:6], torn='{"part": "st')
     assert "run mlp_k2, run mlp_k10, run latest_k3, tests, profile." in text
     assert "| ML-1M, K=2 | tf32 | vmap | 0.500 |" in text
 
 
-def test_whole_runs_alone_have_a_page(tmp_path, monkeypatch):
+def test_whole_runs_alone_have_a_page(page_of):
     """What they ran on and with is in their results."""
     result = json.loads((ROOT / "results/ml1m/ektf/mlp_k2_s2024/result.json").read_text())
     run = {"part": "run", "run": "mlp_k2", "seconds": 9, "result": result | {"device": "NVIDIA H200"}}
-    write(tmp_path, [{"part": "machine", **MACHINE}, run])
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(common, "RESULTS", tmp_path)
-    collect.main(["collect", str(tmp_path)])
-    page.write()
-    text = (tmp_path / "README.md").read_text()
+    text = page_of([{"part": "machine", **MACHINE}, run])
     assert "## On NVIDIA H200" in text
     assert "Not measured yet: steps, correctness of" in text
     assert "### Steps" not in text

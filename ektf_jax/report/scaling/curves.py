@@ -73,6 +73,11 @@ class Curve:
         low, high = (self.groups[size].over(value) for size in self.ends)
         return mean(high) - mean(low), p_value(high, low)
 
+    @property
+    def best_valid_auc(self) -> float:
+        """Mean validation AUC of its largest ensemble, by which recipes are chosen."""
+        return mean(self.groups[self.ends[1]].over(valid_auc))
+
     @cached_property
     def recipe(self) -> Mapping[str, Any]:
         """Its settings, but for K."""

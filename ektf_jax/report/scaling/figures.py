@@ -39,7 +39,7 @@ def rows(of: Sequence[Curve]) -> Rows:
         found.setdefault(curve.kinds, []).append(curve)
     made: list[list[Curve]] = []
     for kind in found.values():
-        kind.sort(key=lambda curve: -mean(curve.over(curves.valid_auc)[curve.ends[1]]))
+        kind.sort(key=lambda curve: -curve.best_valid_auc)
         count = math.ceil(len(kind) / _IN_A_ROW)
         made += [kind[len(kind) * i // count : len(kind) * (i + 1) // count] for i in range(count)]
     return made
@@ -118,13 +118,16 @@ def _rows(of: Rows, columns: Mapping[str, Value], *, sharey: bool = False) -> Fi
     sizes = sorted({size for row in of for curve in row for size in curve.groups})
     heights = [1.9 + 0.17 * len(row) for row in of]
     everyone = [curve for row in of for curve in row]
+    scales = {
+        title: _fences(everyone, columns.values() if sharey else [value]) for title, value in columns.items()
+    }
     with matplotlib.rc_context(figures.RC):
         figure = Figure(figsize=(3.4 * len(columns), sum(heights)), layout="constrained")
         parts = figure.subfigures(len(of), 1, squeeze=False, height_ratios=heights)[:, 0]
         for part, row in zip(parts, of, strict=True):
             panels = part.subplots(1, len(columns), squeeze=False, sharey=sharey)[0]
             for axes, (title, value) in zip(panels, columns.items(), strict=True):
-                axes.set_ylim(_fences(everyone, columns.values() if sharey else [value]))
+                axes.set_ylim(scales[title])
                 places = figures.spaced(len(row), 0.24)
                 for place, curve, style in zip(places, row, _STYLES, strict=False):
                     _draw(axes, curve, value, sizes, style, place)
