@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.page import cells, faults, fields, figures, predictions, soak, together
+from benchmarks.page import cells, faults, fields, figures, judging, predictions, soak, together
 from benchmarks.page.cells import Result
 from ektf_jax.report.render import Block, Heading, Picture, Text
 
@@ -353,6 +353,7 @@ SECTIONS = {
     "epoch": epoch,
     "students": students,
     "evaluate": evaluate,
+    "judging": judging.judging,
     "encode": encode,
     "inference": predictions.inference,
     "score": predictions.score,

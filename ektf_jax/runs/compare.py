@@ -37,7 +37,11 @@ def compare(
     check_data(other.workdir, one.schema, one.data)
     rows = split_of(one, split)
     a, b = (logits_of(run, rows, split)[index] for run, index in zip((one, other), indices, strict=True))
-    labels = rows.labels
+    return compare_logits(rows.labels, a, b)
+
+
+def compare_logits(labels: NDArray[np.float32], a: NDArray[np.float32], b: NDArray[np.float32]) -> Comparison:
+    """`compare` of two predictors' logits [N]. Raises ValueError as `metrics.auc` does."""
     return Comparison(
         len(labels),
         {"auc": significance.auc(labels, a), "logloss": significance.logloss(labels, a)},

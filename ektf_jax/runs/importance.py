@@ -1,6 +1,6 @@
 """How much a finished run leans on each field: permutation importance."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,8 @@ from ektf_jax.data.encoded import Split
 from ektf_jax.runs.compare import logits_of, split_of
 from ektf_jax.runs.judge import find_field
 from ektf_jax.runs.run import Run
+
+_ROWS_AT_ONCE = 1 << 20
 
 
 class Importance(NamedTuple):
@@ -41,23 +43,59 @@ def permutation_importance(
     """
     sign = {"higher": 1.0, "lower": -1.0}[metrics.METRICS[metric].better]
     rows = split_of(run, split)
-    before = _values(rows, logits_of(run, rows, split), metric)
+    logits = logits_of(run, rows, split)
+    before = _values(rows, logits, metric)
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(len(rows.labels)) for _ in range(repeats)]
     found = []
     seen = 0
     for field in run.schema.fields:
         _, slots = find_field(run, field.name, "field")
-        ids, dense = np.array(rows.ids), None if rows.dense is None else np.array(rows.dense)
-        after = []
-        for order in orders:
-            ids[:, slots] = rows.ids[order, slots]
-            if dense is not None and field.scale is not None:
-                dense[:, seen] = rows.dense[order, seen]  # type: ignore[index]  # there, too
-            after.append(_values(rows, run.logits(ids, dense), metric))
-        seen += field.scale is not None
+        numbers = slice(seen, seen + (field.scale is not None))
+        seen = numbers.stop
+        after = [
+            _values(rows, shuffled, metric)
+            for shuffled in shuffled_logits(run, rows, logits, (slots, numbers), orders)
+        ]
         found.append(Importance(field.name, sign * (before - np.array(after))))
     return sorted(found, key=lambda one: -one.mean[-1])
+
+
+def shuffled_logits(
+    run: Run,
+    rows: Split,
+    logits: NDArray[np.float32],
+    columns: tuple[slice, slice],
+    orders: Sequence[NDArray[np.intp]],
+) -> Iterator[NDArray[np.float32]]:
+    """The logits [K + 1, N] of rows with some columns, ids and dense, of rows[order], for each order [N].
+
+    `logits` [K + 1, N] are those of the rows as they are. A row is predicted once with each value that it
+    gets, and not again with its own: of a field with few values, that is seldom.
+    """
+    slots, numbers = columns
+    parts = [rows.ids[:, slots]]
+    if rows.dense is not None:
+        parts.append(rows.dense[:, numbers].view(np.int32))  # floats are told apart by their bits
+    _, first, value = np.unique(np.column_stack(parts), axis=0, return_index=True, return_inverse=True)
+    row = np.arange(len(value))
+    pairs = np.stack(
+        [row * len(first) + value[order] for order in (row, *orders)]
+    )  # a number of (row, value)
+    distinct, place = np.unique(pairs, return_inverse=True)
+    known = np.empty((len(logits), len(distinct)), np.float32)
+    known[:, place[0]] = logits
+    missing = np.setdiff1d(np.arange(len(distinct)), place[0])
+    for start in range(0, len(missing), _ROWS_AT_ONCE):
+        part = missing[start : start + _ROWS_AT_ONCE]
+        to, brought = np.divmod(distinct[part], len(first))
+        ids, dense = rows.ids[to], None if rows.dense is None else rows.dense[to]
+        ids[:, slots] = rows.ids[first[brought], slots]
+        if dense is not None:
+            dense[:, numbers] = rows.dense[first[brought], numbers]  # type: ignore[index]  # there, too
+        known[:, part] = run.logits(ids, dense)
+    for shuffled in place[1:]:
+        yield known[:, shuffled]
 
 
 def _values(rows: Split, logits: NDArray[np.float32], metric: str) -> NDArray[np.float64]:

@@ -88,10 +88,10 @@ def test_importance_is_what_a_shuffled_field_costs(runs):
         ids[:, -last.max_len :] = ids[order][:, -last.max_len :]
         logits = run.logits(ids)[-1]
         lost = before["auc"] - metrics.auc(split.labels, logits)
-        assert found[last.name].losses[repeat, -1] == lost
-        assert (
-            worse[last.name].losses[repeat, -1] == metrics.logloss(split.labels, logits) - before["logloss"]
-        )
+        # A row elsewhere in a batch may round otherwise, and a pair of rows change places.
+        assert found[last.name].losses[repeat, -1] == pytest.approx(lost, abs=1e-3)
+        lost = metrics.logloss(split.labels, logits) - before["logloss"]
+        assert worse[last.name].losses[repeat, -1] == pytest.approx(lost, abs=1e-6)
     means = [one.mean[-1] for one in found.values()]
     assert means == sorted(means, reverse=True)
 
