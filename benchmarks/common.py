@@ -7,11 +7,12 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from ektf_jax.data.loader import Batch
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.files import write_json
 from ektf_jax.training.versions import versions as versions
+
+T = TypeVar("T")
 
 RESULTS = Path("results/benchmarks")
 LOAD_BEFORE = os.getloadavg()[0]  # of what else was running when a benchmark started
@@ -118,6 +121,13 @@ def random_dataset(schema: Schema) -> Iterator[Path]:
         splits: dict[str, Any] = {name: random_rows(schema, rows) for name, rows in schema.splits.items()}
         encoded.write(data, schema, splits, None)
         yield data
+
+
+def timed(run: Callable[[], T]) -> tuple[float, T]:
+    """Seconds of a call, and what it returns."""
+    started = time.perf_counter()
+    found = run()
+    return time.perf_counter() - started, found
 
 
 def spread(values: Sequence[float], digits: int = 3) -> dict[str, float]:

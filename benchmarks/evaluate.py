@@ -7,9 +7,6 @@ Also times the sort that AUC comes down to, by polars (ours) and by numpy.
 
 import json
 import os
-import time
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -38,13 +35,6 @@ def scikit_learn(labels: np.ndarray, logits: np.ndarray) -> list[dict[str, float
     return results
 
 
-def timed(run: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds of a call, and what it returns."""
-    started = time.perf_counter()
-    result = run()
-    return time.perf_counter() - started, result
-
-
 def main(argv: list[str]) -> None:
     """Evaluate by both, in turn; both must agree."""
     del argv
@@ -55,12 +45,12 @@ def main(argv: list[str]) -> None:
     keys = rng.integers(0, 2**33, _ROWS.value, dtype=np.uint64)
     ours, theirs, polars_sort, numpy_sort = [], [], [], []
     for _ in range(_REPEAT.value):
-        seconds, found = timed(lambda: metrics.evaluate(labels, logits))
+        seconds, found = common.timed(lambda: metrics.evaluate(labels, logits))
         ours.append(seconds)
-        seconds, expected = timed(lambda: scikit_learn(labels, logits))
+        seconds, expected = common.timed(lambda: scikit_learn(labels, logits))
         theirs.append(seconds)
-        polars_sort.append(timed(lambda: pl.Series(keys).sort(multithreaded=False))[0])
-        numpy_sort.append(timed(lambda: np.sort(keys))[0])
+        polars_sort.append(common.timed(lambda: pl.Series(keys).sort(multithreaded=False))[0])
+        numpy_sort.append(common.timed(lambda: np.sort(keys))[0])
     names = ("auc", "logloss")
     gaps = {name: max(abs(a[name] - b[name]) for a, b in zip(found, expected, strict=True)) for name in names}
     result = {

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import common
-from benchmarks.evaluate import timed
 from ektf_jax import metrics
 from ektf_jax.runs import Run, load_run
 from ektf_jax.runs.compare import compare_logits, logits_of, split_of
@@ -53,9 +52,9 @@ def importance(run: Run, repeats: int, turns: int) -> dict[str, Any]:
     logits_of(run, split_of(run, "valid"), "valid")  # compiles
     ours, theirs, gap = [], [], 0.0
     for _ in range(turns):
-        seconds, found = timed(lambda: permutation_importance(run, repeats=repeats))
+        seconds, found = common.timed(lambda: permutation_importance(run, repeats=repeats))
         ours.append(seconds)
-        seconds, expected = timed(lambda: plain(run, repeats))
+        seconds, expected = common.timed(lambda: plain(run, repeats))
         theirs.append(seconds)
         gap = max(gap, *(float(np.abs(one.losses - expected[one.field]).max()) for one in found))
     return {
@@ -77,7 +76,7 @@ def comparison(rows: int, turns: int) -> dict[str, Any]:
     labels = (rng.random(rows) < 0.26).astype(np.float32)
     a = rng.standard_normal(rows, np.float32) + labels - np.float32(1.5)
     b = a + rng.standard_normal(rows, np.float32) / np.float32(4)
-    seconds = [timed(lambda: compare_logits(labels, a, b))[0] for _ in range(turns)]
+    seconds = [common.timed(lambda: compare_logits(labels, a, b))[0] for _ in range(turns)]
     return {"rows": rows, "seconds": common.spread(seconds)}
 
 

@@ -11,8 +11,8 @@ weights without an average.
     sharing   one table for all (shared), half of its columns (half)
     members   kernels shared too, each student with scales of its own (adapters), under `apart`
     average   the moving average of weights, decay .999: of `base` (ema) and by their own losses (ema_apart),
-              and so of EKTF_Latest's students, of the mixture and of QNN-alpha (ema_latest_apart,
-              ema_mixture_apart, ema_qnn_apart)
+              and so of EKTF_Latest's students and of the mixture (ema_latest_apart, ema_mixture_apart), and
+              of QNN-alpha (ema_qnn, ema_qnn_apart)
     students  QNN-alpha with self-transfer, EKTF_Latest's students, a mixture of QNN-alpha, FCN and FINAL(2B),
               each under Eq. 6 and by their own losses (apart); QNN-alpha with more patience before the rate
               falls
@@ -87,6 +87,7 @@ def _recipes(dataset: str) -> dict[str, dict[str, ml_collections.ConfigDict]]:
             "ema_apart": _changed(origin, apart | averaged),
             "ema_latest_apart": _changed(latest, apart | averaged),
             "ema_mixture_apart": _changed(mixture, apart | averaged),
+            "ema_qnn": _changed(qnn, averaged),
             "ema_qnn_apart": _changed(qnn, apart | averaged),
         },
         "students": {
