@@ -42,7 +42,7 @@ class Embedding(nnx.Module):
         rngs: nnx.Rngs,
     ):
         num_features = sum(field.vocab_size for field in fields)
-        table = 1e-4 * jax.random.normal(rngs.params(), (num_features, dim))
+        table = 1e-4 * jax.random.normal(rngs.params(), (num_features, dim), jnp.float32)
         padding = jnp.array([field.offset for field in fields])
         table = jnp.pad(table.at[padding].set(0), ((0, -num_features % shards), (0, 0)))
         self.table: nnx.Variable[jax.Array] = nnx.Param(table)

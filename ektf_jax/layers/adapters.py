@@ -37,7 +37,9 @@ def make_member(
     for layer in layers:
         kernel = layer.kernel[...]
         layer.kernel = SharedKernel(kernel)
-        layer.input_scale, layer.output_scale = (nnx.Param(jnp.ones(size)) for size in kernel.shape)
+        layer.input_scale, layer.output_scale = (
+            nnx.Param(jnp.ones(size, kernel.dtype)) for size in kernel.shape
+        )
     signs = jax.random.rademacher(rngs.params(), (num_fields, embedding_dim), jnp.float32)
     student.embedding_scale = nnx.Param(signs)
     return student

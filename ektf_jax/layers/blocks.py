@@ -226,7 +226,7 @@ class Wide(nnx.Module):
         if source == "embeddings":
             self.linear = linear(num_fields * embedding_dim, 1, rngs=rngs)
         else:
-            self.bias = nnx.Param(jnp.zeros(())) if use_bias else None
+            self.bias = nnx.Param(jnp.zeros((), jnp.float32)) if use_bias else None
 
     @property
     def columns(self) -> int:

@@ -24,7 +24,7 @@ class Pretrained(nnx.Module):
 
     def __init__(self, vocab_size: int, numbers: int, columns: int, *, frozen: bool, rngs: nnx.Rngs):
         kind = Frozen if frozen else nnx.Param
-        self.vectors: nnx.Variable[jax.Array] = kind(jnp.zeros((vocab_size, numbers)))
+        self.vectors: nnx.Variable[jax.Array] = kind(jnp.zeros((vocab_size, numbers), jnp.float32))
         self.projection = nnx.Linear(
             numbers, columns, use_bias=False, kernel_init=_FAN_IN, dot_general=product_of_rows, rngs=rngs
         )

@@ -36,7 +36,7 @@ class DAGFM(nnx.Module):
         check_choice("interaction", interaction, INTERACTIONS)
         check_layers("depth", depth)
         self.interaction = interaction
-        self.mixture = nnx.Param(jnp.eye(num_fields))
+        self.mixture = nnx.Param(jnp.eye(num_fields, dtype=jnp.float32))
         self.output = linear(num_fields * (depth + 1), 1, rngs=rngs)
         if embedding_dim < 1:
             raise ValueError("interactions need an embedding dimension of at least 1")
@@ -44,7 +44,8 @@ class DAGFM(nnx.Module):
 
         def weights(*shape: int) -> nnx.List:
             return nnx.List(
-                nnx.Param(deviation * jax.random.normal(rngs.params(), shape)) for _ in range(depth)
+                nnx.Param(deviation * jax.random.normal(rngs.params(), shape, jnp.float32))
+                for _ in range(depth)
             )
 
         pairs = (num_fields, num_fields, embedding_dim)

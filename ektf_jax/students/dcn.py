@@ -14,7 +14,7 @@ class CrossLayer(nnx.Module):
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
         self.weight = linear(width, 1, use_bias=False, rngs=rngs)
-        self.bias = nnx.Param(jnp.zeros(width))
+        self.bias = nnx.Param(jnp.zeros(width, jnp.float32))
 
     def __call__(self, x0: jax.Array, x: jax.Array) -> jax.Array:
         return x0 * self.weight(x) + self.bias[...]

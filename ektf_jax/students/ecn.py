@@ -27,7 +27,7 @@ class GatedCross(nnx.Module):
 
     def __init__(self, width: int, *, heads: int = 1, dropout: float, batch_norm: bool, rngs: nnx.Rngs):
         self.linear = linear(width, width // 2, use_bias=False, rngs=rngs)
-        self.bias = nnx.Param(jax.random.uniform(rngs.params(), (width,)))
+        self.bias = nnx.Param(jax.random.uniform(rngs.params(), (width,), jnp.float32))
         self.layer_norm = layer_norm_layer(width // 2, rngs=rngs)
         self.batch_norm = batch_norm_layer(heads, rngs=rngs) if batch_norm else None
         self.heads = heads

@@ -35,7 +35,7 @@ class Regulation(nnx.Module):
         batch_norm: bool,
         rngs: nnx.Rngs,
     ):
-        self.gates = nnx.List(nnx.Param(jnp.ones(num_fields)) for _ in range(2 if gates else 0))
+        self.gates = nnx.List(nnx.Param(jnp.ones(num_fields, jnp.float32)) for _ in range(2 if gates else 0))
         width = num_fields * embedding_dim
         self.norms = nnx.List(batch_norm_layer(width, rngs=rngs) for _ in range(2 if batch_norm else 0))
         self.embedding_dim = embedding_dim

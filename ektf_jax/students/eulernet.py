@@ -47,12 +47,16 @@ class EulerInteraction(nnx.Module):
         rngs: nnx.Rngs,
     ):
         if inputs == outputs:
-            orders = jnp.eye(inputs)
+            orders = jnp.eye(inputs, dtype=jnp.float32)
         else:
-            orders = jax.nn.softmax(jax.random.normal(rngs.params(), (inputs, outputs)) / 0.01, axis=0)
+            orders = jax.nn.softmax(
+                jax.random.normal(rngs.params(), (inputs, outputs), jnp.float32) / 0.01, axis=0
+            )
         self.orders = nnx.Param(orders)
-        self.log_modulus_bias = nnx.Param(0.01 * jax.random.normal(rngs.params(), (dim, outputs)))
-        self.phase_bias = nnx.Param(0.01 * jax.random.normal(rngs.params(), (dim, outputs)))
+        self.log_modulus_bias = nnx.Param(
+            0.01 * jax.random.normal(rngs.params(), (dim, outputs), jnp.float32)
+        )
+        self.phase_bias = nnx.Param(0.01 * jax.random.normal(rngs.params(), (dim, outputs), jnp.float32))
         self.linear = _pytorch_linear(
             inputs * dim, outputs * dim, nnx.initializers.xavier_uniform(), rngs=rngs
         )
@@ -106,7 +110,7 @@ class EulerNet(nnx.Module):
         check_widths("shape", shape)
         check_rate("explicit_dropout", explicit_dropout)
         check_rate("implicit_dropout", implicit_dropout)
-        self.modulus = nnx.Param(jnp.ones((num_fields, 1)))
+        self.modulus = nnx.Param(jnp.ones((num_fields, 1), jnp.float32))
         self.layers = nnx.List(
             EulerInteraction(
                 inputs,

@@ -17,7 +17,7 @@ class FeatureGate(nnx.Module):
     """
 
     def __init__(self, width: int, embedding_dim: int, hidden_units: Sequence[int], *, rngs: nnx.Rngs):
-        self.context = nnx.Param(1e-4 * jax.random.normal(rngs.params(), (1, embedding_dim)))
+        self.context = nnx.Param(1e-4 * jax.random.normal(rngs.params(), (1, embedding_dim), jnp.float32))
         self.hidden_layers = HiddenLayers(
             embedding_dim, hidden_units, dropout=0.0, batch_norm=False, rngs=rngs
         )

@@ -63,8 +63,8 @@ class FieldNorm(nnx.Module):
     """LayerNorm of each embedding, with scale and bias of each field. [B, F, D] -> [B, F, D]."""
 
     def __init__(self, num_fields: int, embedding_dim: int):
-        self.scale = nnx.Param(jnp.ones((num_fields, embedding_dim)))
-        self.bias = nnx.Param(jnp.zeros((num_fields, embedding_dim)))
+        self.scale = nnx.Param(jnp.ones((num_fields, embedding_dim), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((num_fields, embedding_dim), jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return nnx.standardize(x, epsilon=1e-5) * self.scale[...] + self.bias[...]

@@ -46,8 +46,8 @@ class Pupil(nnx.Module):
     def __init__(self, ensemble: Ensemble, hint_sizes: Sequence[int], *, key: jax.Array):
         self.ensemble = ensemble
         self.hint_sizes = tuple(hint_sizes)
-        self.gate_scale = nnx.Param(jnp.zeros(len(hint_sizes)))
-        self.gate_bias = nnx.Param(jnp.zeros(len(hint_sizes)))
+        self.gate_scale = nnx.Param(jnp.zeros(len(hint_sizes), jnp.float32))
+        self.gate_bias = nnx.Param(jnp.zeros(len(hint_sizes), jnp.float32))
         rngs = make_rngs(key)
         width = ensemble.groups[0].hidden_size
         self.maps = nnx.List(linear(width, size, use_bias=False, rngs=rngs) for size in hint_sizes if size)

@@ -118,7 +118,7 @@ def test_members_start_with_random_signs_and_ones_and_part():
         assert layer.kernel[...].ndim == 2
         assert (layer.input_scale[...] == 1).all()
         assert (layer.output_scale[...] == 1).all()
-    logits, _ = stacked(EMBEDDINGS, key=KEY)
+    logits, _ = stacked(EMBEDDINGS.astype(np.float32), key=KEY)
     assert len(np.unique(np.asarray(logits), axis=0)) > 60
 
 

@@ -145,6 +145,20 @@ def test_the_number_of_rows_may_be_open(label):
     assert found.students.shape == (2, rows)
 
 
+def test_weights_are_in_single_precision_whatever_numbers_are_elsewhere():
+    def states():
+        students = [(make_student(label), 1) for label in STUDENTS]
+        model = Ensemble(SCHEMA.fields, students, embedding_dim=DIM, key=KEY)
+        adapters = Ensemble(SCHEMA.fields, [(make_student("mlp"), 2)], embedding_dim=DIM, key=KEY,
+                            members="adapters")  # fmt: skip
+        return [nnx.state(one, (nnx.Param, nnx.BatchStat)) for one in (model, adapters)]
+
+    leaves = jax.tree.leaves_with_path(jax.eval_shape(states))
+    other = {jax.tree_util.keystr(path): leaf.dtype for path, leaf in leaves if leaf.dtype != jnp.float32}
+    assert len(leaves) > 200
+    assert not other
+
+
 # How a stack is run does not depend on the student: where it owns columns or a loss, both ways are tried.
 FAST = ("lr", "mlp", "wide_deep over ids", "afn with its own embedding", "final with two blocks")
 
