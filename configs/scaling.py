@@ -12,7 +12,7 @@ weights without an average.
     members   kernels shared too, each student with scales of its own (adapters), under `apart`
     average   the moving average of weights, decay .999: of `base` (ema) and by their own losses (ema_apart),
               and so of EKTF_Latest's students and of the mixture (ema_latest_apart, ema_mixture_apart), and
-              of QNN-alpha (ema_qnn, ema_qnn_apart)
+              of QNN-alpha (ema_qnn, ema_qnn_apart); with more patience and a rate that never falls (steady)
     students  QNN-alpha with self-transfer, EKTF_Latest's students, a mixture of QNN-alpha, FCN and FINAL(2B),
               each under Eq. 6 and by their own losses (apart); QNN-alpha with more patience before the rate
               falls
@@ -61,6 +61,7 @@ def _recipes(dataset: str) -> dict[str, dict[str, ml_collections.ConfigDict]]:
     own: dict[str, Any] = {"embedding.sharing": "own"}
     apart: dict[str, Any] = {"transfer.ektf.kd": False, "transfer.ektf.dml": False}
     averaged: dict[str, Any] = {"train.ema": 0.999}
+    steady = averaged | {"train.learning_rate_decay": 1.0, "train.patience": 5}
     origin = _changed(ektf_mlp.get_config(dataset), own)
     latest = _changed(ektf_latest.get_config(dataset), own)
     model, settings = published.settings("qnn", dataset, alone=False)
@@ -89,6 +90,11 @@ def _recipes(dataset: str) -> dict[str, dict[str, ml_collections.ConfigDict]]:
             "ema_mixture_apart": _changed(mixture, apart | averaged),
             "ema_qnn": _changed(qnn, averaged),
             "ema_qnn_apart": _changed(qnn, apart | averaged),
+            "steady": _changed(origin, steady),
+            "steady_apart": _changed(origin, apart | steady),
+            "steady_latest_apart": _changed(latest, apart | steady),
+            "steady_qnn": _changed(qnn, steady),
+            "steady_qnn_apart": _changed(qnn, apart | steady),
         },
         "students": {
             "qnn": qnn,
