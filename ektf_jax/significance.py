@@ -30,9 +30,7 @@ class Estimate(NamedTuple):
 def auc(labels: ArrayLike, scores: ArrayLike, *, confidence: float = 0.95) -> Estimate:
     """AUC of scores [N] with DeLong's interval. Raises ValueError as `metrics.auc` does."""
     value = metrics.auc(labels, scores)
-    (variance,) = np.diag(auc_covariance(labels, np.asarray(scores)[None]))
-    low, high = _around(value, variance, confidence)
-    return Estimate(value, max(low, 0.0), min(high, 1.0))
+    return _auc(value, auc_covariance(labels, np.asarray(scores)[None])[0, 0], confidence)
 
 
 def auc_difference(
@@ -42,35 +40,40 @@ def auc_difference(
 
     Raises ValueError as `metrics.auc` does.
     """
-    value = metrics.auc(labels, one) - metrics.auc(labels, other)
+    return aucs(labels, one, other, confidence=confidence)[2]
+
+
+def aucs(
+    labels: ArrayLike, one: ArrayLike, other: ArrayLike, *, confidence: float = 0.95
+) -> tuple[Estimate, Estimate, Estimate]:
+    """`auc` of `one` and of `other`, both [N], and `auc_difference`, in little more than the time of it."""
+    first, second = metrics.auc(labels, one), metrics.auc(labels, other)
     covariance = auc_covariance(labels, np.stack([np.asarray(one), np.asarray(other)]))
+    value = first - second
     variance = max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0.0)
-    low, high = _around(value, variance, confidence)
-    if variance == 0:
-        return Estimate(value, low, high, 1.0 if value == 0 else 0.0)
-    return Estimate(value, low, high, math.erfc(abs(value) / math.sqrt(2 * variance)))
+    p = math.erfc(abs(value) / math.sqrt(2 * variance)) if variance else float(value == 0)
+    return (
+        _auc(first, covariance[0, 0], confidence),
+        _auc(second, covariance[1, 1], confidence),
+        Estimate(value, *_around(value, variance, confidence), p),
+    )
 
 
 def auc_covariance(labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
     """DeLong's covariance [P, P] of the AUCs of scores [P, N] on the same rows.
 
     A row's share in the AUC is how much of the other class it is right about, ties counted half; the
-    covariance is that of these shares, in each class over its rows. They come from ranks, in O(P N log N) as
-    Sun and Xu have it (IEEE Signal Processing Letters 2014). 0 for a class of one row.
+    covariance is that of these shares, in each class over its rows. They come from one sort of each
+    predictor, in O(P N log N), as Sun and Xu have it (IEEE Signal Processing Letters 2014). 0 for a class of
+    one row.
     """
     positive = np.asarray(labels) == 1
     covariance = np.zeros((len(np.asarray(scores)),) * 2)
-    # The one sort of each: a class has its rows in the same order.
+    # The one sort of each.
     places = [np.unique(row, return_inverse=True)[1] for row in np.asarray(scores)]
-    ranks = [_midranks(place) for place in places]
     for of_class in (positive, ~positive):
         rows, others = int(of_class.sum()), int((~of_class).sum())
-        shares = np.stack(
-            [
-                (rank[of_class] - _midranks(place[of_class])) / others
-                for rank, place in zip(ranks, places, strict=True)
-            ]
-        )
+        shares = np.stack([_below(place[~of_class], place[of_class]) / others for place in places])
         if rows > 1:
             covariance += np.cov(shares).reshape(covariance.shape) / rows
     return covariance
@@ -81,8 +84,7 @@ def logloss(
 ) -> Estimate:
     """Logloss of logits [N] with a bootstrap's interval. Raises ValueError as `metrics.logloss` does."""
     value = metrics.logloss(labels, logits)
-    low, high = np.quantile(_means(_cross_entropy(labels, logits), repeats, seed), _tails(confidence))
-    return Estimate(value, float(low), float(high))
+    return _drawn(value, _means(_cross_entropy(labels, logits)[None], repeats, seed)[0], confidence)
 
 
 def logloss_difference(
@@ -99,11 +101,29 @@ def logloss_difference(
     p is twice the share of repeats on the other side of 0, at least 2 / (repeats + 1). Raises ValueError as
     `metrics.logloss` does.
     """
-    value = metrics.logloss(labels, one) - metrics.logloss(labels, other)
-    drawn = _means(_cross_entropy(labels, one) - _cross_entropy(labels, other), repeats, seed)
-    low, high = np.quantile(drawn, _tails(confidence))
-    beyond = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
-    return Estimate(value, float(low), float(high), min(1.0, 2 * (beyond + 1) / (repeats + 1)))
+    return loglosses(labels, one, other, confidence=confidence, repeats=repeats, seed=seed)[2]
+
+
+def loglosses(
+    labels: ArrayLike,
+    one: ArrayLike,
+    other: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    repeats: int = 1000,
+    seed: int = 0,
+) -> tuple[Estimate, Estimate, Estimate]:
+    """`logloss` of `one` and of `other`, both logits [N], and `logloss_difference`, of the same draws."""
+    first, second = metrics.logloss(labels, one), metrics.logloss(labels, other)
+    losses = np.stack([_cross_entropy(labels, one), _cross_entropy(labels, other)])
+    drawn = _means(losses, repeats, seed)
+    difference = drawn[0] - drawn[1]
+    beyond = min(np.count_nonzero(difference <= 0), np.count_nonzero(difference >= 0))
+    return (
+        _drawn(first, drawn[0], confidence),
+        _drawn(second, drawn[1], confidence),
+        _drawn(first - second, difference, confidence)._replace(p=min(1.0, 2 * (beyond + 1) / (repeats + 1))),
+    )
 
 
 def _cross_entropy(labels: ArrayLike, logits: ArrayLike) -> NDArray[np.float64]:
@@ -112,24 +132,32 @@ def _cross_entropy(labels: ArrayLike, logits: ArrayLike) -> NDArray[np.float64]:
 
 
 def _means(values: NDArray[np.float64], repeats: int, seed: int) -> NDArray[np.float64]:
-    """Means of bootstrap samples of values [N]."""
-    groups = min(len(values), _GROUPS)
+    """Means [P, repeats] of bootstrap samples of values [P, N], the same rows for all P."""
+    groups = min(values.shape[1], _GROUPS)
     rng = np.random.default_rng(seed)
     # Rows may be sorted, by time say: every group has rows of all places, so that they are alike.
-    place = np.arange(len(values)) % groups
-    sums, sizes = np.bincount(place, values), np.bincount(place)
+    place = np.arange(values.shape[1]) % groups
+    sums, sizes = np.stack([np.bincount(place, row) for row in values]), np.bincount(place)
     drawn = rng.multinomial(groups, np.full(groups, 1 / groups), size=repeats)
-    return (drawn @ sums) / (drawn @ sizes)
+    return sums @ drawn.T / (drawn @ sizes)
 
 
-def _midranks(places: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Ranks from 1 of values, which are given by their places among the distinct ones; equal ones share.
+def _drawn(value: float, drawn: NDArray[np.float64], confidence: float) -> Estimate:
+    """A value, and the interval of what was drawn."""
+    low, high = np.quantile(drawn, _tails(confidence))
+    return Estimate(value, float(low), float(high))
 
-    `scipy.stats` has them too, and takes seconds to import.
-    """
-    counts = np.bincount(places)
-    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[places]
-    return ranks
+
+def _auc(value: float, variance: float, confidence: float) -> Estimate:
+    low, high = _around(value, variance, confidence)
+    return Estimate(value, max(low, 0.0), min(high, 1.0))
+
+
+def _below(others: NDArray[np.intp], places: NDArray[np.intp]) -> NDArray[np.float64]:
+    """How many of the others are below each of these places among all distinct scores, ties counted half."""
+    counts = np.bincount(others, minlength=int(places.max(initial=-1)) + 1)
+    below: NDArray[np.float64] = (np.cumsum(counts) - counts / 2)[places]
+    return below
 
 
 def _around(value: float, variance: float, confidence: float) -> tuple[float, float]:

@@ -42,15 +42,9 @@ def compare(
 
 def compare_logits(labels: NDArray[np.float32], a: NDArray[np.float32], b: NDArray[np.float32]) -> Comparison:
     """`compare` of two predictors' logits [N]. Raises ValueError as `metrics.auc` does."""
-    return Comparison(
-        len(labels),
-        {"auc": significance.auc(labels, a), "logloss": significance.logloss(labels, a)},
-        {"auc": significance.auc(labels, b), "logloss": significance.logloss(labels, b)},
-        {
-            "auc": significance.auc_difference(labels, a, b),
-            "logloss": significance.logloss_difference(labels, a, b),
-        },
-    )
+    pairs = {"auc": significance.aucs(labels, a, b), "logloss": significance.loglosses(labels, a, b)}
+    first, second, difference = ({name: found[i] for name, found in pairs.items()} for i in range(3))
+    return Comparison(len(labels), first, second, difference)
 
 
 def split_of(run: Run, split: str) -> encoded.Split:
