@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import common
-from ektf_jax import metrics
 from ektf_jax.runs import Run, load_run
 from ektf_jax.runs.compare import compare_logits, logits_of, split_of
-from ektf_jax.runs.importance import permutation_importance
+from ektf_jax.runs.importance import permutation_importance, values
 from ektf_jax.runs.judge import find_field
 
 
@@ -28,19 +27,14 @@ def plain(run: Run, repeats: int) -> dict[str, NDArray[np.float64]]:
     rows = split_of(run, "valid")
     rng = np.random.default_rng(0)
     orders = [rng.permutation(len(rows.labels)) for _ in range(repeats)]
-
-    def auc(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        found = metrics.evaluate(rows.labels, logits, ["auc"], weights=rows.weights)
-        return np.array([one["auc"] for one in found])
-
-    before, losses = auc(logits_of(run, rows, "valid")), {}
+    before, losses = values(rows, logits_of(run, rows, "valid"), "auc"), {}
     for field in run.schema.fields:
         _, slots = find_field(run, field.name, "field")
         ids = np.array(rows.ids)
         after = []
         for order in orders:
             ids[:, slots] = rows.ids[order, slots]
-            after.append(auc(run.logits(ids)))
+            after.append(values(rows, run.logits(ids), "auc"))
         losses[field.name] = before - np.array(after)
     return losses
 

@@ -44,7 +44,7 @@ def permutation_importance(
     sign = {"higher": 1.0, "lower": -1.0}[metrics.METRICS[metric].better]
     rows = split_of(run, split)
     logits = logits_of(run, rows, split)
-    before = _values(rows, logits, metric)
+    before = values(rows, logits, metric)
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(len(rows.labels)) for _ in range(repeats)]
     found = []
@@ -54,14 +54,14 @@ def permutation_importance(
         numbers = slice(seen, seen + (field.scale is not None))
         seen = numbers.stop
         after = [
-            _values(rows, shuffled, metric)
-            for shuffled in shuffled_logits(run, rows, logits, (slots, numbers), orders)
+            values(rows, shuffled, metric)
+            for shuffled in _shuffled_logits(run, rows, logits, (slots, numbers), orders)
         ]
         found.append(Importance(field.name, sign * (before - np.array(after))))
     return sorted(found, key=lambda one: -one.mean[-1])
 
 
-def shuffled_logits(
+def _shuffled_logits(
     run: Run,
     rows: Split,
     logits: NDArray[np.float32],
@@ -98,7 +98,8 @@ def shuffled_logits(
         yield known[:, shuffled]
 
 
-def _values(rows: Split, logits: NDArray[np.float32], metric: str) -> NDArray[np.float64]:
+def values(rows: Split, logits: NDArray[np.float32], metric: str) -> NDArray[np.float64]:
+    """A metric of each of logits [P, N] on rows, [P]."""
     found = metrics.evaluate(rows.labels, logits, [metric], weights=rows.weights)
     return np.array([one[metric] for one in found])
 

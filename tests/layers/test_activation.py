@@ -92,13 +92,15 @@ def test_what_accelerators_compute_is_what_a_cpu_does(monkeypatch, rate):
 
 
 def test_a_hidden_layer_in_training_is_flax_layers_in_a_row():
-    x = inputs()[0].astype(jnp.float32)
+    x = inputs()[0]
     block = HiddenLayers(7, (5,), dropout=0.0, batch_norm=True, rngs=nnx.Rngs(0))
+    weights = nnx.state(block, (nnx.Param, nnx.BatchStat))
+    nnx.update(block, jax.tree.map(lambda leaf: leaf.astype(x.dtype), weights))
     linear, norm = nnx.clone(block.linears[0]), nnx.clone(block.norms[0])
     for layer in (linear, block.linears[0]):
         assert layer.bias is not None
-        layer.bias[...] = jnp.arange(5, dtype=jnp.float32)
+        layer.bias[...] = jnp.arange(5, dtype=x.dtype)
     expected = nnx.relu(norm(linear(x), use_running_average=False))
-    np.testing.assert_allclose(block(x, train=True), expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(block.norms[0].mean[...], norm.mean[...], rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(block.norms[0].var[...], norm.var[...], rtol=1e-5)
+    np.testing.assert_allclose(block(x, train=True), expected, rtol=1e-6)
+    np.testing.assert_allclose(block.norms[0].mean[...], norm.mean[...], rtol=1e-6)
+    np.testing.assert_allclose(block.norms[0].var[...], norm.var[...], rtol=1e-6)

@@ -117,7 +117,7 @@ def test_evaluations_weigh():
     (told,) = judge.judge(SimpleNamespace(), predictions, ["auc"])
     assert told == {"predictor": 0, "auc": metrics.auc(LABELS, LOGITS[0], weights=WEIGHTS)}
     assert judge._with_intervals(LABELS, LOGITS[0], ["auc"], WEIGHTS) == {"auc": told["auc"]}
-    assert importance._values(SPLIT, LOGITS[:1], "auc") == [told["auc"]]
+    assert importance.values(SPLIT, LOGITS[:1], "auc") == [told["auc"]]
 
 
 def test_students_are_selected_by_weights():
