@@ -10,9 +10,10 @@ weights without an average.
               Eq. 3 (dml), Eq. 6 with self-transfer between two passes (self)
     sharing   one table for all (shared), half of its columns (half)
     members   kernels shared too, each student with scales of its own (adapters), under `apart`
-    average   the moving average of weights, decay .999: of `base` (ema) and by their own losses (ema_apart),
-              and so of EKTF_Latest's students and of the mixture (ema_latest_apart, ema_mixture_apart), and
-              of QNN-alpha (ema_qnn, ema_qnn_apart); with more patience and a rate that never falls (steady)
+    average   the moving average of weights, decay .999 (Frappe, whose epochs are short: .99): of `base` (ema)
+              and by their own losses (ema_apart), and so of EKTF_Latest's students and of the mixture
+              (ema_latest_apart, ema_mixture_apart), and of QNN-alpha (ema_qnn, ema_qnn_apart); with more
+              patience and a rate that never falls (steady)
     students  QNN-alpha with self-transfer, EKTF_Latest's students, a mixture of QNN-alpha, FCN and FINAL(2B),
               each under Eq. 6 and by their own losses (apart); QNN-alpha with more patience before the rate
               falls
@@ -60,7 +61,7 @@ def _sizes(axis: str, name: str) -> tuple[int, ...]:
 def _recipes(dataset: str) -> dict[str, dict[str, ml_collections.ConfigDict]]:
     own: dict[str, Any] = {"embedding.sharing": "own"}
     apart: dict[str, Any] = {"transfer.ektf.kd": False, "transfer.ektf.dml": False}
-    averaged: dict[str, Any] = {"train.ema": 0.999}
+    averaged: dict[str, Any] = {"train.ema": 0.99 if dataset == "frappe" else 0.999}
     steady = averaged | {"train.learning_rate_decay": 1.0, "train.patience": 5}
     origin = _changed(ektf_mlp.get_config(dataset), own)
     latest = _changed(ektf_latest.get_config(dataset), own)

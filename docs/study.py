@@ -1,12 +1,14 @@
 """Writes the tables of choosing.md that results/scaling is behind: python -m docs.study"""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 from ektf_jax.report import results, seeds
 from ektf_jax.report.scaling import curves
 from ektf_jax.report.scaling.page import SCALING
-from ektf_jax.report.tables import spread
+from ektf_jax.report.tables import probability, spread
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "choosing.md"
@@ -18,11 +20,13 @@ TABLES = {
     "scaling_second/ml1m": "MovieLens-1M, a second split",
 }
 _VALUES = {"ensemble": curves.ensemble_auc, "chosen student": curves.student_auc}
+# What recipes with averaged weights change.
+_AVERAGED = ("train.ema", "train.learning_rate_decay", "train.patience")
 
 
 def study(directory: str) -> list[curves.Curve]:
     """Return the recipes of a directory below results/ that has two Ks or more of them."""
-    return curves.curves(seeds.main_runs(results.load(ROOT / "results" / directory, names=SCALING.names)))
+    return curves.curves(seeds.main_runs(_runs(directory)))
 
 
 def table(directory: str) -> str:
@@ -42,22 +46,66 @@ def table(directory: str) -> str:
     return "\n".join(lines)
 
 
+def averages(directory: str) -> str:
+    """Test AUC of every recipe with averaged weights beside the same without, as markdown.
+
+    Mean and deviation over seeds, p of Welch's test. The learning rate falls when validation AUC does not
+    rise, or it stands. The best on validation data comes first.
+    """
+    groups = seeds.groups(_runs(directory))
+    usual = {_twin(group): group for group in groups if not (group.variant or _setting(group, "train.ema"))}
+    of = [group for group in groups if _setting(group, "train.ema") and _twin(group) in usual]
+    header = [TABLES[directory], "K", "rate", "seeds"]
+    lines = [
+        f"| {' | '.join([*header, *(cell for whose in _VALUES for cell in (whose, 'without', 'p'))])} |",
+        "|" + " --- |" * (len(header) + 3 * len(_VALUES)),
+    ]
+    for group in sorted(of, key=lambda group: -seeds.mean(group.over(curves.valid_auc))):
+        without = usual[_twin(group)]
+        rate = "stands" if _setting(group, "train.learning_rate_decay") == 1 else "falls"
+        cells = [_name(without), str(group.num_students), rate, f"{len(group.runs)} and {len(without.runs)}"]
+        for value in _VALUES.values():
+            ours, theirs = group.over(value), without.over(value)
+            cells += [spread(ours, 4), spread(theirs, 4), probability(seeds.p_value(ours, theirs))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def written(page: str) -> str:
     """Return a page with the tables as they are now."""
-    for directory in TABLES:
-        start, end = f"<!-- results/{directory} -->\n", "\n<!-- end -->"
-        made = start + table(directory) + end
-        page, found = re.subn(re.escape(start) + ".*?" + re.escape(end), lambda _: made, page, flags=re.S)  # noqa: B023
-        assert found == 1, f"{PAGE.name} has no place for {directory}"
+    for name, make in {"results": table, "averages of results": averages}.items():
+        for directory in TABLES:
+            start, end = f"<!-- {name}/{directory} -->\n", "\n<!-- end -->"
+            page, found = re.subn(
+                re.escape(start) + ".*?" + re.escape(end),
+                lambda _: start + make(directory) + end,  # noqa: B023
+                page,
+                flags=re.S,
+            )
+            assert found == 1, f"{PAGE.name} has no place for {name}/{directory}"
     return page
 
 
-def _name(curve: curves.Curve) -> str:
+def _runs(directory: str) -> list[results.Run]:
+    return results.load(ROOT / "results" / directory, names=SCALING.names)
+
+
+def _setting(group: seeds.Group, key: str) -> Any:
+    return group.runs[0].settings[key]
+
+
+def _twin(group: seeds.Group) -> str:
+    """What a recipe with averaged weights has in common with the one without."""
+    settings = group.runs[0].settings
+    return json.dumps({key: settings[key] for key in sorted(settings) if key not in _AVERAGED})
+
+
+def _name(of: curves.Curve | seeds.Group) -> str:
     """A recipe's label; own tables are what the page is about, and are not said."""
-    name, *rest = curve.label.split(", ")
+    name, *rest = of.label.split(", ")
     if "a table each" in rest:
         rest.remove("a table each")
-    elif "50% own columns" not in rest:
+    elif "50% own columns" not in rest and not name.startswith("single "):
         rest.append("one table")
     return ", ".join([name, *rest])
 

@@ -95,18 +95,19 @@ class Run:
     curve: tuple[float, ...]
 
     @property
+    def plain(self) -> bool:
+        """Whether its students are whole, start at random and are not averaged over steps, as the paper's."""
+        as_there = {"ensemble.members": "separate", "train.ema": 0, "train.init_from": []}
+        return all(self.settings[key] == value for key, value in as_there.items())
+
+    @property
     def shares(self) -> bool:
-        """Whether its students read one table, are whole, start at random and are taught as the paper's."""
-        as_there = {
-            "transfer.self": 1,
-            "ensemble.members": "separate",
-            "train.ema": 0,
-            "train.init_from": [],
-        }
+        """Whether its students are `plain`, read one table and are taught as the paper's."""
         return (
-            self.settings["embedding.sharing"] in ("shared", 0)
+            self.plain
+            and self.settings["embedding.sharing"] in ("shared", 0)
+            and self.settings["transfer.self"] == 1
             and not self.taught
-            and all(self.settings[key] == value for key, value in as_there.items())
         )
 
     @property
@@ -320,11 +321,12 @@ def _label(
 ) -> str:
     ensemble, transferred = config.ensemble, config.transfer
     students = names.all_of(kinds)
-    if ensemble.num_students == 1 and transferred.name == "none" and not ensemble.blend:
-        return f"single {students}"
+    alone = ensemble.num_students == 1 and transferred.name == "none" and not ensemble.blend
     train = config.train
-    sharing, passes = config.embedding.sharing, transferred.self
-    more = beside(sharing, passes, ensemble.members, train.ema, train.init_from, taught=taught)
+    sharing = "shared" if alone else config.embedding.sharing
+    more = beside(sharing, transferred.self, ensemble.members, train.ema, train.init_from, taught=taught)
+    if alone:
+        return f"single {students}{more}"
     if ensemble.blend:
         return f"{names.method('blend', options, str(ensemble.blend['of']))} of {students}{more}"
     return f"{names.method(transferred.name, options, ensemble.fusion)} of {students}{more}"

@@ -6,6 +6,7 @@ import pytest
 
 from ektf_jax.errors import InputError
 from ektf_jax.report.paper import select
+from ektf_jax.report.seeds import groups
 
 from .conftest import LATEST, concat, load, result
 
@@ -103,6 +104,28 @@ def test_tables_of_their_own_and_self_transfer_make_another_ensemble(write, shar
     # The paper's tables are of those that share.
     assert select.ektf()(shared)
     assert select.ektf()(other) == (label == "EKTF of MLP")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "label"),
+    [
+        ("train.ema", 0.9, "single MLP, average of weights 0.9"),
+        ("train.init_from", ["runs/a"], "single MLP, from finished runs"),
+        ("ensemble.members", "adapters", "single MLP, adapters"),
+    ],
+)
+def test_a_model_alone_says_what_the_papers_has_not(write, key, value, label):
+    """And it takes nothing away from the paper's, whatever its seeds."""
+    for seed in (1, 2):
+        made = result("none", [0.9], seed=seed)
+        room, name = key.split(".")
+        made["config"][room][name] = value
+        write(made)
+    *others, papers = sorted(load(write(result("none", [0.8]))), key=lambda run: -run.ensemble.auc)
+    assert ({run.label for run in others}, papers.label) == ({label}, "single MLP")
+    assert [select.alone("mlp")(run) for run in (*others, papers)] == [False, False, True]
+    assert [select.in_overview(run) for run in (*others, papers)] == [False, False, True]
+    assert [bool(group.variant) for group in groups([*others, papers])] == [False, False]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ SIZES = (1, 2, 3, 4, 5, 6, 10)
 
 def alone(kind: str) -> Is:
     """A model trained by itself."""
-    return lambda run: run.alone and run.kinds == (kind,)
+    return lambda run: run.alone and run.plain and run.kinds == (kind,)
 
 
 def of_mlps(run: Run) -> bool:
@@ -59,4 +59,4 @@ def sizes(runs: Sequence[Run]) -> list[int]:
 
 def in_overview(run: Run) -> bool:
     """The single MLP, plain mean ensembles of MLPs, EKTF_MLP."""
-    return of_mlps(run) and (run.alone or method("none")(run) or ektf()(run))
+    return alone("mlp")(run) or (of_mlps(run) and (method("none")(run) or ektf()(run)))
