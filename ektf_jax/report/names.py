@@ -12,6 +12,7 @@ DATASETS = {
     "kdd12": "KDD12",
     "ipinyou": "iPinYou",
     "kkbox": "KKBox",
+    "frappe": "Frappe",
     "frappe_redrawn": "Frappe (redrawn training negatives)",
 }
 

@@ -23,8 +23,8 @@ _GUIDE = (
     " p < 0.001 and better. The best of a column is bold, the second best italic or underlined; — is a run"
     " that is not there. Choices are made by validation: the best of a column, the best baseline, the best"
     " and the worst student of each run, whose test metrics are then averaged.",
-    "Columns named paper hold what was published, on the authors' split of the data; difference is ours minus"
-    " that. Seeds change our initialisation, dropout and order of rows, not the split.",
+    "Columns named paper, or BARS, hold what was published, on the authors' split of the data; difference is"
+    " ours minus that. Seeds change our initialisation, dropout and order of rows, not the split.",
     "In figures over K the axis is not to scale, bars are one standard deviation over seeds to either side,"
     " and where a curve lacks a K that another of ours has it is broken. At K = 1 all methods are the single"
     " MLP.",

@@ -1,6 +1,6 @@
 """The paper's Tables 2 to 5, of the runs of one dataset without variants (`seeds.main_runs`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ektf_jax.report.paper import published, select
 from ektf_jax.report.paper.names import NAMES
@@ -18,7 +18,7 @@ from ektf_jax.report.paper.rows import (
     p_values,
     test_note,
 )
-from ektf_jax.report.results import Run
+from ektf_jax.report.results import Metrics, Run
 from ektf_jax.report.seeds import mean
 from ektf_jax.report.tables import Cell, Table
 
@@ -28,25 +28,27 @@ _COUNTS = 1e-3  # a difference in AUC that the paper calls significant
 def table_2(runs: Sequence[Run], dataset: str) -> Table | None:
     """The paper's Table 2: models alone, EKTF_MLP by K with its best student, EKTF_Latest.
 
-    None without any of its runs. The paper does not say the K of its EKTF_MLP.
+    Further models alone that were published elsewhere on the dataset (`published.others`) are in it too. None
+    without any of its runs. The paper does not say the K of its EKTF_MLP.
     """
-    paper = published.metrics(2, dataset)
-    rows: list[Row] = []
-    for model in published.metrics(2, "criteo"):
-        if model == "ektf_latest":
-            found = find(runs, select.ektf(), select.of(*select.LATEST))
-            rows.append(make_row("EKTF_Latest", found, paper.get(model), size="3", tested=True))
-        elif model in ("ektf_mlp", "ektf_mlp_best_student"):
-            for size in select.sizes(find(runs, select.ektf(), select.of_mlps)):
-                found = find(runs, select.ektf(), select.of_mlps, select.sized(size))
-                best = model != "ektf_mlp"
-                values = tuple(run.best_student if best else run.ensemble for run in found)
-                valid = tuple(run.best_on_validation if best else run.valid for run in found)
-                title = "EKTF_MLP, best student" if best else "EKTF_MLP"
-                rows.append(Row(title, values, valid, paper.get(model), str(size), tested=True))
-        else:
-            found = find(runs, select.alone(model))
-            rows.append(make_row(NAMES.model(model), found, paper.get(model), size="1"))
+    paper, others = published.metrics(2, dataset), published.others(dataset)
+    known = {model: metrics for model, (metrics, _) in others.items()} | paper
+    listed = published.metrics(2, "criteo")
+    alone = {model for model in listed if not model.startswith("ektf_")} | others.keys()
+    rows = [
+        make_row(NAMES.model(model), find(runs, select.alone(model)), known.get(model), size="1")
+        for model in sorted(alone, key=NAMES.position)
+    ]
+    for model in ("ektf_mlp_best_student", "ektf_mlp"):
+        for size in select.sizes(find(runs, select.ektf(), select.of_mlps)):
+            found = find(runs, select.ektf(), select.of_mlps, select.sized(size))
+            best = model != "ektf_mlp"
+            values = tuple(run.best_student if best else run.ensemble for run in found)
+            valid = tuple(run.best_on_validation if best else run.valid for run in found)
+            title = "EKTF_MLP, best student" if best else "EKTF_MLP"
+            rows.append(Row(title, values, valid, paper.get(model), str(size), tested=True))
+    found = find(runs, select.ektf(), select.of(*select.LATEST))
+    rows.append(make_row("EKTF_Latest", found, paper.get("ektf_latest"), size="3", tested=True))
     if not any(row.values for row in rows):
         return None
     columns: list[list[Cell]] = []
@@ -57,11 +59,22 @@ def table_2(runs: Sequence[Run], dataset: str) -> Table | None:
             *beside_published(rows, metric),
             p_values(rows, metric, baseline),
         ]
-    notes = [test_note(rows), logged_note(dataset, paper)]
+    notes = [test_note(rows), logged_note(dataset, paper), _others_note(others)]
+    beside = "paper" if paper else "BARS"
     header = (
-        "model,K,seeds,validation AUC,AUC,paper,difference,p,validation logloss,logloss,paper,difference,p"
+        f"model,K,seeds,validation AUC,AUC,{beside},difference,p,"
+        f"validation logloss,logloss,{beside},difference,p"
     )
     return assemble("Table 2: models alone, and EKTF", header, rows, columns, notes)
+
+
+def _others_note(others: Mapping[str, tuple[Metrics, str]]) -> str:
+    """Whose the published numbers are that are not the paper's."""
+    by: dict[str, list[str]] = {}
+    for model in sorted(others, key=NAMES.position):
+        by.setdefault(others[model][1], []).append(NAMES.model(model))
+    whose = "; ".join(f"by {source} {', '.join(models)}" for source, models in by.items())
+    return f"Published elsewhere than in the paper, on rows as they were: {whose}." if by else ""
 
 
 def table_3(runs: Sequence[Run]) -> Table | None:

@@ -9,9 +9,23 @@ from ektf_jax.report.paper import published
 def test_tables_2_and_4_are_complete():
     assert published.metrics(2, "ipinyou")["ektf_latest"] == (0.005530, 0.7848)
     assert published.metrics(4, "kkbox")["ektf_cin"] == (0.4897, 0.8458)
-    assert [len(published.metrics(2, dataset)) for dataset in names.DATASETS] == [19] * 5 + [0]
+    assert [len(published.metrics(2, dataset)) for dataset in names.DATASETS] == [19] * 5 + [0, 0]
     assert [len(published.metrics(4, dataset)) for dataset in ("criteo", "ml1m", "kkbox")] == [20] * 3
     assert published.metrics(4, "kdd12") == {}
+
+
+def test_what_others_published_is_beside_the_papers():
+    """FCN and QNN-alpha wherever the paper's datasets have them, and all models of BARS on Frappe."""
+    models = {dataset: set(published.others(dataset)) for dataset in names.DATASETS}
+    assert models.pop("frappe_redrawn") == models["frappe"]
+    assert len(models.pop("frappe")) == 19
+    assert models == {
+        **{dataset: {"fcn", "qnn"} for dataset in ("criteo", "ml1m", "ipinyou", "kkbox")},
+        "kdd12": {"fcn"},
+    }
+    assert published.others("ml1m")["qnn"] == ((0.296032, 0.908781), "the model's authors")
+    assert published.others("frappe_redrawn")["final2b"] == ((0.1311, 0.9857), "BARS")
+    assert published.others("mine") == {}
 
 
 def test_the_authors_runs_by_k():

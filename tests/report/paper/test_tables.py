@@ -39,7 +39,7 @@ def table_2(write):
 
 def test_table_2_has_ours_beside_the_papers(table_2):
     found = rows(table_2)
-    assert len(found) == 16 + 2 * 6 + 1
+    assert len(found) == 18 + 2 * 6 + 1
     mean, deviation = np.mean(OURS), np.std(OURS, ddof=1)
     p = stats.ttest_ind(OURS, BASELINE, equal_var=False).pvalue
     assert p < 1e-3
@@ -56,11 +56,33 @@ def test_table_2_has_ours_beside_the_papers(table_2):
     assert found["EKTF_MLP, best student", "2"][5] == "0.2900 ± 0.0000"
 
 
+def test_table_2_has_what_others_published(table_2):
+    assert rows(table_2)["QNN-alpha", "1"][2] == "0.9088"
+    assert (table_2.header[5], table_2.notes[2]) == (
+        "paper",
+        "Published elsewhere than in the paper, on rows as they were: by the model's authors FCN, QNN-alpha.",
+    )
+
+
+def test_table_2_of_frappe_is_beside_bars(write):
+    table = tables.table_2(load(write(result("none", [0.984], dataset="frappe_redrawn"))), "frappe_redrawn")
+    found = rows(table)
+    assert table.header[5] == "BARS"
+    assert found["MLP", "1"][:4] == ["1", "0.9840", "0.9833", "+0.0007"]
+    assert found["FINAL(1B)", "1"][2] == "0.9852"
+    assert found["ECN", "1"][2] == found["EKTF_Latest", "3"][2] == "—"
+    (note,) = [note for note in table.notes if note.startswith("Published")]
+    assert note.startswith(
+        "Published elsewhere than in the paper, on rows as they were: by BARS LR, FM, PNN, "
+    )
+    assert note.endswith(", MLP; by the model's authors QNN-alpha.")
+
+
 def test_table_2_leaves_missing_cells_and_counts_them(table_2):
     found = rows(table_2)
     assert found["DeepFM", "1"] == ["0", "—", "0.9051", "—", "", "—", "0.3073", "—", ""]
     assert found["EKTF_MLP", "10"] == ["0", "—", "0.9062", "—", "—", "—", "0.3036", "—", "—"]
-    assert table_2.notes[-1].startswith("Runs for 5 of 29 rows are here; missing: PNN; Wide & Deep; DeepFM;")
+    assert table_2.notes[-1].startswith("Runs for 5 of 31 rows are here; missing: PNN; Wide & Deep; DeepFM;")
     assert "EKTF_MLP K = 3;" in table_2.notes[-1]
 
 

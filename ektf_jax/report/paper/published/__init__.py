@@ -16,6 +16,12 @@ to 2.0.2, so that small mends were needed, among them of NumPy's removed aliases
 decade of any year; the authors' data, like `experiments.prepare`, have eight. In FuxiCTR 2.0.4 the gates of
 FINAL start at 1 (`gate_init="ones"`).
 
+others.csv: test metrics that the paper has not. Of FCN and QNN-alpha the run of best AUC whose log their
+authors published (github.com/salmon1802/FCN, where FCN is called DCNv3, and github.com/salmon1802/QNN,
+QNN_T26 there); on Frappe_x1 BARS's leaderboard (github.com/reczoo/BARS, docs/CTR/leaderboard/frappe_x1.csv),
+which has the best of its runs by AUC, and for FINAL(1B) its run. BARS's IPNN, AutoInt+, AFN+ and FinalNet are
+PNN, AutoInt*, AFN* and FINAL(2B) here.
+
 Where a log has a number of Table 2, the table cuts it off, it does not round: 0.809999 is 0.8099 there.
 """
 
@@ -56,6 +62,19 @@ def metrics(table: int, dataset: str) -> dict[str, Metrics]:
         row["model"]: _metrics(row)
         for row in _rows("tables.csv")
         if (row["table"], row["dataset"]) == (str(table), dataset)
+    }
+
+
+def others(dataset: str) -> dict[str, tuple[Metrics, str]]:
+    """Metrics that the paper has not, by model, and whose they are: "BARS", "the model's authors".
+
+    {} where there are none. Frappe's training negatives were not redrawn; validation and test rows are ours.
+    """
+    wanted = dataset.removesuffix("_redrawn")
+    return {
+        row["model"]: (_metrics(row), row["source"])
+        for row in _rows("others.csv")
+        if row["dataset"] == wanted
     }
 
 
