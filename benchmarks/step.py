@@ -5,6 +5,8 @@
     python -m benchmarks.step --shape=ml1m_afn --students=1        a model of Table 2 alone
     python -m benchmarks.step --students=2,10 --stack=vmap         the other stack axis
     python -m benchmarks.step --students=2,10 --unroll=1           a loop over copies, however few
+    python -m benchmarks.step --students=32 --members=adapters     members of one network
+    python -m benchmarks.step --students=32 --members=adapters --keep=32  which keep their activations
     python -m benchmarks.step --students=2,10 --activation=plain   BatchNorm, ReLU and dropout one by one
     python -m benchmarks.step --students=2,10 --matmul_dtype=bfloat16  factors of products rounded to bfloat16
     python -m benchmarks.step --students=2,10 --compiler=default   XLA's own choice of a library for products
@@ -28,7 +30,7 @@ from absl import app, flags, logging
 
 from benchmarks import common
 from ektf_jax import ensemble, transfer
-from ektf_jax.config import MATMUL_DTYPES, Config
+from ektf_jax.config import MATMUL_DTYPES, MEMBERS, Config
 from ektf_jax.layers import activation, blocks, dropout
 from ektf_jax.training import build, compiler
 from ektf_jax.training.optimizer import make_optimizer
@@ -40,6 +42,8 @@ _SHAPE = flags.DEFINE_enum("shape", "ml1m", common.SHAPES + common.MODEL_SHAPES,
 _STUDENTS = flags.DEFINE_list("students", ["2", "10"], "K, one or more.")
 _STACK = flags.DEFINE_enum("stack", "auto", ensemble.STACKS, "How a group is run.")
 _UNROLL = flags.DEFINE_integer("unroll", ensemble.UNROLL_UP_TO, "Copies up to which no loop is made.")
+_MEMBERS = flags.DEFINE_enum("members", "separate", MEMBERS, "What the copies of a student share.")
+_KEEP = flags.DEFINE_integer("keep", ensemble.KEEP_UP_TO, "Members up to which activations are kept.")
 _ACTIVATION = flags.DEFINE_enum("activation", "fused", ["fused", "plain"], "How BatchNorm to dropout is run.")
 _MATMUL_DTYPE = flags.DEFINE_enum("matmul_dtype", "float32", MATMUL_DTYPES, "What dense layers multiply in.")
 _DROPOUT = flags.DEFINE_enum("dropout", "hashed", ["hashed", "threefry"], "Where the bits come from.")
@@ -65,6 +69,10 @@ def measure(shape: str, num_students: int, steps: int) -> dict[str, Any]:
     """Time the step of one K."""
     nested = common.config(shape, num_students)
     nested["ensemble"] |= {"stack": _STACK.value, "matmul_dtype": _MATMUL_DTYPE.value}
+    if _MEMBERS.value == "adapters":
+        # Each by its own loss, which is how members are trained.
+        nested["ensemble"]["members"] = "adapters"
+        nested["transfer"]["ektf"] = {"kd": False, "dml": False}
     config, schema = Config.from_dict(nested), common.schema(shape)
     batch_size = config.data.batch_size
     batch = common.random_rows(schema, batch_size)
@@ -105,6 +113,7 @@ def measure(shape: str, num_students: int, steps: int) -> dict[str, Any]:
         "first_step_seconds": round(first_step_seconds, 2),
         "imported_at": IMPORTED_AT,
         "built_at": built_at,
+        "temporary_mib": memory.temp_size_in_bytes >> 20 if (memory := step.memory_analysis()) else None,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "seconds": times,
     }
@@ -114,7 +123,7 @@ def main(argv: list[str]) -> None:
     """Measure every K of --students."""
     del argv
     logging.set_verbosity(logging.WARNING)
-    ensemble.UNROLL_UP_TO = _UNROLL.value
+    ensemble.UNROLL_UP_TO, ensemble.KEEP_UP_TO = _UNROLL.value, _KEEP.value
     if _ACTIVATION.value == "plain" or _DROPOUT.value == "threefry":
         blocks.norm_relu_dropout = plain_activation  # type: ignore[assignment]
     if _DROPOUT.value == "threefry":
@@ -122,6 +131,8 @@ def main(argv: list[str]) -> None:
     variant = {
         "stack": _STACK.value,
         "unroll": _UNROLL.value,
+        "members": _MEMBERS.value,
+        "keep": _KEEP.value,
         "matmul_dtype": _MATMUL_DTYPE.value,
         "compiler": _COMPILER.value,
         "dropout": _DROPOUT.value,

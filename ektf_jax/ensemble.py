@@ -20,6 +20,10 @@ from ektf_jax.layers.rngs import make_rngs
 # Up to so many copies run one after another without a loop, which is a fifth faster on a CPU for few of them
 # (benchmarks/step.py --unroll=1); of more the scan is one loop, whose compile time does not grow with K.
 UNROLL_UP_TO = 10
+# Of more members of one network than these, a scan keeps no activations for the gradient but computes each
+# member's again: a twentieth more time, and 32 take the memory of one (benchmarks/members.py). Without
+# shared kernels the students themselves grow with K.
+KEEP_UP_TO = 1
 
 
 class Prediction(NamedTuple):
@@ -129,6 +133,8 @@ class StudentGroup(nnx.Module):
             outputs, auxiliary_losses, statistics = jax.tree.map(lambda *parts: jnp.stack(parts), *runs)
         else:
             unroll = self.size if self.size <= UNROLL_UP_TO else 1
+            if train and self.size > KEEP_UP_TO and jax.tree.leaves(shared):
+                run_one, unroll = jax.checkpoint(run_one), 1
             _, (outputs, auxiliary_losses, statistics) = jax.lax.scan(
                 lambda _, copy: (None, run_one(copy)), None, copies, unroll=unroll
             )

@@ -8,6 +8,7 @@ predictions those that predict
 faults      broken inputs and ended commands
 soak        training for hours, with kills
 together    runs that share a process
+members     members of one network
 fields      lists, attention and pretrained vectors
 device      an accelerator
 """

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.page import cells, faults, fields, figures, judging, predictions, soak, together
+from benchmarks.page import cells, faults, fields, figures, judging, members, predictions, soak, together
 from benchmarks.page.cells import Result
 from ektf_jax.report.render import Block, Heading, Picture, Text
 
@@ -362,6 +362,7 @@ SECTIONS = {
     "fields": fields.fields,
     "startup": startup,
     "scale_k": scale_k,
+    "members": members.members,
     "scale": scale,
     "faults": faults.faults,
     "soak": soak.soak,

@@ -80,6 +80,8 @@ def test_page(tmp_path, monkeypatch):
     ]
     fits = dict.fromkeys(("step_seconds", "compile_seconds", "peak_mib"), growth)
     write(tmp_path, "scale_k", {"shape": "ml1m", "versions": {}, "cases": cases, "growth": fits})
+    member = {"way": "members", "temporary_mib": 1080}
+    write(tmp_path, "members", {"shape": "ml1m", "versions": {}, "cases": [cases[0] | member]})
     page.write()
     text = (tmp_path / "README.md").read_text()
     assert "| ML-1M, K=3 | step | 100.0 (90.0 to 120.0) | 200.0 (190.0 to 220.0) | 40,960 |" in text
@@ -89,6 +91,7 @@ def test_page(tmp_path, monkeypatch):
     assert fastest < slowest
     assert "| 8 | 8 | 800.0 (800.0 to 800.0) | 100.0 | 2.5 | 800 |" in text
     assert "1.25 times as long as at K=2, and a step takes 1.00 times as long per student" in text
+    assert "| 2 | members | 2 | 200.0 (200.0 to 200.0) | 1,080 | 200 |" in text
     assert "Evaluation" not in text
     names = {path.name for path in tmp_path.iterdir()}
     assert {"train.png", "train.svg", "scale_k.png", "scale_k.svg"} <= names

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 from jax.sharding import AbstractMesh, PartitionSpec
 
+from ektf_jax import ensemble as ensemble_module
 from ektf_jax import losses, sharding, summary
 from ektf_jax.data.schema import make_fields
 from ektf_jax.ensemble import Ensemble, StudentGroup, count_parameters
@@ -107,6 +108,32 @@ def test_the_gradient_of_a_kernel_is_the_sum_of_the_members():
         kernel = nnx.to_pure_dict(jax.grad(alone)(weights))["output"]["kernel"]
         total += member.output.input_scale[:, None] * kernel * member.output.output_scale[...]
     np.testing.assert_allclose(gradients["kernel"], total, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["mlp", pytest.param("qnn", marks=pytest.mark.slow)])
+def test_members_are_computed_again_for_their_gradients(monkeypatch, name):
+    """In training 32 of them take the temporary memory of few, and have the gradients of kept activations."""
+    inputs = jnp.asarray(RNG.standard_normal((2048, FIELDS, DIM)), jnp.float32)
+    labels = jnp.asarray(RNG.integers(0, 2, 2048), jnp.float32)
+
+    def compiled(size):
+        graphdef, parameters, rest = nnx.split(group(name, "scan", size), nnx.Param, ...)
+
+        def objective(parameters):
+            model = nnx.merge(graphdef, parameters, rest, copy=True)
+            outputs, _ = model(inputs, train=True, key=KEY)
+            return losses.ektf_loss(outputs, labels, kd=False, dml=False)[0]
+
+        program = jax.jit(jax.value_and_grad(objective)).lower(parameters).compile()
+        return program, parameters, program.memory_analysis().temp_size_in_bytes
+
+    again, parameters, few = compiled(32)
+    monkeypatch.setattr(ensemble_module, "KEEP_UP_TO", 32)
+    kept, _, much = compiled(32)
+    one = compiled(1)[2]
+    assert few < 4 * one < much / 4
+    for ours, theirs in zip(*map(jax.tree.leaves, (again(parameters), kept(parameters))), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_members_start_with_random_signs_and_ones_and_part():
