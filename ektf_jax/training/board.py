@@ -1,11 +1,13 @@
-"""Scalars for TensorBoard, written at once: what was flushed is there, whatever ends the process.
+"""Scalars and histograms for TensorBoard, written at once: what was flushed is there, come what may.
 
 tensorboardX's SummaryWriter hands its events to a thread, by way of another, and its flush waits for neither.
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -33,6 +35,10 @@ class Board:
     def add_scalar(self, name: str, value: float, step: int) -> None:
         """A point of the curve `name`."""
         self._write(Event(step=step, summary=summary.scalar(name, value)))
+
+    def add_histogram(self, name: str, values: Sequence[float], step: int) -> None:
+        """How values, one or more, are spread at a step, in ten bins."""
+        self._write(Event(step=step, summary=summary.histogram(name, np.asarray(values), bins=10)))
 
     def flush(self) -> None:
         """Hand everything so far to the disk."""

@@ -157,7 +157,9 @@ class TensorBoard(Listener):
         for name, value in valid.get("diversity", {}).items():
             self._board.add_scalar(f"valid/{name}", value, step)
         for field, used in use.items():
-            self._board.add_scalar(f"embedding/effective_rank/{field}", used["effective_rank"], step)
+            for measure in ("effective_rank", "information_abundance"):
+                self._board.add_scalar(f"embedding/{measure}/{field}", used[measure], step)
+            self._board.add_histogram(f"embedding/spectrum/{field}", used["spectrum"], step)
 
     def saves(self, run: Training) -> None:
         self._board.flush()

@@ -12,7 +12,7 @@ from ektf_jax.training.listeners import MetricsFile, TensorBoard, Terminal
 from ektf_jax.training.progress import Progress
 from ektf_jax.training.schedule import Plateau
 from tests.full_disk import no_file_longer_than
-from tests.training.test_board import curve
+from tests.training.test_board import curve, events
 
 TERMS = {
     "loss": 0.5,
@@ -88,7 +88,8 @@ def test_tensorboard_has_who_scored_what_and_who_teaches_whom(tmp_path):
     board.begin(run)
     run.progress.step = 4
     board.logged(run, TERMS)
-    board.evaluated(run, TERMS, VALID | {"diversity": {"ambiguity": 0.01}}, {"f": {"effective_rank": 3.5}})
+    use = {"effective_rank": 3.5, "information_abundance": 2.5, "spectrum": [4.0, 1.0, 0.5]}
+    board.evaluated(run, TERMS, VALID | {"diversity": {"ambiguity": 0.01}}, {"f": use})
     board.end()
     expected = {
         "train/loss": 0.5,
@@ -102,10 +103,18 @@ def test_tensorboard_has_who_scored_what_and_who_teaches_whom(tmp_path):
         "valid/logloss/student_1": 0.6,
         "valid/ambiguity": 0.01,
         "embedding/effective_rank/f": 3.5,
+        "embedding/information_abundance/f": 2.5,
     }
     for name, value in expected.items():
         assert curve(tmp_path / "tensorboard", name) == {4: pytest.approx(value)}, name
     assert curve(tmp_path / "tensorboard", "train/mu/student_0_of_0") == {}
+    (spectrum,) = [
+        value.histo
+        for event in events(tmp_path / "tensorboard")
+        for value in event.summary.value
+        if value.tag == "embedding/spectrum/f"
+    ]
+    assert (spectrum.num, spectrum.min, spectrum.max, spectrum.sum) == (3, 0.5, 4, 5.5)
 
 
 def test_lines_that_the_checkpoint_does_not_have_are_written_again(tmp_path):
