@@ -50,8 +50,8 @@ def export(
     """
     result = Result.read(workdir)
     config = result.config
-    data = rundata.where(config, workdir) if data is None else data
     student = result.find("--predictor", predictor)
+    data = rundata.with_rows(config, workdir, data)
     schema, splits = encoded.open_dataset(data, ["valid"])
     record.check_data(workdir, schema, data)
     encodes = encoder.of_dataset(data)

@@ -118,6 +118,8 @@ def _score(
     predicted = columns_of(predictor)
     if taken := sorted(set(keep) & set(predicted)):
         raise InputError(f"--keep={taken[0]}: is a column of the predictions; rename it in the input")
+    if twice := [name for at, name in enumerate(keep) if name in keep[:at]]:
+        raise InputError(f"--keep names {twice[0]} twice; name it once")
     unseen = {field.name: 0 for field in predictor.encoder.fields}
     rows, labelled = 0, True
     with (

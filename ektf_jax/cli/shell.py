@@ -32,6 +32,8 @@ CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.
 
 _LONGEST = 2000  # characters of a message: a value in it may be of any length
 
+# absl's words for a flag that is required and not there.
+_MISSING = re.compile(r"flag --(\w+)=None: Flag --\1 must have a value other than None\.")
 _OVERRIDE = re.compile(r"--?config(?=[.\[])\.?")
 # A key of a path: after a dot, or in brackets and quotes where it has dots itself.
 _KEY = re.compile(r"""(?:^|(?<=.)\.)([^.=\[\]]+)|\[(?:"([^"]*)"|'([^']*)')\]""", re.S)
@@ -65,7 +67,8 @@ def run(main: Callable[[list[str]], Any], most: int = 0) -> None:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}")
     except (InputError, flags.Error) as error:
-        _fail(str(error))
+        missing = [f"--{name}" for name in sorted(_MISSING.findall(str(error)))]
+        _fail(f"missing: {', '.join(missing)}; --help says what each is" if missing else str(error))
     except MemoryError as error:
         _fail(f"out of memory: {error}; take a smaller batch, embedding or number of students")
     except RuntimeError as error:  # among them all of XLA's

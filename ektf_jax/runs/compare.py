@@ -49,9 +49,10 @@ def compare_logits(labels: NDArray[np.float32], a: NDArray[np.float32], b: NDArr
 
 def split_of(run: Run, split: str) -> encoded.Split:
     """The rows of a split of a run's dataset, both classes among them."""
+    data = run.rows
     run.schema  # noqa: B018  # that it is the run's
-    _, splits = encoded.open_dataset(run.data, [split])
-    rundata.check_classes(run.data, split, splits[split])
+    _, splits = encoded.open_dataset(data, [split])
+    rundata.check_classes(data, split, splits[split])
     return splits[split]
 
 

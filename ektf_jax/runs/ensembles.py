@@ -138,7 +138,7 @@ def make(
             raise InputError(
                 f"{run.result.path}: its students have no predictions of their own, as it fuses by concat"
             )
-    found = data or runs[0].data
+    found = data or runs[0].rows
     schema, splits = encoded.open_dataset(found, ["valid", "test"])
     _check_same(runs, schema, found)
     for name, split in splits.items():

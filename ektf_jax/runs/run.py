@@ -59,6 +59,11 @@ class Run:
         return found if self._data or found.exists() else rundata.kept(self.workdir)
 
     @property
+    def rows(self) -> Path:
+        """Where the run's dataset is with its rows; InputError, which says what to do, where it is gone."""
+        return rundata.with_rows(self.config, self.workdir, self._data)
+
+    @property
     def has_splits(self) -> bool:
         """Whether it can predict its own splits: its weights are there, and the whole of its dataset."""
         data = self._data or rundata.where(self.config, self.workdir)

@@ -253,8 +253,7 @@ def evaluate(workdir: Path, split: str, data: Path | None = None) -> dict[str, A
     than the run's, or a best checkpoint that is gone or damaged.
     """
     config = Result.read(workdir).config
-    if data is None:
-        data = rundata.where(config, workdir)
+    data = rundata.with_rows(config, workdir, data)
     schema, splits = encoded.open_dataset(data, [split])
     check_data(workdir, schema, data)
     rundata.check_classes(data, split, splits[split])

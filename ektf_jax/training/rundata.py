@@ -25,6 +25,16 @@ def where(config: Config, workdir: Path) -> Path:
     return Path(config.data.path or workdir / "data")
 
 
+def with_rows(config: Config, workdir: Path, data: Path | None = None) -> Path:
+    """Where a finished run's dataset is with its rows, `data` if it was moved; InputError where it is not."""
+    found = where(config, workdir) if data is None else data
+    if not found.is_dir():
+        raise InputError(
+            f"{found}: no such directory, and {workdir} has its dataset there; say by --data where it is now"
+        )
+    return found
+
+
 def kept(workdir: Path) -> Path:
     """Where a run keeps what its dataset says of itself: schema.json and the vocabulary, without the rows."""
     return workdir / "encoder"

@@ -302,6 +302,7 @@ def test_bad_input_is_one_line_and_leaves_the_old_result(loaded, tmp_path, chang
         (["in.csv", "in.csv"], "out.csv", (), "is matched twice"),
         (["in.csv"], "out.csv", ("p_1",), "--keep=p_1: is a column of the predictions"),
         (["in.csv"], "out.csv", ("nothing",), "lacks nothing"),
+        (["in.csv"], "out.csv", ("user", "city", "user"), "--keep names user twice"),
         ([], "out.csv", (), "names no file"),
     ],
 )

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import commands
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # Ends as its first argument says.
@@ -126,3 +128,10 @@ def test_a_signal_that_is_ignored_stays_so():
     before = "signal.signal(signal.SIGINT, signal.SIG_IGN)"
     ended = importing(f"{before}; import experiments; os.kill(os.getpid(), signal.SIGINT); print('on')")
     assert (ended.returncode, ended.stdout) == (0, "on\n")
+
+
+@pytest.mark.parametrize(("given", "missing"), [(["--workdir=run"], "--out"), ([], "--out, --workdir")])
+def test_flags_that_are_needed_and_not_there_are_named_as_they_are_given(given, missing):
+    done = commands.run("experiments.export", *given)
+    assert done.returncode == 2
+    assert done.stderr == f"error: missing: {missing}; --help says what each is\n"

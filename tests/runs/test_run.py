@@ -12,9 +12,11 @@ import pytest
 
 import ektf_jax
 from ektf_jax import result as result_file
+from ektf_jax.bundle.export import export
 from ektf_jax.data import encoded
 from ektf_jax.errors import InputError
 from ektf_jax.result import Result
+from ektf_jax.runs import ensembles, judge
 from ektf_jax.training import loop
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,6 +74,24 @@ def test_data_that_were_moved_are_named_and_others_are_refused(finished, tmp_pat
     assert ektf_jax.load_run(run, tmp_path / "data").schema.num_fields == 3
     with pytest.raises(InputError, match="data"):
         ektf_jax.load_run(run).model()
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        lambda run: loop.evaluate(run, "test"),
+        lambda run: judge.predictions(ektf_jax.load_run(run), "test"),
+        lambda run: export(run, run / "bundle"),
+        lambda run: ensembles.make([run], run / "blend"),
+    ],
+)
+def test_who_needs_the_rows_of_data_that_were_moved_is_told_of_the_flag(finished, tmp_path, reads):
+    """A path may be relative to another directory; what a run keeps of its dataset has no rows."""
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    shutil.copytree(run / "data", run / "encoder")
+    shutil.rmtree(run / "data")
+    with pytest.raises(InputError, match=r"run/data: no such directory, .* say by --data where it is now"):
+        reads(run)
 
 
 @pytest.mark.parametrize(
