@@ -36,8 +36,11 @@ _SEEDS = flags.DEFINE_integer(
     "seeds", None, "Each run with its config's seed and those that follow, so many."
 )
 _LIST = flags.DEFINE_bool("list", False, "Show the plan and its estimated time; train nothing.")
-_TOGETHER = flags.DEFINE_integer(
-    "together", 1, "So many runs that differ in seed, learning rate and L2 are one process.", lower_bound=1
+_TOGETHER = flags.DEFINE_string(
+    "together",
+    "1",
+    "So many runs that differ in seed, learning rate and L2 are one process; auto: up to 16, as many at once"
+    " as fit in half of the memory.",
 )
 _ONLY = flags.DEFINE_multi_string("only", [], "Train this run, in this process; several together.")
 
@@ -47,6 +50,7 @@ def main(argv: list[str]) -> None:
     from ektf_jax.runs import sweep  # seconds, which --help has not
 
     del argv
+    together = _together(_TOGETHER.value)
     read, directory = config.read(_CONFIG), shell.path(_WORKDIR)
     if _GRID.value or _SEEDS.value is not None:
         read = {"runs": grid.runs(read, _GRID.value, _SEEDS.value)}
@@ -59,15 +63,24 @@ def main(argv: list[str]) -> None:
         for name in _ONLY.value:
             if name not in runs:
                 raise InputError(f"--only is {name!r}; the sweep has {', '.join(runs)}")
-        sweep.train({name: runs[name] for name in _ONLY.value}, directory)
+        sweep.train({name: runs[name] for name in _ONLY.value}, directory, at_once=together)
         return
     sweep.check_data(runs, directory)
-    failed = sweep.work(runs, directory, _train, together=_TOGETHER.value)
+    failed = sweep.work(runs, directory, _train, together=together or sweep.AUTO)
     plan = sweep.plan(runs, directory)
     print(_table(plan))
     if failed:
         print(f"failed here: {', '.join(failed)}; failure.json and stderr.log in their directories say why")
         sys.exit(1)
+
+
+def _together(given: str) -> int | None:
+    """How many runs are one process, None for as many as fit."""
+    if given == "auto":
+        return None
+    if not given.isdecimal() or int(given) < 1:
+        raise InputError(f"--together={given}: is neither auto nor a number from 1 on")
+    return int(given)
 
 
 def _train(*names: str) -> str | None:

@@ -27,6 +27,7 @@ from ektf_jax.training import build, loop, record, teachers
 from ektf_jax.training import together as together_
 
 Runs = Mapping[str, Config]
+AUTO = 16  # runs together, the most that benchmarks/together.py has measured
 
 
 class Planned(NamedTuple):
@@ -102,16 +103,22 @@ def work(
     return failed
 
 
-def train(runs: Runs, directory: Path) -> None:
-    """Train one run of a sweep, or several together; records which of these failed, and raises InputError."""
-    if len(runs) == 1:
-        (name,) = runs
-        loop.train(located(runs, name), directory / name)
+def train(runs: Runs, directory: Path, *, at_once: int | None = None) -> None:
+    """Train one run of a sweep, or several together; records which of these failed, and raises InputError.
+
+    None at once are as many as fit in half of the memory.
+    """
+    names = list(runs)
+    if len(names) == 1:
+        loop.train(located(runs, names[0]), directory / names[0])
         return
-    # On a CPU a step over a leading axis of runs gains nothing (benchmarks/together.py).
-    width = 1 if jax.default_backend() == "cpu" else len(runs)
+    most = together_.room(located(runs, names[0])) if at_once is None else at_once
     started = time.time()
-    failed = loop.train_together({directory / name: located(runs, name) for name in runs}, width)
+    failed: dict[Path, Exception] = {}
+    for start in range(0, len(names), most):
+        part = {directory / name: located(runs, name) for name in names[start : start + most]}
+        # On a CPU a step over a leading axis of runs gains nothing (benchmarks/together.py).
+        failed |= loop.train_together(part, 1 if jax.default_backend() == "cpu" else len(part))
     for workdir, error in failed.items():
         _failure(workdir, str(error), time.time() - started)
     if failed:

@@ -2,19 +2,22 @@
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh
 
 from ektf_jax.config import Config
 from ektf_jax.data.schema import Schema
 from ektf_jax.errors import InputError
-from ektf_jax.training import compiler, residence, stopping
+from ektf_jax.training import build, compiler, residence, stopping
 from ektf_jax.training.residence import Block, OnDevices, Splits
 from ektf_jax.training.training import Training
 
@@ -38,6 +41,22 @@ def recipe(config: Config) -> str | None:
         embedding=replace(config.embedding, l2=0.0),
     )
     return json.dumps(common.to_dict(), sort_keys=True, allow_nan=False)
+
+
+def room(config: Config) -> int:
+    """How many runs of a recipe half of the memory holds, a device's or on a CPU the machine's; at least 1.
+
+    A run is its parameters, their gradient, Adam's moments and, if it has one, the average of the weights.
+    """
+    model = nnx.eval_shape(partial(build.make_model, config, build.open_schema(config), jax.random.key(0)))
+    parameters = jax.tree.leaves(nnx.state(model, nnx.Param))
+    needed = sum(leaf.size * leaf.dtype.itemsize for leaf in parameters) * (4 + (config.train.ema > 0))
+    return max(1, _memory() // 2 // needed)
+
+
+def _memory() -> int:
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
+    return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def sharing_rows() -> Callable[..., OnDevices]:

@@ -5,10 +5,12 @@ import json
 import signal
 from dataclasses import replace
 
+import jax
 import pytest
 
 from ektf_jax.config import Config
 from ektf_jax.data import synthetic
+from ektf_jax.ensemble import count_parameters
 from ektf_jax.errors import InputError
 from ektf_jax.runs import sweep
 from ektf_jax.training import build, loop, stopping, together
@@ -153,3 +155,32 @@ def test_what_may_be_trained_together(runs):
     generated = replace(one, data=replace(one.data, path=""))
     taught = replace(one, transfer=replace(one.transfer, teachers=("runs/teacher",)))
     assert [together.recipe(config) for config in (generated, taught)] == [None, None]
+
+
+def test_room_is_for_as_many_as_half_of_the_memory_holds(runs, monkeypatch):
+    one = runs["one"]  # its weights have an average
+    plain = replace(one, train=replace(one.train, ema=0.0))
+    schema = build.open_schema(one)
+    numbers = count_parameters(build.make_model(one, schema, jax.random.key(0)))
+    for config, copies in ((one, 5), (plain, 4)):
+        for many in (1, 3):
+            monkeypatch.setattr(together, "_memory", lambda: 2 * many * copies * 4 * numbers)  # noqa: B023
+            assert together.room(config) == many
+    monkeypatch.setattr(together, "_memory", lambda: 1)
+    assert together.room(one) == 1
+
+
+def test_a_sweep_trains_no_more_at_once_than_fit(runs, alone, tmp_path, monkeypatch):
+    taken = []
+
+    def train_together(part, width):
+        taken.append([workdir.name for workdir in part])
+        return trained(part, width)
+
+    trained = loop.train_together
+    monkeypatch.setattr(loop, "train_together", train_together)
+    monkeypatch.setattr(together, "room", lambda config: 2)
+    sweep.train(runs, tmp_path)
+    assert taken == [["one", "two"], ["three"]]
+    for name in runs:
+        assert_same(tmp_path / name, alone / name)
