@@ -1,10 +1,12 @@
 """Run by test_sharding.py in processes of their own: the number of devices is fixed when JAX starts.
 
     python tests/on_devices.py losses '[[2, 2, 2], ...]' [HOST:PORT,PROCESSES,INDEX]
+    python tests/on_devices.py variants '[2, 2, 2]'
     python tests/on_devices.py move WORKDIR '[2, 2, 2]' '[2, 1, 4]' 3
     python tests/on_devices.py residences WORKDIR '[[2, 2, 2], ...]'
 
-`losses` prints, per mesh, the first predictions and the training losses of 50 steps; `move` trains on one
+`losses` prints, per mesh, the first predictions and the training losses of 50 steps, `variants` the same on
+one mesh of ensembles that share less, or more, or teach themselves; `move` trains on one
 mesh until it dies in an epoch, and goes on on another; `residences` trains, per mesh, a run with its rows on
 the host and one with them on the devices.
 """
@@ -32,6 +34,12 @@ from ektf_jax.training.listeners import Listener
 from ektf_jax.training.optimizer import make_optimizer
 
 STEPS, BATCH = 50, 64
+VARIANTS = {
+    "tables of their own": {"own_columns": 4},
+    "a column of their own": {"own_columns": 1},
+    "members of one network": {"members": "adapters"},
+    "self-transfer": {"passes": 2, "own_columns": 2},
+}
 # 157 features: no axis divides them.
 _A, _B, _C, _D, _E, _F = make_fields(
     [("a", 40, 1), ("b", 31, 2), ("c", 30, 2), ("d", 31, 2), ("e", 3, 1), ("f", 22, 2)]
@@ -53,7 +61,7 @@ def make_split() -> Split:
     return Split(ids, labels, dense=dense.astype(np.float32))
 
 
-def losses(shape: list[int]) -> dict[str, Any]:
+def losses(shape: list[int], **variant: Any) -> dict[str, Any]:
     """Train 4 MLPs and a PNN, dropout included, on one mesh."""
     mesh, split = sharding.make_mesh(*shape), make_split()
     make_model = partial(
@@ -64,6 +72,7 @@ def losses(shape: list[int]) -> dict[str, Any]:
         stack="vmap" if shape[1] > 1 else "auto",
         table_shards=shape[2],
         key=jax.random.key(0),
+        **variant,
     )
     optimizer = make_optimizer(10.0)
     graphdef, state = step.init_state_on(mesh, make_model, optimizer, jax.random.key(1))
@@ -82,7 +91,7 @@ def losses(shape: list[int]) -> dict[str, Any]:
         history.append(float(metrics.loss))
     assert len(history) == STEPS
     table = state.parameters["embedding"]["table"][...]
-    weights = state.parameters["groups"][0]["students"]["output"]["kernel"][...]
+    weights = state.parameters["groups"][0]["students"]["output"]["bias"][...]
     return {
         "losses": history,
         "logits": logits,
@@ -121,6 +130,9 @@ if __name__ == "__main__":
         if arguments[1:]:
             shell.join(arguments[1])
         print(json.dumps([losses(shape) for shape in json.loads(arguments[0])]))
+    elif command == "variants":
+        shape = json.loads(arguments[0])
+        print(json.dumps({name: losses(shape, **variant) for name, variant in VARIANTS.items()}))
     elif command == "residences":
         for index, shape in enumerate(json.loads(arguments[1])):
             for side in ("host", "device"):

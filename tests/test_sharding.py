@@ -60,6 +60,19 @@ def test_50_steps_have_the_losses_of_one_device_on_every_mesh(one_device, meshes
 
 
 @pytest.mark.slow
+def test_whatever_students_share_a_mesh_has_the_losses_of_one_device():
+    process = start("variants", "[2, 2, 2]")
+    expected = {
+        name: on_devices.losses([1, 1, 1], **variant) for name, variant in on_devices.VARIANTS.items()
+    }
+    results = json.loads(finish(process))
+    assert len({result["losses"][-1] for result in results.values()}) == len(on_devices.VARIANTS)
+    for name, result in results.items():
+        assert_same(result, expected[name])
+        assert result["students_per_device"] == 2
+
+
+@pytest.mark.slow
 def test_two_processes_have_the_losses_of_one_device(one_device):
     with socket.socket() as free:
         free.bind(("localhost", 0))
