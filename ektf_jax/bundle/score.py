@@ -68,14 +68,17 @@ def score(
     header is read as the dataset's own raw files are, with or without the label. `out` ends in .csv, .tsv or
     .parquet. It has the columns `keep`, then p_ensemble and p_0 .. p_{K-1}, or p alone of a single
     predictor. Where all files have the label, `names` are the metrics computed at the end, of the ensemble
-    and then of the students. `out` is written whole or not at all. Raises InputError that names file, line,
-    column and value.
+    and then of the students; without names labels are not read. `out` is written whole or not at all, and is
+    none of `paths`. Raises InputError that names file, line, column and value.
     """
     if not paths:
         raise InputError("--input names no file; name at least one")
     rawfiles.once(paths)
+    if out.exists() and any(out.samefile(path) for path in paths):
+        raise InputError(f"--out={out}: is the input, whose other columns would be lost; name another file")
     total = sum(path.stat().st_size for path in paths)
-    return _score(predictor, encoded_parts(predictor, paths, keep), total, paths[0], out, keep, names)
+    tasks = encoded_parts(predictor, paths, keep, labelled=bool(names))
+    return _score(predictor, tasks, total, paths[0], out, keep, names)
 
 
 def score_raw(
@@ -98,7 +101,7 @@ def score_raw(
     if lacking := [name for name in keep if name not in columns]:
         raise InputError(f"--keep={lacking[0]}: of raw files only {', '.join(columns)} can be kept")
     tasks = (
-        partial(_part, predictor.encoder, found.spec, chunk, keep, {}, True, wanted)
+        partial(_part, predictor.encoder, found.spec, chunk, keep, {}, bool(names), wanted)
         for chunk, wanted in found.chunks
     )
     return _score(predictor, tasks, found.bytes, raw, out, keep, names)
@@ -165,13 +168,14 @@ def _judged(scratch: Path, predictors: int, names: Sequence[str]) -> list[dict[s
 
 
 def encoded_parts(
-    predictor: Scorer, paths: Sequence[Path], keep: Sequence[str] = ()
+    predictor: Scorer, paths: Sequence[Path], keep: Sequence[str] = (), *, labelled: bool = True
 ) -> Iterator[Callable[[], Part]]:
-    """What is left to do with each chunk of rows once it is read."""
+    """What is left to do with each chunk of rows once it is read; `labelled`: with labels where there are."""
     spec = predictor.encoder.spec
     names = [field.name for field in spec.fields]
     layouts = [_layout(path, spec, names) for path in paths]
-    settled = rawfiles.settle(paths, list(dict.fromkeys([*names, spec.label, *keep])), spec.lists)
+    label = [spec.label] if labelled else []
+    settled = rawfiles.settle(paths, list(dict.fromkeys([*names, *label, *keep])), spec.lists)
     settled = columns.widened(settled, predictor.encoder.narrow)
     spec = spec.as_values(settled.value)
     # Numbers and truths that are kept stay such, where all files agree on their type.
@@ -179,8 +183,8 @@ def encoded_parts(
     casts = {name: next(iter(types)) for name, types in kept_types.items()}
     done = 0
     for path, (layout, columns_there) in zip(paths, layouts, strict=True):
-        has_label = spec.label in columns_there
-        wanted = list(dict.fromkeys([*names, *keep, *([spec.label] if has_label else [])]))
+        has_label = labelled and spec.label in columns_there
+        wanted = list(dict.fromkeys([*names, *keep, *(label if has_label else [])]))
         for chunk in rawfiles.chunks(path, layout, wanted, settled=settled, may_be_empty=True):
             chunk = chunk._replace(read=done + chunk.read)
             yield partial(_part, predictor.encoder, spec, chunk, keep, casts, has_label)
@@ -200,7 +204,10 @@ def _part(
     labels = None
     if has_label:
         rows = np.arange(len(chunk.frame))
-        labels = parts.labels_of(spec, chunk.frame[spec.label], rows, chunk.where)
+        try:
+            labels = parts.labels_of(spec, chunk.frame[spec.label], rows, chunk.where)
+        except InputError as error:  # clicks that are not known yet, say
+            raise InputError(f"{error}, or give --metrics= to score without labels") from None
     kept = pl.DataFrame([_as_before(chunk.frame[name], casts.get(name)) for name in keep])
     if wanted is not None:
         kept, labels = kept.filter(wanted), None if labels is None else labels[wanted]

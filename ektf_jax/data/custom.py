@@ -112,7 +112,9 @@ def read(path: Path) -> tuple[TableSpec, list[str] | dict[str, list[str]]]:
 
 def _fields(entry: Any, defaults: Mapping[str, Any], where: str) -> Iterable[FieldSpec]:
     """The fields of an entry: a name, or keys of which `name` may be a list of names."""
-    keys = _checked({"name": entry} if isinstance(entry, str) else entry, _FIELD, ("name",), where)
+    if not isinstance(entry, dict | list):
+        entry = {"name": _texts([entry], where)[0]}
+    keys = _checked(entry, _FIELD, ("name",), where)
     options = {**defaults, **keys}
     names = options.pop("name")
     if "missing" in options:

@@ -239,7 +239,12 @@ def _delimited(
         # Also of a file without rows: a page on one line, say, is none that counts as empty.
         missing = [name for name in wanted if name not in names]
         if missing:
-            raise InputError(f"{path}:1: the header lacks {', '.join(missing)}; it has {shown(names)}")
+            has = shown(names) + _other(names, missing)
+            raise InputError(f"{path}:1: the header lacks {', '.join(missing)}; it has {has}")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise InputError(
+                f"{path}:1: the header has {', '.join(twice)} more than once; rename all but one"
+            )
         if block.text:
             block = _line_feeds(path, block, layout)
             frame = _parse(path, block, layout, names)
@@ -255,10 +260,15 @@ def _header(path: Path, block: Block, layout: Layout) -> tuple[str, ...]:
     names = next(_slow(path, block, layout))[1]
     if not names:
         raise InputError(f"{path}:{block.line}: the header is a blank line; name the columns there")
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise InputError(f"{path}:1: the header has {', '.join(twice)} more than once; rename all but one")
     return tuple(names)
+
+
+def _other(names: Sequence[str], missing: Sequence[str]) -> str:
+    """What is to be said of a header that is one of the missing columns, and more, by another separator."""
+    for separator in (",", "\t", ";", "|") if len(names) == 1 else ():
+        if set(names[0].split(separator)) & set(missing):
+            return f"; what separates its columns is {separator!r}"
+    return ""
 
 
 def _parse(path: Path, block: Block, layout: Layout, names: tuple[str, ...]) -> pl.DataFrame:

@@ -55,18 +55,20 @@ def _read(source: Path) -> list[_Row]:
     paths = sorted(source.rglob(NAME))
     if not paths:
         raise InputError(f"{source}: no {NAME} below it; search with `ektf tune` first")
-    runs = {run.path: run for run in results.load(source, names=NAMES)}
-    return [_row(source, path.parent, runs) for path in paths]
+    broken: list[str] = []
+    runs = {run.path: run for run in results.load(source, broken.append, NAMES)}
+    return [_row(source, path.parent, runs, broken) for path in paths]
 
 
-def _row(source: Path, directory: Path, runs: Mapping[str, Run]) -> _Row:
+def _row(source: Path, directory: Path, runs: Mapping[str, Run], broken: Sequence[str]) -> _Row:
+    """`broken` is what is wrong with runs that are not among `runs`: of most trials nothing is read."""
     found, place = SearchResult.read(directory), PurePosixPath(directory.relative_to(source))
     winner = [runs.get(str(place / name)) for name in found.winner.runs.values()]
     for name, run in zip(found.winner.runs.values(), winner, strict=True):
         if run is None:
-            raise InputError(
-                f"{directory / name}: has no result.json, and is a run of the winner; restore it"
-            )
+            missing = f"{directory / name}: has no result.json, and is a run of the winner; restore it"
+            of_it = (said for said in broken if said.startswith(f"{directory / name}/"))
+            raise InputError(next(of_it, missing))
     own = None if found.own is None else runs.get(str(place / "trials" / str(found.own)))
     return _Row(found, tuple(run for run in winner if run is not None), own)
 

@@ -236,7 +236,10 @@ def _work(config: Config) -> float:
 def read(runs: Any) -> Runs:
     """The configs of a sweep; InputError, naming the run, for anything that is wrong with any of them."""
     if not runs or not isinstance(runs, Mapping):
-        raise InputError("config.runs is empty; a sweep names its runs there, a group of keys for each")
+        raise InputError(
+            "config.runs is empty; a sweep names its runs there, a group of keys for each; runs of one config"
+            " are made by --grid and --seeds"
+        )
     runs = plain(runs, "config.runs")
     _check_names(runs)
     made: dict[str, Config] = {}

@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from functools import partial
+from logging import LogRecord
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -49,11 +50,26 @@ def open_checkpoints(directory: Path, *, read_only: bool = False) -> "Iterator[o
     directory = directory.resolve()
     if not read_only:
         directory.mkdir(parents=True, exist_ok=True)
-    with (
-        _without_pattern(directory) as path,
-        ocp.CheckpointManager(path, options=options, item_handlers=handlers) as manager,
-    ):
-        yield manager
+    with _without_pattern(directory) as path:
+        with _unwarned():
+            manager = ocp.CheckpointManager(path, options=options, item_handlers=handlers)
+        with manager:
+            yield manager
+
+
+@contextlib.contextmanager
+def _unwarned() -> Iterator[None]:
+    """Without Orbax's warning of each manager that is read-only, as it was asked to be."""
+
+    def asked_for(record: LogRecord) -> bool:
+        return "directory is read only" not in record.getMessage()
+
+    logger = logging.get_absl_logger()
+    logger.addFilter(asked_for)
+    try:
+        yield
+    finally:
+        logger.removeFilter(asked_for)
 
 
 @contextlib.contextmanager

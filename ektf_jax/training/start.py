@@ -44,8 +44,8 @@ class Source(NamedTuple):
 def check(config: Config, workdir: Path) -> None:
     """Raise InputError where a run that has not begun cannot start from what it shall."""
     begun = any(path.name.isdigit() for path in (workdir / "checkpoints").glob("latest/*"))
-    for directory in () if begun else teachers.directories(config.train.init_from, workdir):
-        Result.read(directory)
+    if not begun:
+        teachers.finished("config.train.init_from", config.train.init_from, workdir)
 
 
 def take(ensemble: Ensemble, config: Config, workdir: Path, schema: Schema) -> list[str]:

@@ -44,10 +44,22 @@ def directories(names: Sequence[str], workdir: Path) -> list[Path]:
     return [Path(os.path.normpath(workdir / name)) for name in names]
 
 
+def finished(key: str, names: Sequence[str], workdir: Path) -> list[Path]:
+    """`directories` of the runs that a key of the config names; InputError for one that is not finished."""
+    found = directories(names, workdir)
+    for name, directory in zip(names, found, strict=True):
+        if not result_file.exists(directory) and result_file.exists(Path(name)):
+            meant = os.path.relpath(name, workdir)
+            raise InputError(
+                f"{key} = {name!r} is relative to the run's directory {workdir}; write {meant!r}"
+            )
+        Result.read(directory)
+    return found
+
+
 def check(config: Config, workdir: Path, schema: Schema | None = None) -> None:
     """Raise InputError for a teacher that is not finished or, with a schema, had data of another one."""
-    for directory in directories(config.transfer.teachers, workdir):
-        Result.read(directory)
+    for directory in finished("config.transfer.teachers", config.transfer.teachers, workdir):
         if schema is not None:
             check_data(directory, schema, config.data.path or "this run's generated data")
 

@@ -270,6 +270,19 @@ def test_rows_without_labels_are_scored_and_not_judged(loaded, tmp_path):
     assert scoring.score(loaded, [tmp_path / "in.csv"], tmp_path / "out.csv").metrics is None
 
 
+@pytest.mark.parametrize("label", ["", "3"])
+def test_without_metrics_labels_are_not_read(loaded, tmp_path, label):
+    """Of rows to predict they are often unknown: an empty column."""
+    raw = rows(30, 1).with_columns(click=pl.lit(label))
+    raw.write_csv(tmp_path / "in.csv")
+    found = scoring.score(loaded, [tmp_path / "in.csv"], tmp_path / "out.csv", keep=["click"], names=())
+    assert found.metrics is None
+    scored = pl.read_csv(tmp_path / "out.csv", infer_schema=False)
+    assert scored["click"].fill_null("").to_list() == [label] * 30
+    expected = loaded.predict(raw)["ensemble"]
+    np.testing.assert_allclose(scored["p_ensemble"].cast(float), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -281,7 +294,7 @@ def test_rows_without_labels_are_scored_and_not_judged(loaded, tmp_path):
         (lambda frame: frame.with_columns(click=pl.lit(0)), "the labels judge no predictions .*each class"),
         (
             lambda frame: frame.with_columns(click=pl.lit(3)),
-            r"in\.csv:2: click is '3'; the label",
+            r"in\.csv:2: click is '3'; the label .*--metrics= to score without labels",
         ),
         (lambda frame: frame[:0], r"in\.csv: has no rows"),
     ],
@@ -303,6 +316,7 @@ def test_bad_input_is_one_line_and_leaves_the_old_result(loaded, tmp_path, chang
         (["in.csv"], "out.csv", ("p_1",), "--keep=p_1: is a column of the predictions"),
         (["in.csv"], "out.csv", ("nothing",), "lacks nothing"),
         (["in.csv"], "out.csv", ("user", "city", "user"), "--keep names user twice"),
+        (["in.csv"], "in.csv", (), r"--out=.*in\.csv: is the input"),
         ([], "out.csv", (), "names no file"),
     ],
 )
@@ -310,3 +324,4 @@ def test_what_cannot_be_scored_is_refused(loaded, tmp_path, paths, out, keep, ma
     rows(30, 1).write_csv(tmp_path / "in.csv")
     with pytest.raises(InputError, match=match):
         scoring.score(loaded, [tmp_path / path for path in paths], tmp_path / out, keep=keep)
+    assert pl.read_csv(tmp_path / "in.csv", schema_overrides={"price": pl.Float64}).equals(rows(30, 1))

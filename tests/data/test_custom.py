@@ -165,7 +165,9 @@ GOOD = {"dataset": "t", "files": "a.csv", "label": "y", "fields": "[a]"}
         ({"fields": "a"}, "t.yaml: fields is 'a'; it must be a list"),
         ({"fields": "[]"}, "t.yaml: t: has no fields"),
         ({"fields": "[y]"}, "t.yaml: t: y is named twice"),
-        ({"fields": "[1]"}, "t.yaml: fields[0]: is 1; it must have the keys name, kind"),
+        ({"fields": "[1]"}, "t.yaml: fields[0]: has 1, which YAML does not read as text; put it in quotes"),
+        ({"fields": "[no]"}, "t.yaml: fields[0]: has False, which YAML does not read as text"),
+        ({"fields": "[[c]]"}, "t.yaml: fields[0]: is ['c']; it must have the keys name, kind"),
         ({"fields": "[{kind: numeric}]"}, "t.yaml: fields[0]: lacks name"),
         (
             {"fields": "[a, {name: b, kind: numbers}]"},

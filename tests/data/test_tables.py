@@ -457,6 +457,11 @@ def test_a_quote_inside_an_unquoted_value_is_kept(tmp_path):
         (b"PAR1 nonsense", "a.csv: damaged or unsupported Parquet"),
         (b"x,c,n\n1,a,2\n", "a.csv:1: the header lacks y; it has x, c, n"),
         (b"1,a,2\n0,b,2\n", "a.csv:1: the header lacks y, c, n; it has 1, a, 2"),
+        (b"1,2,2\n0,3,3\n", "a.csv:1: the header lacks y, c, n; it has 1, 2, 2"),
+        (
+            b"y;c;n\n1;a;2\n",
+            "a.csv:1: the header lacks y, c, n; it has y;c;n; what separates its columns is ';'",
+        ),
         (b"y,c,n,c\n1,a,2,3\n", "a.csv:1: the header has c more than once"),
         (GOOD.encode() + b"2,a,2\n", "a.csv:18: y is '2'; the label must be 0 or 1"),
         (GOOD.encode() + b",a,2\n", "a.csv:18: y is ''; the label must be 0 or 1"),

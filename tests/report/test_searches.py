@@ -62,6 +62,22 @@ def test_a_run_of_the_winner_that_is_missing_is_said(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_of_the_winner_alone_the_results_must_be_whole(tmp_path):
+    """A trial whose rate was far too high has a logloss that no table has."""
+    write_search(tmp_path / "fm", "fm", [0.82], 0.79)
+    other = tmp_path / "fm" / "trials" / "2" / "result.json"
+    other.parent.mkdir()
+    winner = tmp_path / "fm" / "trials" / "1" / "result.json"
+    diverged = json.loads(winner.read_text())
+    diverged["test"]["ensemble"]["logloss"] = 1e11
+    other.write_text(json.dumps(diverged))
+    told = searches.write(tmp_path, tmp_path / "out", title="")
+    assert "| single FM | 1 | 2 + 1 | 1 | 1,234 | 0.7900 | 0.8200 |" in told
+    winner.write_text(json.dumps(diverged))
+    with pytest.raises(InputError, match=r"trials/1/result\.json: .*logloss"):
+        searches.write(tmp_path, tmp_path / "out", title="")
+
+
 def test_without_the_first_run_there_is_no_before(tmp_path):
     write_search(tmp_path / "in" / "fm", "fm", [0.82], 0.79)
     (tmp_path / "in" / "fm" / "trials" / "0" / "result.json").unlink()

@@ -185,7 +185,7 @@ def test_every_config_is_checked_before_anything_is_trained(tiny_config):
     broken["train"]["patience"] = 0
     with pytest.raises(InputError, match=r"run two: config.train.patience = 0 must be at least 1"):
         sweep.read({"one": tiny_config(), "two": broken})
-    with pytest.raises(InputError, match="runs is empty"):
+    with pytest.raises(InputError, match=r"runs is empty.*--grid and --seeds"):
         sweep.read({})
 
 

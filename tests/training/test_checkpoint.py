@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import logging
 
 from ektf_jax.errors import InputError
 from ektf_jax.training import checkpoint
@@ -59,6 +60,13 @@ def test_what_was_saved_comes_back(tmp_path):
     tree, progress = restore(saved(tmp_path, state()), jax.tree.map(jnp.zeros_like, state()))
     assert_equal(tree, state())
     assert progress == {"epoch": 1}
+
+
+def test_reading_warns_of_nothing(tmp_path, caplog):
+    restore(saved(tmp_path, table(5)), table(5))
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
+    logging.get_absl_logger().warning("of something else")
+    assert "of something else" in caplog.text
 
 
 def test_a_step_that_is_there_already_removes_what_it_supersedes(tmp_path, monkeypatch):

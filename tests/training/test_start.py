@@ -142,7 +142,7 @@ def test_other_fields_are_refused(runs):
         begun(settings(runs / "short", 2), runs / "fields", ("../pair",))
 
 
-def test_a_run_that_has_begun_needs_the_other_no_more_and_a_new_one_does(runs, tmp_path):
+def test_a_run_that_has_begun_needs_the_other_no_more_and_a_new_one_does(runs, tmp_path, monkeypatch):
     shutil.copytree(runs / "one", tmp_path / "yesterday")
     config = settings(runs / "data")
     config["train"]["init_from"] = ("../yesterday",)
@@ -150,6 +150,10 @@ def test_a_run_that_has_begun_needs_the_other_no_more_and_a_new_one_does(runs, t
     shutil.rmtree(tmp_path / "yesterday")
     assert loop.train(config, tmp_path / "today")["test"] == result["test"]
     with pytest.raises(InputError, match=r"yesterday/result\.json: missing"):
+        loop.train(config, tmp_path / "tomorrow")
+    config["train"]["init_from"] = ("one",)
+    monkeypatch.chdir(runs)
+    with pytest.raises(InputError, match=r"init_from = 'one' is relative to the run's .*write '\.\./.*/one'"):
         loop.train(config, tmp_path / "tomorrow")
     assert not (tmp_path / "tomorrow").exists()
 

@@ -225,6 +225,10 @@ def refused(config, workdir, match):
 def test_teachers_that_are_not_there_are_refused_before_anything_is_written(runs, make):
     mlp = {"mlp": {"name": "mlp", "hidden_units": (8,)}}
     refused(make(mlp, "eckd", ["../nobody"]), runs / "new", r"nobody/result\.json: missing")
+    with contextlib.chdir(runs):
+        refused(
+            make(mlp, "eckd", ["pnn"]), runs / "new", r"'pnn' is relative to the run's .*write '\.\./pnn'"
+        )
     refused(make(mlp, "eckd"), runs / "new", r"config\.transfer\.teachers is empty")
     refused(make(mlp, "eckd", ["", "../pnn"]), runs / "new", "must be names of directories")
     refused(make(mlp, "none", ["../pnn"]), runs / "new", "'none' has no teachers")
