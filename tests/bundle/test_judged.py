@@ -15,6 +15,7 @@ from ektf_jax import metrics
 from ektf_jax.bundle import judged, load
 from ektf_jax.bundle.export import export
 from ektf_jax.bundle.score import score
+from ektf_jax.data.rawfiles import Layout
 from ektf_jax.errors import InputError
 from ektf_jax.runs import judge, load_run
 from ektf_jax.training import loop
@@ -112,6 +113,29 @@ def test_groups_are_the_values_of_any_column_of_all_files(scorers, tmp_path, suf
         expected = gauc_of(frame["click"], scored["p_0"], frame[by].to_list(), frame["times"])
         assert found[1]["gauc"] == pytest.approx(expected, abs=1e-12)
         assert list(found[1]) == ["auc", "logloss", "gauc", "calibration", "calibration_error"]
+
+
+class WithoutHeader:
+    """A predictor whose dataset's raw files have no header."""
+
+    def __init__(self, bundle, columns):
+        spec = dataclasses.replace(bundle.encoder.spec, layout=Layout("\t", columns))
+        self.encoder = dataclasses.replace(bundle.encoder, spec=spec)
+        self.students, self.logits = bundle.students, bundle.logits
+
+
+def test_text_without_a_header_has_groups_and_weights(scorers, tmp_path):
+    frame, path, out = weighted_rows(90, 3), tmp_path / "in.txt", tmp_path / "out.csv"
+    predictor = WithoutHeader(scorers["bundle"], tuple(frame.columns))
+    frame.write_csv(path, separator="\t", include_header=False)
+    found = metrics_of(predictor, [path], out, by="user")
+    p = pl.read_csv(out)["p_ensemble"]
+    expected = gauc_of(frame["click"], p, frame["user"].to_list(), frame["times"])
+    assert found[0]["gauc"] == pytest.approx(expected, abs=1e-12)
+    frame.drop("click").write_csv(path, separator="\t", include_header=False)
+    assert score(predictor, [path], out).metrics is None
+    with pytest.raises(InputError, match=r"in\.txt: has no column click, the label"):
+        score(predictor, [path], out, by="user")
 
 
 def test_lists_group_by_their_first_value(scorers, tmp_path):
