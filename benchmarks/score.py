@@ -23,7 +23,7 @@ from absl import app, flags
 
 from benchmarks import common
 from ektf_jax.bundle import export, reader
-from ektf_jax.bundle.score import encoded_parts, score
+from ektf_jax.bundle.score import encoded_parts, score, tables
 from ektf_jax.config import Config
 from ektf_jax.data import criteo, encoded, encoder, generators, work
 from ektf_jax.training import build
@@ -60,7 +60,7 @@ def measure(directory: Path, table: Path) -> dict[str, Any]:
     bundle.logits(ids)  # compiles
 
     def encode() -> np.ndarray:
-        for part in work.in_order(encoded_parts(bundle, [table])):
+        for part in work.in_order(encoded_parts(bundle, tables(bundle.encoder.spec, [table]))):
             last = part.rows.ids
         return last
 

@@ -12,35 +12,50 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ektf_jax import directories, metrics
+from ektf_jax.bundle import judged
+from ektf_jax.bundle.judged import Asked, Truth
 from ektf_jax.data import columns, parts, rawfiles, rawrows, work
-from ektf_jax.data.chunk import Chunk
+from ektf_jax.data.chunk import Chunk, shown
 from ektf_jax.data.encoder import Encoded, Encoder
 from ektf_jax.data.rawfiles import Layout
 from ektf_jax.data.spec import TableSpec
-from ektf_jax.errors import InputError
+from ektf_jax.errors import InputError, nearest, unknown
 
 FORMATS = (".csv", ".tsv", ".parquet")
-METRICS = ("auc", "logloss", "calibration", "calibration_error")
 
 
 class Scored(NamedTuple):
-    """How many rows; of each field the rows with a value that is not known; metrics, if there were labels."""
+    """How many rows; of each field the rows with a value that is not known; metrics, if there were labels.
+
+    unweighted: the file that lacks the dataset's weights, so that metrics count each row once; None where
+    they weigh rows, or the dataset has no weights. unjudged: why labels that are there give no metrics.
+    """
 
     rows: int
     unseen: dict[str, int]
     metrics: list[dict[str, float]] | None
+    unweighted: Path | None = None
+    unjudged: str | None = None
 
 
 class Part(NamedTuple):
-    """A chunk of rows, encoded, with the columns to keep, and labels if there are any.
+    """A chunk of rows, encoded, with the columns to keep, and what is true of them if there are labels.
 
     read: bytes of the files up to its end.
     """
 
     rows: Encoded
     kept: pl.DataFrame
-    labels: NDArray[np.uint8] | None
+    truth: Truth | None
     read: int
+
+
+class Table(NamedTuple):
+    """A file to score: how it is written, and the columns that it has."""
+
+    path: Path
+    layout: Layout
+    columns: Sequence[str]
 
 
 class Scorer(Protocol):
@@ -60,25 +75,59 @@ def score(
     out: Path,
     *,
     keep: Sequence[str] = (),
-    names: Sequence[str] = METRICS,
+    names: Sequence[str] | None = None,
+    by: str | None = None,
 ) -> Scored:
     """Write the probabilities of the rows of `paths` to `out`, a row for each in their order.
 
     Files are CSV, TSV (gzipped or not) or Parquet with the fields' columns in any order; text without a
     header is read as the dataset's own raw files are, with or without the label. `out` ends in .csv, .tsv or
     .parquet. It has the columns `keep`, then p_ensemble and p_0 .. p_{K-1}, or p alone of a single
-    predictor. Where all files have the label, `names` are the metrics computed at the end, of the ensemble
-    and then of the students; without names labels are not read. `out` is written whole or not at all, and is
-    none of `paths`. Raises InputError that names file, line, column and value.
+    predictor. Where all files have the label, `names` are the metrics computed at the end (`judged.choose`),
+    of the ensemble and then of the students. They weigh rows by the dataset's weights, where all files have
+    that column, and are over the groups of the column `by`: text, as the files have it, where a field's
+    missing values are one group and the first of several counts. Without names labels are not read. `out` is
+    written whole or not at all, and is none of `paths`. Raises InputError that names file, line, column and
+    value.
     """
+    names = judged.choose(names, by)
     if not paths:
         raise InputError("--input names no file; name at least one")
     rawfiles.once(paths)
     if out.exists() and any(out.samefile(path) for path in paths):
         raise InputError(f"--out={out}: is the input, whose other columns would be lost; name another file")
     total = sum(path.stat().st_size for path in paths)
-    tasks = encoded_parts(predictor, paths, keep, labelled=bool(names))
-    return _score(predictor, tasks, total, paths[0], out, keep, names)
+    spec = predictor.encoder.spec
+    found = tables(spec, paths)
+    lacking = None if not names or spec.weight is None else _lacking(spec, found, spec.weight)
+    asked = Asked(by, spec.weight if lacking is None else None) if names else None
+    if by is not None:
+        _check_groups(spec, found, by)
+    scored = _score(
+        predictor, encoded_parts(predictor, found, keep, asked), total, paths[0], out, keep, names
+    )
+    return scored if lacking is None else scored._replace(unweighted=lacking.path)
+
+
+def _lacking(spec: TableSpec, found: Sequence[Table], column: str) -> Table | None:
+    """The first file without a column; those without the fields are for the reader to refuse."""
+    fields = {field.name for field in spec.fields}
+    return next((one for one in found if fields <= set(one.columns) and column not in one.columns), None)
+
+
+def _check_groups(spec: TableSpec, found: Sequence[Table], by: str) -> None:
+    """Raise InputError, naming the file, where one lacks the column of the groups or the label."""
+    if lacking := _lacking(spec, found, by):
+        near, there = nearest(by, lacking.columns), shown(lacking.columns)
+        raise InputError(
+            f"{lacking.path}: has no column {by} for the groups of --by; {near}it has {there}, and all files"
+            " need it: name another, or leave --by out"
+        )
+    if lacking := _lacking(spec, found, spec.label):
+        raise InputError(
+            f"{lacking.path}: has no column {spec.label}, the label, which metrics over groups (--by={by})"
+            " need; add it, or leave --by out"
+        )
 
 
 def score_raw(
@@ -89,19 +138,25 @@ def score_raw(
     split: str | None = None,
     split_seed: int = 2024,
     keep: Sequence[str] = (),
-    names: Sequence[str] = METRICS,
+    names: Sequence[str] | None = None,
+    by: str | None = None,
 ) -> Scored:
     """`score` for the raw files of the predictor's dataset in `raw`, which may have to be joined.
 
     `split` is one of those that `prepare` makes of them with `split_seed`; None: all rows. `keep` are among
-    the label's and the fields' columns.
+    the label's and the fields' columns, `by` is a field.
     """
-    found = rawrows.read(predictor.encoder.spec, raw, split=split, split_seed=split_seed)
-    columns = predictor.encoder.spec.columns
+    names = judged.choose(names, by)
+    spec = predictor.encoder.spec
+    found = rawrows.read(spec, raw, split=split, split_seed=split_seed)
+    columns = spec.columns
     if lacking := [name for name in keep if name not in columns]:
         raise InputError(f"--keep={lacking[0]}: of raw files only {', '.join(columns)} can be kept")
+    if by is not None and by not in columns:
+        raise unknown("--by", by, [field.name for field in spec.fields])
+    asked = Asked(by, spec.weight) if names else None
     tasks = (
-        partial(_part, predictor.encoder, found.spec, chunk, keep, {}, bool(names), wanted)
+        partial(_part, predictor.encoder, found.spec, chunk, keep, {}, asked, wanted)
         for chunk, wanted in found.chunks
     )
     return _score(predictor, tasks, found.bytes, raw, out, keep, names)
@@ -128,10 +183,10 @@ def _score(
     with (
         directories.replacing_file(out) as (new, scratch),
         _writer(new, scratch) as append,
-        (scratch / "logits").open("wb") as logits_file,
-        (scratch / "labels").open("wb") as labels_file,
+        contextlib.ExitStack() as files,
         work.bar("scoring", total, "B") as bar,
     ):
+        judge = judged.Judge(scratch, files)
         for part in work.in_order(tasks):
             logits = predictor.logits(*part.rows.columns)
             logits = np.roll(logits, 1, axis=0)  # the ensemble comes first in a file
@@ -139,17 +194,18 @@ def _score(
             append(pl.DataFrame([*part.kept, *map(pl.Series, predicted, found)]))
             unseen = {name: count + part.rows.unseen[name] for name, count in unseen.items()}
             rows += len(part.rows.ids)
-            labelled = labelled and part.labels is not None
-            if part.labels is not None:
-                logits_file.write(np.ascontiguousarray(logits.T).data)
-                labels_file.write(part.labels.data)
+            labelled = labelled and part.truth is not None
+            if part.truth is not None:
+                judge.add(logits, part.truth)
             bar.update(part.read - bar.n)
         if not rows:
             raise rawfiles.empty(where)
-        logits_file.flush()
-        labels_file.flush()
-        judged = _judged(scratch, len(predicted), names) if labelled and names else None
-    return Scored(rows, unseen, judged)
+        found_metrics, unjudged = None, None
+        try:
+            found_metrics = judge.metrics(len(predicted), names) if labelled and names else None
+        except ValueError as error:  # labels of one class, say: the predictions are as good
+            unjudged = str(error)
+    return Scored(rows, unseen, found_metrics, unjudged=unjudged)
 
 
 def columns_of(predictor: Scorer) -> list[str]:
@@ -157,37 +213,27 @@ def columns_of(predictor: Scorer) -> list[str]:
     return ["p_ensemble", *(f"p_{k}" for k in range(predictor.students))] if predictor.students else ["p"]
 
 
-def _judged(scratch: Path, predictors: int, names: Sequence[str]) -> list[dict[str, float]]:
-    labels = np.fromfile(scratch / "labels", np.uint8)
-    logits = np.memmap(scratch / "logits", np.float32, "r").reshape(-1, predictors)
-    try:
-        # One predictor at a time: what a metric needs of memory is that of one column.
-        return [metrics.evaluate(labels, logits[None, :, at].copy(), names)[0] for at in range(predictors)]
-    except ValueError as error:  # labels of one class, say
-        raise InputError(f"the labels judge no predictions ({error}); give --metrics= for none") from None
-
-
 def encoded_parts(
-    predictor: Scorer, paths: Sequence[Path], keep: Sequence[str] = (), *, labelled: bool = True
+    predictor: Scorer, found: Sequence[Table], keep: Sequence[str] = (), asked: Asked | None = None
 ) -> Iterator[Callable[[], Part]]:
-    """What is left to do with each chunk of rows once it is read; `labelled`: with labels where there are."""
+    """What is left to do with each chunk of rows once it is read. None asked: labels are not read."""
     spec = predictor.encoder.spec
     names = [field.name for field in spec.fields]
-    layouts = [_layout(path, spec, names) for path in paths]
-    label = [spec.label] if labelled else []
-    settled = rawfiles.settle(paths, list(dict.fromkeys([*names, *label, *keep])), spec.lists)
+    paths = [table.path for table in found]
+    judged_by = [] if asked is None else [spec.label, *asked.columns]
+    settled = rawfiles.settle(paths, list(dict.fromkeys([*names, *keep, *judged_by])), spec.lists)
     settled = columns.widened(settled, predictor.encoder.narrow)
     spec = spec.as_values(settled.value)
     # Numbers and truths that are kept stay such, where all files agree on their type.
     kept_types = {name: types for name in keep if len(types := settled.types.get(name, ())) == 1}
     casts = {name: next(iter(types)) for name, types in kept_types.items()}
     done = 0
-    for path, (layout, columns_there) in zip(paths, layouts, strict=True):
-        has_label = labelled and spec.label in columns_there
-        wanted = list(dict.fromkeys([*names, *keep, *(label if has_label else [])]))
+    for path, layout, columns_there in found:
+        judging = asked if spec.label in columns_there else None
+        wanted = list(dict.fromkeys([*names, *keep, *(judged_by if judging else [])]))
         for chunk in rawfiles.chunks(path, layout, wanted, settled=settled, may_be_empty=True):
             chunk = chunk._replace(read=done + chunk.read)
-            yield partial(_part, predictor.encoder, spec, chunk, keep, casts, has_label)
+            yield partial(_part, predictor.encoder, spec, chunk, keep, casts, judging)
         done += path.stat().st_size
 
 
@@ -197,27 +243,25 @@ def _part(
     chunk: Chunk,
     keep: Sequence[str],
     casts: dict[str, pl.DataType],
-    has_label: bool,
+    asked: Asked | None,
     wanted: NDArray[np.bool_] | None = None,
 ) -> Part:
     found = encoder.chunk(chunk, spec, wanted)
-    labels = None
-    if has_label:
-        rows = np.arange(len(chunk.frame))
-        try:
-            labels = parts.labels_of(spec, chunk.frame[spec.label], rows, chunk.where)
-        except InputError as error:  # clicks that are not known yet, say
-            raise InputError(f"{error}, or give --metrics= to score without labels") from None
+    truth = None if asked is None else judged.truth_of(spec, asked, chunk, wanted)
     kept = pl.DataFrame([_as_before(chunk.frame[name], casts.get(name)) for name in keep])
-    if wanted is not None:
-        kept, labels = kept.filter(wanted), None if labels is None else labels[wanted]
-    return Part(found, kept, labels, chunk.read)
+    return Part(found, kept if wanted is None else kept.filter(wanted), truth, chunk.read)
 
 
 def _as_before(values: pl.Series, dtype: pl.DataType | None) -> pl.Series:
     if dtype is None or not (dtype.is_numeric() or dtype == pl.Boolean) or values.dtype != pl.String:
         return values
     return values.cast(pl.Int8).cast(dtype) if dtype == pl.Boolean else values.cast(dtype)
+
+
+def tables(spec: TableSpec, paths: Sequence[Path]) -> list[Table]:
+    """Files by their first lines: how each is written, and the columns that it has."""
+    names = [field.name for field in spec.fields]
+    return [Table(path, *_layout(path, spec, names)) for path in paths]
 
 
 def _layout(path: Path, spec: TableSpec, names: Sequence[str]) -> tuple[Layout, Sequence[str]]:

@@ -1,7 +1,8 @@
 """Scores raw rows: `ektf score --bundle=BUNDLE --input=FILES --out=FILE` (docs/serving.md).
 
 --workdir=DIR instead of a bundle scores with a finished run; --raw=DIR instead of tables scores the raw files
-of the model's dataset, all of their rows or those of one --split that `prepare` makes of them.
+of the model's dataset, all of their rows or those of one --split that `prepare` makes of them. --by=COLUMN
+adds GAUC to the metrics of rows with labels.
 """
 
 import time
@@ -12,11 +13,11 @@ from pathlib import Path
 from absl import flags
 
 from ektf_jax import metrics
-from ektf_jax.bundle import load
-from ektf_jax.bundle.score import METRICS, Scored, Scorer, columns_of, score, score_raw
+from ektf_jax.bundle import judged, load
+from ektf_jax.bundle.score import Scored, Scorer, columns_of, score, score_raw
 from ektf_jax.cli import shell
 from ektf_jax.data.schema import SPLITS
-from ektf_jax.errors import InputError, unknown
+from ektf_jax.errors import InputError
 
 _BUNDLE = flags.DEFINE_string("bundle", None, "The bundle to score with.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The finished run to score with.")
@@ -29,27 +30,36 @@ _OUT = flags.DEFINE_string("out", None, "The .csv, .tsv or .parquet file to writ
 _KEEP = flags.DEFINE_list("keep", [], "Columns of the input that the output has, too.")
 _METRICS = flags.DEFINE_list(
     "metrics",
-    list(METRICS),
-    "Metrics, if there are labels.",
+    None,
+    f"If there are labels: of {', '.join(metrics.METRICS)}. {', '.join(judged.METRICS)} if absent,"
+    " with --by gauc too.",
 )
+_BY = flags.DEFINE_string("by", None, "A column, whose values are the groups of gauc.")
 _RUNTIME = flags.DEFINE_string("runtime", None, "onnx or jax; onnx where it can be.")
 
 
 def main(argv: list[str]) -> None:
     """Score, and print rows per second, unseen values and metrics."""
     del argv
-    for name in _METRICS.value:
-        if name not in metrics.METRICS or metrics.METRICS[name].needs:
-            raise unknown("--metrics", name, [n for n, one in metrics.METRICS.items() if not one.needs])
+    names = judged.choose(_METRICS.value, _BY.value)
     predictor = _predictor()
     scoring = _scoring(predictor)
     started = time.perf_counter()
-    found = scoring(shell.path(_OUT), keep=_KEEP.value, names=_METRICS.value)
+    found = scoring(shell.path(_OUT), keep=_KEEP.value, names=names, by=_BY.value)
     seconds = time.perf_counter() - started
     print(f"{_OUT.value}: {found.rows:,} rows in {seconds:.1f} s, {found.rows / seconds:,.0f} rows/s")
     for name, count in found.unseen.items():
         if count:
             print(f"{name}: {count:,} rows ({count / found.rows:.1%}) have a value that training did not see")
+    if found.unjudged is not None:
+        print(f"no metrics: {found.unjudged}")
+    if found.metrics is not None and (weight := predictor.encoder.spec.weight) is not None:
+        lacking = found.unweighted
+        print(
+            f"metrics weigh rows by {weight}"
+            if lacking is None
+            else f"metrics count each row once: {lacking} has no column {weight}, the dataset's weights"
+        )
     for name, values in zip(columns_of(predictor), found.metrics or (), strict=False):
         print(f"{name}: {'  '.join(f'{metric} {value:.6f}' for metric, value in values.items())}")
 

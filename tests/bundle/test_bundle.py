@@ -138,7 +138,7 @@ def test_a_bundle_is_the_same_bytes_and_says_nothing_of_the_machine(run, bundle,
 
 def test_a_bundle_is_read_without_what_trains():
     code = (
-        "import sys, ektf_jax.bundle; bad = {'flax', 'optax', 'orbax', 'grain', 'jax', 'tqdm', 'yaml'};"
+        "import sys, ektf_jax.bundle.score; bad = {'flax', 'optax', 'orbax', 'grain', 'jax', 'tqdm', 'yaml'};"
         "print(sorted(bad & {name.split('.')[0] for name in sys.modules}))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -291,7 +291,6 @@ def test_without_metrics_labels_are_not_read(loaded, tmp_path, label):
             lambda frame: frame.with_columns(price=pl.lit("dear")),
             r"in\.csv:2: price is 'dear'; it must be",
         ),
-        (lambda frame: frame.with_columns(click=pl.lit(0)), "the labels judge no predictions .*each class"),
         (
             lambda frame: frame.with_columns(click=pl.lit(3)),
             r"in\.csv:2: click is '3'; the label .*--metrics= to score without labels",
@@ -306,6 +305,15 @@ def test_bad_input_is_one_line_and_leaves_the_old_result(loaded, tmp_path, chang
         scoring.score(loaded, [tmp_path / "in.csv"], tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text() == "old"
     assert {path.name for path in tmp_path.iterdir()} == {"in.csv", "out.csv"}
+
+
+@pytest.mark.parametrize("count", [1, 30])
+def test_rows_of_one_class_are_scored_and_not_judged(loaded, tmp_path, count):
+    rows(count, 1).with_columns(click=pl.lit(0)).write_csv(tmp_path / "in.csv")
+    found = scoring.score(loaded, [tmp_path / "in.csv"], tmp_path / "out.csv")
+    assert (found.rows, found.metrics) == (count, None)
+    assert "each class" in (found.unjudged or "")
+    assert pl.read_csv(tmp_path / "out.csv").height == count
 
 
 @pytest.mark.parametrize(

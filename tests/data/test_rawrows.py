@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from ektf_jax.bundle.score import score_raw
 from ektf_jax.data import criteo, encoded, encoder, generators, ipinyou, kdd12, kkbox, movielens, rawrows
@@ -74,6 +75,27 @@ def test_scores_and_labels_are_those_of_the_split(prepared, tmp_path):
     logloss = -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p))
     assert found.metrics is not None
     assert found.metrics[0]["logloss"] == pytest.approx(logloss, rel=1e-6)
+
+
+def test_groups_are_the_values_of_a_field(prepared, tmp_path):
+    predictor = Summing(encoder.of_dataset(prepared / "data"))
+    spec = predictor.encoder.spec
+    by = next(field.name for field in spec.fields if field.kind == "categorical")
+    out = tmp_path / "p.parquet"
+    found = score_raw(predictor, prepared / "raw", out, split="test", keep=[spec.label, by], by=by)
+    assert found.metrics is not None
+    assert found.unweighted is None
+    scored = pl.read_parquet(out)
+    labels = encoded.open_split(prepared / "data", "test").labels
+    total, heavy = 0.0, 0
+    for value in scored[by].unique():
+        rows = (scored[by] == value).to_numpy()
+        if len(set(labels[rows])) == 2:
+            total += rows.sum() * roc_auc_score(labels[rows], scored["p"].to_numpy()[rows])
+            heavy += rows.sum()
+    assert found.metrics[0]["gauc"] == pytest.approx(total / heavy, abs=1e-12)
+    with pytest.raises(InputError, match=rf"--by 'x' is unknown; .*valid: .*\b{by}\b"):
+        score_raw(predictor, prepared / "raw", out, by="x")
 
 
 def test_what_cannot_be_read_is_refused(tmp_path):
