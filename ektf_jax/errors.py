@@ -31,9 +31,20 @@ def missing(what: str, error: ModuleNotFoundError, extra: str) -> ImportError:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """ "did you mean NAME? " of the valid name that is nearest, or nothing where none is near."""
-    near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.3)
-    return f"did you mean {near[0]!r}? " if near else ""
+    """ "did you mean NAME? " of the valid name that is nearest, or nothing where none is near.
+
+    Of keys with dots the last part decides: first among those of the same group, then among all. A name that
+    others begin with is near to them.
+    """
+    group, _, last = str(name).rpartition(".")
+    ends = {key: key.rpartition(".")[2] for key in valid}
+    siblings = [key for key in ends if key.rpartition(".")[0] == group]
+    for keys, cutoff in ((siblings, 0.5), (ends, 0.75)):
+        by_end = {ends[key]: key for key in keys}
+        near = difflib.get_close_matches(last, by_end, n=1, cutoff=cutoff)
+        if near := near or [end for end in by_end if len(last) > 2 and end.startswith(last)]:
+            return f"did you mean {by_end[near[0]]!r}? "
+    return ""
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> InputError:
