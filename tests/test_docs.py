@@ -236,3 +236,18 @@ def test_the_space_of_the_page_on_tuning_is_one_of_its_config(tmp_path):
     assert len(found) == len(text.splitlines())
     shipped = space.default(config)
     assert list(shipped)[:2] == ["train.learning_rate", "embedding.l2"]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_on_datasets_train_on_a_table_of_ones_own(tmp_path):
+    shop.prepare(tmp_path / "encoded")
+    lines = re.findall(r"^    python -m (experiments\.train .*=encoded)$", page("datasets"), re.M)
+    for line in lines:
+        line = line.replace("=encoded", f"={tmp_path}/encoded").replace("=runs/", f"={tmp_path}/runs/")
+        small = ["--config.data.batch_size=64", "--config.train.max_epochs=1"]
+        done = commands.run(*shlex.split(line), *small)
+        assert done.returncode == 0, done.stderr
+    kinds = [
+        list(Result.read(tmp_path / "runs" / name).config.ensemble.labels) for name in ("shop", "deepfm")
+    ]
+    assert kinds == [["mlp", "mlp"], ["deepfm"]]

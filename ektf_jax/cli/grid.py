@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -34,6 +35,7 @@ def runs(given: Mapping[str, Any], axes: Sequence[str], seeds: int | None) -> di
     made: dict[str, Any] = {}
     of_sweep: Mapping[str, dict[str, Any]] = given.get("runs", {"": given})
     for name, run in of_sweep.items():
+        same: dict[str, str] = {}
         for values in itertools.product(*(axis.values for axis in read)):
             parts = [name] if name else []
             varied = copy.deepcopy(run)
@@ -41,6 +43,11 @@ def runs(given: Mapping[str, Any], axes: Sequence[str], seeds: int | None) -> di
                 for keys in spelled(varied, axis.keys, f"--grid={'.'.join(axis.keys)}"):
                     config.change(varied, keys, value)
                 parts.append(f"{short}-{_plain(value)}")
+            first = same.setdefault(json.dumps(varied, sort_keys=True, default=str), "_".join(parts))
+            if first != "_".join(parts):
+                raise InputError(
+                    f"--grid: {first!r} and {'_'.join(parts)!r} are one run; write each value once"
+                )
             for seed in range(seeds or 1):
                 one = copy.deepcopy(varied)
                 if seeds is not None:

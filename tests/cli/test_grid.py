@@ -67,6 +67,11 @@ def test_names_have_as_many_keys_as_tell_them_apart():
         (["train.learning_rate="], None, "names no values"),
         (["train.learning_rate=1,1"], None, "a value is there twice"),
         (["seed=1,2", "seed=3,4"], None, "--grid=seed is given twice"),
+        (
+            ["train.learning_rate=1e-3,0.001"],
+            None,
+            "'learning_rate-1e-3' and 'learning_rate-0.001' are one run",
+        ),
         (["ensemble.fusion=mean,(mean)"], None, "two runs are called 'fusion-mean'"),
         (["train.lerning.x=1"], None, r"the config has no group 'train\.lerning'"),
         (["train.patience=few"], None, r"train\.patience=few must be of type int"),
