@@ -3,8 +3,8 @@
     python -m benchmarks.startup [--peer_python=PYTHON] [--shape=ml1m] [--students=2] [--repeat=3]
 
 From the start of a process: imports, the model built, the first step done, which compiles. The persistent
-compilation cache is off (as experiments.train has it unless told otherwise), empty, and filled by an
-earlier process; the peer has nothing to compile. All in child processes, in turn.
+compilation cache is off, empty, and filled by an earlier process, as a second experiments.train finds it; the
+peer has nothing to compile. All in child processes, in turn.
 """
 
 import json

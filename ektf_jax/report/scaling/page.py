@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from ektf_jax.report import page
 from ektf_jax.report.page import Report, Section
 from ektf_jax.report.paper.names import INDEXED, NAMES
-from ektf_jax.report.render import Block, Heading, Picture
+from ektf_jax.report.render import Block, Heading, Picture, Text
 from ektf_jax.report.results import Run
 from ektf_jax.report.scaling import curves, figures, tables
+from ektf_jax.report.scaling.conclusion import conclusion
 
 _GUIDE = (
     "A recipe is everything about a run but K and its seed. Choices are made on validation data: the epoch"
@@ -53,6 +54,8 @@ def _section(main: Sequence[Run], runs: Sequence[Run], dataset: str) -> Section:
             absent.append(title)
         else:
             blocks += [Heading(title, 3), table]
+    said = conclusion(of)
+    short: list[Block] = [Heading("In short", 3), *map(Text, said)] if said else []
     rows = figures.rows(of)
     drawn: dict[str, Figure | None] = {
         "auc_over_k": figures.over_k(rows),
@@ -60,7 +63,9 @@ def _section(main: Sequence[Run], runs: Sequence[Run], dataset: str) -> Section:
         "diversity": figures.what_goes_on(rows),
     }
     pictures = [Picture(name, figure, _CAPTIONS[name]) for name, figure in drawn.items() if figure]
-    return Section([*pictures, *blocks], [*absent, *(name for name, figure in drawn.items() if not figure)])
+    return Section(
+        [*short, *pictures, *blocks], [*absent, *(name for name, figure in drawn.items() if not figure)]
+    )
 
 
 SCALING = Report(

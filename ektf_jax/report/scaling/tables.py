@@ -14,6 +14,12 @@ POINTS = "Every point"
 ENOUGH, SIGNIFICANT = 0.0015, 0.01  # the rise that counts, and the p that it needs
 
 
+def grows(curve: Curve) -> bool:
+    """Whether its ensemble rises enough from end to end, and p says that it does."""
+    rise, p = curve.rise(curves.ensemble_auc)
+    return rise >= ENOUGH and p < SIGNIFICANT
+
+
 def growth(of: Sequence[Curve]) -> Table | None:
     """A row per recipe: test AUC at each K, its rise from end to end, and whether that is a rise."""
     if not of:
@@ -34,7 +40,7 @@ def growth(of: Sequence[Curve]) -> Table | None:
                 signed(curve.rise(curves.valid_auc)[0], 4),
                 signed(rise, 4),
                 probability(p),
-                "yes" if rise >= ENOUGH and p < SIGNIFICANT else "no",
+                "yes" if grows(curve) else "no",
             )
         )
     header = (

@@ -3,7 +3,7 @@
 import pytest
 
 from ektf_jax.report import seeds
-from ektf_jax.report.scaling import figures, page, tables
+from ektf_jax.report.scaling import conclusion, figures, page, tables
 from tests import commands
 
 from ..conftest import Checker
@@ -34,6 +34,23 @@ def test_what_grows_is_told_from_what_does_not(study):
     assert rows[0][3:] == ["2 to 10", "3 and 3", "+0.0020", "+0.0020", f"{p:.1e}", "yes"]
     assert rows[1][3:7] == ["2 to 10", "3 and 3", "0.0000", "0.0000"]
     assert rows[1][-1] == "no"
+
+
+def test_the_page_begins_with_what_it_comes_to(study, write):
+    p = seeds.p_value([0.85, 0.8501, 0.8502], [0.852, 0.8521, 0.8522])
+    write(run(2, 0.8, sharing="shared"))
+    write(run(10, 0.9, sharing="shared", valid=0.7))
+    grow, do_not, untested, best = conclusion.conclusion(load(study))
+    ours = "own losses of MLP, a table each"
+    assert grow == f"Grow with K, by 0.0015 or more (p < 0.01): {ours} (+0.0020, p = {p:.1e})."
+    assert do_not == "Not so much, or not so surely: EKTF of MLP, a table each (0.0000, p = 1.000)."
+    assert untested.endswith("nothing is tested: EKTF of MLP.")
+    # One seed is no claim, however good it is.
+    assert best == (
+        f"Best on validation data: the ensemble of {ours}, K = 10, with a test AUC of 0.8521 and 1,234"
+        f" parameters and 0.00 PFLOPs of training; the chosen student of {ours}, K = 10, with 0.8331."
+    )
+    assert conclusion.conclusion([]) == []
 
 
 def test_a_rise_of_one_seed_is_none(write):
