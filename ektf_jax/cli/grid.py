@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -43,7 +42,7 @@ def runs(given: Mapping[str, Any], axes: Sequence[str], seeds: int | None) -> di
                 for keys in spelled(varied, axis.keys, f"--grid={'.'.join(axis.keys)}"):
                     config.change(varied, keys, value)
                 parts.append(f"{short}-{_plain(value)}")
-            first = same.setdefault(json.dumps(varied, sort_keys=True, default=str), "_".join(parts))
+            first = same.setdefault(repr(varied), "_".join(parts))
             if first != "_".join(parts):
                 raise InputError(
                     f"--grid: {first!r} and {'_'.join(parts)!r} are one run; write each value once"
