@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import app, flags
 
-from benchmarks.faults import inputs, kills, material, record
+from benchmarks.faults import cases, inputs, kills, material, record
 from benchmarks.faults.nursery import Nursery, build
 
 _INPUTS = flags.DEFINE_integer("inputs", 0, "How many broken files.", lower_bound=0)
@@ -40,13 +40,13 @@ def main(argv: list[str]) -> None:
 
 def _break(content: dict[str, Any], directory: Path, nursery: Nursery) -> None:
     names = [name for name in inputs.KINDS if _ONLY.value in (None, name)]
-    bases: dict[str, inputs.Case] = {}
+    bases: dict[str, cases.Case] = {}
     if _CASE.value is None:
         _again(content, directory, nursery, bases)
     for name, _ in zip(cycle(names), range(_INPUTS.value), strict=False):
         tried = content["inputs"].get(name, {}).get("tried", 0)
         seed = tried if _CASE.value is None else _CASE.value
-        found = inputs.run(name, seed, directory / "made", directory / "scratch", nursery, bases)
+        found = _run(name, seed, directory, nursery, bases)
         record.count(content["inputs"], name, "tried", found.way, found.verdict)
         if found.wrong is not None:
             told = f"{found.way}: {found.wrong.replace(str(directory), 'DIR')}"
@@ -56,11 +56,18 @@ def _break(content: dict[str, Any], directory: Path, nursery: Nursery) -> None:
             record.write(content)
 
 
-def _again(content: dict[str, Any], directory: Path, nursery: Nursery, bases: dict[str, inputs.Case]) -> None:
+def _run(
+    name: str, seed: int, directory: Path, nursery: Nursery, bases: dict[str, cases.Case]
+) -> cases.Found:
+    made, scratch = directory / "made", directory / "scratch"
+    return cases.run(name, inputs.KINDS[name], seed, made, scratch, nursery, bases)
+
+
+def _again(content: dict[str, Any], directory: Path, nursery: Nursery, bases: dict[str, cases.Case]) -> None:
     """Try what was wrong again; what is mended counts as what it is now."""
     for one in [one for one in content["open"] if one["of"] in inputs.KINDS]:
         name = one["of"]
-        found = inputs.run(name, one["case"], directory / "made", directory / "scratch", nursery, bases)
+        found = _run(name, one["case"], directory, nursery, bases)
         if found.wrong is None:
             content["open"].remove(one)
             content["inputs"][name]["wrong"] -= 1

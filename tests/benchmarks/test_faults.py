@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from benchmarks.faults import breaks, inputs, kills, material, nursery, plain, record
+from benchmarks.faults import breaks, cases, inputs, kills, material, nursery, plain, record
 from benchmarks.faults.nursery import Done
 from configs import quickstart
 from ektf_jax.cli import config, shell
@@ -143,9 +143,9 @@ def test_the_plain_reader_of_ids_disagrees_where_the_result_is_another(parts, tm
     ],
 )
 def test_what_passes(tmp_path, status, err, verdict):
-    kind = inputs.Kind((), "a.csv", lambda at: [], lambda case: None)
-    case = inputs.Case(tmp_path, tmp_path / "a.csv", b"", Done(status, "", err, 0.1, 0), None)
-    assert inputs._judge(kind, case)[0] == verdict
+    kind = cases.Kind((), "a.csv", lambda at: [], lambda case: None)
+    case = cases.Case(tmp_path, tmp_path / "a.csv", b"", Done(status, "", err, 0.1, 0), None)
+    assert cases.judge(kind, case)[0] == verdict
 
 
 def overridden(tmp_path, data):
@@ -162,7 +162,7 @@ def overridden(tmp_path, data):
     except InputError:
         return None
     done = Done(0, json.dumps(found), "", 0.1, 0)
-    return inputs.Case(tmp_path, tmp_path / "overrides.txt", b"", done, None)
+    return cases.Case(tmp_path, tmp_path / "overrides.txt", b"", done, None)
 
 
 def test_broken_overrides_are_refused_or_other_values(tmp_path):
@@ -170,7 +170,7 @@ def test_broken_overrides_are_refused_or_other_values(tmp_path):
     for seed in range(100):
         case = overridden(tmp_path, breaks.broken(material.OVERRIDES.encode(), random.Random(seed))[1])
         if case is not None:
-            assert inputs._judge(inputs.KINDS["overrides"], case)[1] is None
+            assert cases.judge(inputs.KINDS["overrides"], case)[1] is None
             taken += 1
     assert 10 < taken < 60
 
@@ -186,7 +186,7 @@ def test_broken_overrides_are_refused_or_other_values(tmp_path):
 def test_overrides_that_were_taken_otherwise_are_told(tmp_path, before, after, said):
     case = overridden(tmp_path, material.OVERRIDES.encode())
     case.file.write_bytes(case.file.read_bytes().replace(before, after))
-    wrong = inputs._judge(inputs.KINDS["overrides"], case)[1]
+    wrong = cases.judge(inputs.KINDS["overrides"], case)[1]
     assert wrong is not None
     assert said in wrong
 
