@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks.faults import judges, material, plain
+from benchmarks.faults import judges, material, natives, plain
 from benchmarks.faults.cases import Case, Kind
 
 
@@ -74,6 +74,42 @@ def _ids(file: str, named: str = "") -> Kind:
     )
 
 
+def _native(name: str, files: str, read: Callable[[Path], natives.Table], made: str = "") -> Kind:
+    """A dataset's own raw files."""
+    made = made or name
+    return Kind(
+        (made,),
+        f"{made}/{files}",
+        lambda at: material.prepare_native(name, at / made, at / "out"),
+        lambda case: natives.disagrees(read, case.directory / made, case.directory / "out"),
+    )
+
+
+def _scored(suffix: str, separator: str) -> Kind:
+    return Kind(
+        ("bundle", f"new.{suffix}", "every_scored.csv"),
+        f"new.{suffix}",
+        lambda at: [
+            *("score", f"--bundle={at}/bundle", f"--input={at}/new.{suffix}"),
+            *("--keep=city", f"--out={at}/out.csv"),
+        ],
+        partial(judges.scored, separator),
+    )
+
+
+def _trained(files: str) -> Kind:
+    """What a dataset has beside ids and labels, read by training on it."""
+    return Kind(
+        ("sampled", "weighted.py"),
+        f"sampled/{files}",
+        lambda at: [
+            *("train", f"--config={at}/weighted.py", f"--config.data.path={at}/sampled"),
+            f"--workdir={at}/trained",
+        ],
+        partial(judges.same_run, "trained"),
+    )
+
+
 # Format -> how it is read and judged. Digests protect .npy and all of a bundle but bundle.json.
 KINDS: dict[str, Kind] = {
     "table.csv": _table("csv", "rows.csv"),
@@ -101,7 +137,7 @@ KINDS: dict[str, Kind] = {
         ("cut_off", "tiny.py"),
         "cut_off/checkpoints/**/*",
         lambda at: ["train", f"--config={at}/tiny.py", f"--workdir={at}/cut_off"],
-        judges.same_run,
+        partial(judges.same_run, "cut_off"),
         "checkpoints",
     ),
     "result.json, reported": _reported("result.json", judges.metrics_shown),
@@ -122,4 +158,42 @@ KINDS: dict[str, Kind] = {
         ("tiny.py",), "tiny.py", lambda at: ["config", f"--config={at}/tiny.py"], judges.config, "config."
     ),
     "overrides": Kind(("tiny.py", "overrides.txt"), "overrides.txt", _overrides, judges.overridden, "config"),
+    "ml1m": _native("ml1m", "*.dat", natives.ml1m),
+    "criteo train.txt": _native("criteo", "train.txt", natives.criteo),
+    "criteo csv": _native("criteo", "*.csv", natives.criteo, "criteo_x4"),
+    "kdd12": _native("kdd12", "[tu]*.txt", natives.kdd12),
+    "ipinyou": _native("ipinyou", "*.csv", natives.ipinyou),
+    "kkbox": _native("kkbox", "*.csv", natives.kkbox),
+    "kkbox, joined": _native("kkbox", "*.csv", natives.kkbox, "kkbox_x1"),
+    "scored table.csv": _scored("csv", ","),
+    "scored table.tsv": _scored("tsv", "\t"),
+    "scored table.parquet": _scored("parquet", ","),
+    "dense, weights .npy": _trained("[tv]*/[dw]*.npy"),
+    "vectors .npy": _trained("vectors/*.npy"),
+    "pretrained.parquet": Kind(
+        ("sample",),
+        "sample/cities.parquet",
+        lambda at: material.prepare(at / "sample", at / "out"),
+        judges.vectors,
+    ),
+    "search space YAML": Kind(
+        ("tiny.py", "axes.yaml"),
+        "axes.yaml",
+        lambda at: ["space", f"--config={at}/tiny.py", f"--space={at}/axes.yaml"],
+        judges.axes,
+    ),
+    "search.json": Kind(
+        ("searched",),
+        "searched/search.json",
+        lambda at: ["report", "--about=searches", f"--results={at}/searched", f"--out={at}/out"],
+        judges.search_shown,
+        "searched",
+    ),
+    "study.json": Kind(
+        ("search", "tiny.py", "space.yaml"),
+        "search/study.json",
+        lambda at: material.search(at, at / "search"),
+        partial(judges.json_otherwise, r"x", judges.same_output),
+        "search",
+    ),
 }

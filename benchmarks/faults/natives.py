@@ -1,4 +1,4 @@
-"""A second reader of datasets' own raw files, in plain Python: their rows as text, joined, and their fields."""
+"""A second reader of datasets' own raw files, in plain Python: rows as text, joined, and their fields."""
 
 import csv
 import math
@@ -56,11 +56,11 @@ def ml1m(raw: Path) -> Table:
             }
         )
     names = ["UserID", "Gender", "Age", "Occupation", "MovieID", "Release"]
-    genres = {"name": "Genres", "kind": "multi", "separator": "|", "max_len": 5}
     order = np.random.default_rng(2024).permutation(len(rows))
     train, valid = len(rows) * 8 // 10, len(rows) // 10
     splits = ["train"] * train + ["valid"] * valid + ["test"] * (len(rows) - train - valid)
-    return Table({"label": "label", "fields": [*names, genres]}, [rows[at] for at in order], splits)
+    several = {"name": "Genres", "kind": "multi", "separator": "|", "max_len": 5}
+    return Table({"label": "label", "fields": [*names, several]}, [rows[at] for at in order], splits)
 
 
 def criteo(raw: Path) -> Table:
@@ -78,8 +78,10 @@ def criteo(raw: Path) -> Table:
 
 def kdd12(raw: Path) -> Table:
     """training.txt with the gender and the age of the users that userid_profile.txt has."""
-    names = "Click Impression DisplayURL AdID AdvertiserID Depth Position QueryID KeywordID TitleID".split()
-    rows = _lines(raw / "training.txt", "\t", [*names, "DescriptionID", "UserID"])
+    numeric = ["Depth", "Position", "Impression"]
+    ids = ["QueryID", "KeywordID", "TitleID", "DescriptionID", "UserID"]
+    ads = ["DisplayURL", "AdID", "AdvertiserID"]
+    rows = _lines(raw / "training.txt", "\t", ["Click", "Impression", *ads, "Depth", "Position", *ids])
     profiles = {}
     for one in _lines(raw / "userid_profile.txt", "\t", ["UserID", "Gender", "Age"]):
         user = _whole(one["UserID"])
@@ -90,10 +92,9 @@ def kdd12(raw: Path) -> Table:
         row |= profiles.get(_whole(row["UserID"]), {"Gender": "", "Age": ""})
         if float(row["Click"]) < 0:
             raise ValueError("clicks below 0")
-    others = ["DisplayURL", "AdID", "AdvertiserID", *names[7:], "DescriptionID", "UserID", "Gender", "Age"]
     fields = [
-        {"name": ["Depth", "Position", "Impression"], "kind": "numeric", "min_count": 10, "fill": "0"},
-        {"name": others, "min_count": 10, "fill": "0"},
+        {"name": numeric, "kind": "numeric", "min_count": 10, "fill": "0"},
+        {"name": [*ads, *ids, "Gender", "Age"], "min_count": 10, "fill": "0"},
     ]
     document = {"label": {"name": "Click", "above": 0}, "fields": fields}
     return Table(document, rows, plain.drawn(len(rows)))
@@ -101,8 +102,9 @@ def kdd12(raw: Path) -> Table:
 
 def ipinyou(raw: Path) -> Table:
     """train.csv and test.csv, whose rows are those of valid, too."""
-    names = "weekday hour IP region city adexchange domain slotid slotwidth slotheight slotvisibility".split()
-    names += ["slotformat", "creative", "advertiser", "useragent", "slotprice"]
+    names = ["weekday", "hour", "IP", "region", "city", "adexchange", "domain"]
+    names += ["slotid", "slotwidth", "slotheight", "slotvisibility", "slotformat"]
+    names += ["creative", "advertiser", "useragent", "slotprice"]
     document = {"label": "click", "fields": [{"name": names, "min_count": 2}]}
     rows, splits = _by_files(raw, "train", "test", "test")
     last = splits.count("test") // 2
@@ -114,10 +116,11 @@ def kkbox(raw: Path) -> Table:
     sources = ["source_system_tab", "source_screen_name", "source_type"]
     ready = (raw / "valid.csv").exists()
     several = {"kind": "multi", "separator": " " if ready else "\t", "max_len": 3, "min_count": 10}
-    fields = [
+    told = ["city", "gender", "registered_via", "language"]
+    fields: list[dict[str, Any]] = [
         {"name": ["msno", "song_id"], "min_count": 10},
         {"name": sources, "min_count": 10, "missing": ["", "null"]},
-        {"name": ["city", "gender", "registered_via", "language"], "min_count": 10},
+        {"name": told, "min_count": 10},
         {"name": ["genre_ids", "artist_name"]} | several,
         {"name": ["isrc", "bd"], "min_count": 10},
     ]
@@ -138,7 +141,7 @@ def kkbox(raw: Path) -> Table:
         members = _by_key(raw / "members.csv", "msno", "city", "bd", "gender", "registered_via")
         extra = _by_key(raw / "song_extra_info.csv", "song_id", "isrc")
         for row in rows:
-            row |= dict.fromkeys((*fields[2]["name"], *fields[3]["name"], *fields[4]["name"]), "")
+            row |= dict.fromkeys((*told, "genre_ids", "artist_name", "isrc", "bd"), "")
             row |= songs.get(row["song_id"], {}) | members.get(row["msno"], {})
             row |= extra.get(row["song_id"], {})
     decades = {age: _decade(age) for age in {row["bd"] for row in rows}}
