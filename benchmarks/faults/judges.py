@@ -26,6 +26,16 @@ def same_output(case: Case) -> str | None:
     return None if ours == theirs else f"another answer: {_first_difference(ours, theirs)}"
 
 
+def same_winner(case: Case) -> str | None:
+    """A search ends the same, whichever trials it has to begin again."""
+    told = re.compile(r"^trial \d+: .*\n", re.M)
+    assert case.base is not None
+    ours, theirs = (
+        one._replace(done=one.done._replace(out=told.sub("", one.done.out))) for one in (case, case.base)
+    )
+    return same_output(ours._replace(base=theirs))
+
+
 def _first_difference(ours: str, theirs: str) -> str:
     for one, other in zip(ours.splitlines(), theirs.splitlines(), strict=False):
         if one != other:
@@ -50,6 +60,11 @@ def same_run(name: str, case: Case) -> str | None:
         if results[0][key] != results[1][key]:
             return f"another {key}"
     return None
+
+
+def harmless_only(harmless: str, case: Case) -> str | None:
+    """Nothing else changed than leaves that decide nothing."""
+    return json_otherwise(harmless, lambda _: "takes what is another one", case)
 
 
 def json_otherwise(harmless: str, otherwise: Callable[[Case], str | None], case: Case) -> str | None:
@@ -211,7 +226,7 @@ def search_shown(case: Case) -> str | None:
         cells = {f"| {states.count('complete')} + {states.count('pruned')} | {len(winner['runs'])} |"}
         before = {} if own is None else document["trials"][own]["settings"]
         for name, value in winner["settings"].items():
-            cells.add(f"| {name} | {_shown(before.get(name, '-'))} | {_shown(value)} |")
+            cells.add(f"| {name} | {_shown(before.get(name, '—'))} | {_shown(value)} |")
     except Exception as error:
         return f"a plain reader refuses it ({error!r})"
     page = (case.directory / "out/report.md").read_text(encoding="utf-8")
@@ -220,7 +235,7 @@ def search_shown(case: Case) -> str | None:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def vectors(case: Case) -> str | None:
