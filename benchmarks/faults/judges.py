@@ -28,7 +28,7 @@ def same_output(case: Case) -> str | None:
 
 def same_winner(case: Case) -> str | None:
     """A search ends the same, whichever trials it has to begin again."""
-    told = re.compile(r"^trial \d+: .*\n", re.M)
+    told = re.compile(r"^(trial \d+: |.*: finished; result.json stays).*\n", re.M)
     assert case.base is not None
     ours, theirs = (
         one._replace(done=one.done._replace(out=told.sub("", one.done.out))) for one in (case, case.base)

@@ -96,7 +96,9 @@ def _check_trials(search: Search) -> None:
         workdir, where = search.directory / search.name(trial.number), f"{path}: trial {trial.number}"
         if trial.distributions != distributions or trial.params.keys() != distributions.keys():
             raise InputError(f"{where} has not the settings of study.json's space; {remedy}")
-        settings = settings_of(search.space, trial.params)
+        for epoch, auc in trial.intermediate_values.items():
+            if not isinstance(auc, int | float) or not 0 <= auc <= 1:
+                raise InputError(f"{where} has AUC {auc!r} after epoch {epoch}; {remedy}")
         if trial.state == TrialState.RUNNING or not has_result(workdir):
             continue
         if trial.state != TrialState.COMPLETE:
@@ -104,7 +106,7 @@ def _check_trials(search: Search) -> None:
         result = Result.read(workdir)
         if trial.value != (auc := float(result.valid["ensemble"]["auc"])):
             raise InputError(f"{where} has AUC {trial.value}, but its run {auc}; {remedy}")
-        config = spaces.varied(search.config, search.space, settings)
+        config = spaces.varied(search.config, search.space, settings_of(search.space, trial.params))
         config = sweep.located({search.name(trial.number): config}, search.name(trial.number))
         if changed := differences(identity(result.config), identity(config)):
             raise InputError(f"{where} has other settings than its run ({'; '.join(changed)}); {remedy}")

@@ -179,6 +179,8 @@ def test_a_trial_that_cannot_be_is_said(tmp_path, config, given, key, value, sai
         ('"op_code":6', '"op_code":66', r": is no journal of a search \("),
         ('{"op_code":0', "[1]\n{", ":1: is not an object"),
         ('"directions":[2]', '"directions":[1]', "does not maximize"),
+        ('"intermediate_value":0.', '"intermediate_value":7', r"trial 0 has AUC 7\d+ after epoch 1"),
+        ('"intermediate_value":0.', '"intermediate_value":"",".":', "trial 0 has AUC '' after epoch 1"),
         ('"values":[0.', '"values":[0.1', "trial 0 has AUC 0.1"),
         ('\\"log\\": true', '\\"log\\": []', r"trial 0 has not the settings of study\.json's space"),
         ('"state":1,"values"', '"state":3,"values"', "trial 0 is fail, but its run has a result"),
