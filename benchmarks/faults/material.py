@@ -161,10 +161,10 @@ def every_row() -> pl.DataFrame:
     return pl.DataFrame(dict(zip(("user", "price", "tags", "city"), cells, strict=True)))
 
 
-def raw_files(directory: Path) -> None:
-    """Small files of every dataset that has raw files of its own."""
+def raw_files(directory: Path, count: int = 300) -> None:
+    """So many rows of every dataset that has raw files of its own, in each of their forms."""
     for name in generators.DATASETS:
-        generators.write(name, directory / name, 300)
+        generators.write(name, directory / name, count)
     ratings = (directory / "ml1m/ratings.dat").read_bytes().splitlines()
     for name, place in (("users.dat", 0), ("movies.dat", 1)):  # thousands of whom nobody asks
         rated = {line.split(b"::")[place] for line in ratings}

@@ -106,7 +106,10 @@ def _check_trials(search: Search) -> None:
         result = Result.read(workdir)
         if trial.value != (auc := float(result.valid["ensemble"]["auc"])):
             raise InputError(f"{where} has AUC {trial.value}, but its run {auc}; {remedy}")
-        config = spaces.varied(search.config, search.space, settings_of(search.space, trial.params))
+        try:
+            config = spaces.varied(search.config, search.space, settings_of(search.space, trial.params))
+        except InputError as error:
+            raise InputError(f"{where}: {error}; {remedy}") from None
         config = sweep.located({search.name(trial.number): config}, search.name(trial.number))
         if changed := differences(identity(result.config), identity(config)):
             raise InputError(f"{where} has other settings than its run ({'; '.join(changed)}); {remedy}")

@@ -183,6 +183,11 @@ def test_a_trial_that_cannot_be_is_said(tmp_path, config, given, key, value, sai
         ('"intermediate_value":0.', '"intermediate_value":"",".":', "trial 0 has AUC '' after epoch 1"),
         ('"values":[0.', '"values":[0.1', "trial 0 has AUC 0.1"),
         ('\\"log\\": true', '\\"log\\": []', r"trial 0 has not the settings of study\.json's space"),
+        (
+            '"train.learning_rate":0.',
+            '"train.learning_rate":-0.',
+            r"trial 0: config\.train\.learning_rate = -0",
+        ),
         ('"state":1,"values"', '"state":3,"values"', "trial 0 is fail, but its run has a result"),
         (
             '"train.learning_rate":0.0',
