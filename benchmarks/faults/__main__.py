@@ -3,7 +3,8 @@
 What is tried is drawn from its number, which goes on from the last call's: counts in
 results/benchmarks/faults.json add up. Broken files that were found wrong are tried again at the next call.
 `found` there, what was found and how it was mended, is written by hand.
---only=NAME takes one format or command, --case=NUMBER one case of it, and prints it without counting.
+--only=NAME, which may be there several times, takes some formats or commands alone, --case=NUMBER one case of
+one of them, and prints it without counting.
 """
 
 import tempfile
@@ -18,7 +19,7 @@ from benchmarks.faults.nursery import Nursery, build
 
 _INPUTS = flags.DEFINE_integer("inputs", 0, "How many broken files.", lower_bound=0)
 _KILLS = flags.DEFINE_integer("kills", 0, "How many commands end early.", lower_bound=0)
-_ONLY = flags.DEFINE_string("only", None, "One format or command alone.")
+_ONLY = flags.DEFINE_multi_string("only", [], "A format or command alone; several times for several.")
 _CASE = flags.DEFINE_integer("case", None, "One case of --only, by its number.")
 
 
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> None:
 
 
 def _break(content: dict[str, Any], directory: Path, nursery: Nursery) -> None:
-    names = [name for name in inputs.KINDS if _ONLY.value in (None, name)]
+    names = [name for name in inputs.KINDS if name in _ONLY.value or not _ONLY.value]
     bases: dict[str, cases.Case] = {}
     if _CASE.value is None:
         _again(content, directory, nursery, bases)
@@ -77,7 +78,7 @@ def _again(content: dict[str, Any], directory: Path, nursery: Nursery, bases: di
 
 def _kill(content: dict[str, Any], directory: Path, nursery: Nursery) -> None:
     (directory / "other").mkdir()
-    names = [name for name in kills.TASKS if _ONLY.value in (None, name)]
+    names = [name for name in kills.TASKS if name in _ONLY.value or not _ONLY.value]
 
     def tell(name: str, fault: str, wrong: str | None) -> None:
         # What had ended before the fault counts apart, and what came of it afterwards is of a fault counted.
