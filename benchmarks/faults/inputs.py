@@ -110,11 +110,11 @@ def _trained(files: str) -> Kind:
     )
 
 
-# What a config says of where its data lie and how it is told of; of students, which are there in full; and of
-# methods that it does not use.
+# What a config says of where its data lie and how it is told of; of students, which are there in full; and in
+# groups of methods that it does not use.
 _UNDECIDED = (
     r"\.config\.(data\.(path|residence)|train\.(log|checkpoint)_every|mesh\..*|ensemble\.students\..*"
-    r"|transfer\.(kd|dml|online_kd|kdcl|eckd|dagfm|none)($|\.).*)"
+    r"|transfer\.(?!(name|teachers|self|ektf)($|\W)).*)"
 )
 # Format -> how it is read and judged. Digests protect .npy and all of a bundle but bundle.json.
 KINDS: dict[str, Kind] = {
