@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ektf_jax.errors import InputError
 from ektf_jax.keys import (
     ABOVE_0,
     NOT_NEGATIVE,
@@ -184,6 +185,11 @@ class TransferConfig:
         within(1, _WIDEST),
     )
     options: Mapping[str, Any] = key(_NOTHING, "Per method its group of options.", rest=True)
+
+    def __post_init__(self) -> None:
+        group = self.name.rpartition(":")[2]
+        if not isinstance(given := self.options.get(group, {}), Mapping):
+            raise InputError(f"config.transfer.{group} = {given!r} must be a group of keys")
 
 
 @dataclass(frozen=True)

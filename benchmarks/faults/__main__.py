@@ -3,7 +3,8 @@
 What is tried is drawn from its number, which goes on from the last call's: counts in
 results/benchmarks/faults.json add up. Broken files that were found wrong are tried again at the next call.
 `found` there, what was found and how it was mended, is written by hand.
---only=NAME takes one format or command, --case=NUMBER one case of it, and prints it without counting.
+--only=NAME, which may be there several times, takes some formats or commands alone, --case=NUMBER one case of
+one of them, and prints it without counting.
 """
 
 import tempfile
@@ -13,12 +14,12 @@ from typing import Any
 
 from absl import app, flags
 
-from benchmarks.faults import inputs, kills, material, record
+from benchmarks.faults import cases, inputs, kills, material, record
 from benchmarks.faults.nursery import Nursery, build
 
 _INPUTS = flags.DEFINE_integer("inputs", 0, "How many broken files.", lower_bound=0)
 _KILLS = flags.DEFINE_integer("kills", 0, "How many commands end early.", lower_bound=0)
-_ONLY = flags.DEFINE_string("only", None, "One format or command alone.")
+_ONLY = flags.DEFINE_multi_string("only", [], "A format or command alone; several times for several.")
 _CASE = flags.DEFINE_integer("case", None, "One case of --only, by its number.")
 
 
@@ -39,14 +40,14 @@ def main(argv: list[str]) -> None:
 
 
 def _break(content: dict[str, Any], directory: Path, nursery: Nursery) -> None:
-    names = [name for name in inputs.KINDS if _ONLY.value in (None, name)]
-    bases: dict[str, inputs.Case] = {}
+    names = [name for name in inputs.KINDS if name in _ONLY.value or not _ONLY.value]
+    bases: dict[str, cases.Case] = {}
     if _CASE.value is None:
         _again(content, directory, nursery, bases)
     for name, _ in zip(cycle(names), range(_INPUTS.value), strict=False):
         tried = content["inputs"].get(name, {}).get("tried", 0)
         seed = tried if _CASE.value is None else _CASE.value
-        found = inputs.run(name, seed, directory / "made", directory / "scratch", nursery, bases)
+        found = _run(name, seed, directory, nursery, bases)
         record.count(content["inputs"], name, "tried", found.way, found.verdict)
         if found.wrong is not None:
             told = f"{found.way}: {found.wrong.replace(str(directory), 'DIR')}"
@@ -56,11 +57,18 @@ def _break(content: dict[str, Any], directory: Path, nursery: Nursery) -> None:
             record.write(content)
 
 
-def _again(content: dict[str, Any], directory: Path, nursery: Nursery, bases: dict[str, inputs.Case]) -> None:
+def _run(
+    name: str, seed: int, directory: Path, nursery: Nursery, bases: dict[str, cases.Case]
+) -> cases.Found:
+    made, scratch = directory / "made", directory / "scratch"
+    return cases.run(name, inputs.KINDS[name], seed, made, scratch, nursery, bases)
+
+
+def _again(content: dict[str, Any], directory: Path, nursery: Nursery, bases: dict[str, cases.Case]) -> None:
     """Try what was wrong again; what is mended counts as what it is now."""
     for one in [one for one in content["open"] if one["of"] in inputs.KINDS]:
         name = one["of"]
-        found = inputs.run(name, one["case"], directory / "made", directory / "scratch", nursery, bases)
+        found = _run(name, one["case"], directory, nursery, bases)
         if found.wrong is None:
             content["open"].remove(one)
             content["inputs"][name]["wrong"] -= 1
@@ -70,7 +78,7 @@ def _again(content: dict[str, Any], directory: Path, nursery: Nursery, bases: di
 
 def _kill(content: dict[str, Any], directory: Path, nursery: Nursery) -> None:
     (directory / "other").mkdir()
-    names = [name for name in kills.TASKS if _ONLY.value in (None, name)]
+    names = [name for name in kills.TASKS if name in _ONLY.value or not _ONLY.value]
 
     def tell(name: str, fault: str, wrong: str | None) -> None:
         # What had ended before the fault counts apart, and what came of it afterwards is of a fault counted.

@@ -1,5 +1,6 @@
 """Small files of every format that we read, made by the commands themselves from made-up rows."""
 
+import itertools
 import random
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ import polars as pl
 
 from benchmarks.faults import plain
 from benchmarks.faults.nursery import Done, Nursery
+from ektf_jax.data import generators
 
 TABLE = """\
 dataset: shop
@@ -66,6 +68,16 @@ embedding.l2=0.000987654
 embedding.sharing=0.125
 """
 SPACE = "train.learning_rate: {low: 1e-4, high: 1e-2, log: true}\n"
+# An axis of each sort, and numbers that YAML 1.1 takes for text.
+AXES = """\
+train.learning_rate: {low: 1e-4, high: 0.01, log: true}
+train.clip_norm: {low: 1, high: 11, step: 2.5}
+embedding.l2: {choices: [0, 1e-5, 0.001]}
+ensemble.num_students: {low: 2, high: 6, step: 2}
+ensemble.students.*.hidden_units: {choices: [[4], [16, 8]]}
+"""
+# Texts that have every bucket which the rows of the shop fill, and one that they do not.
+PRICES = ("", "3", "7.5", "20", "1e3", "-2", "1e9")
 
 
 def rows(count: int, seed: int) -> pl.DataFrame:
@@ -141,8 +153,35 @@ def prepare(directory: Path, out: Path) -> list[str]:
     return ["prepare", "--dataset=custom", f"--raw={directory}", f"--schema={schema}", f"--out={out}"]
 
 
+def every_row() -> pl.DataFrame:
+    """A row of the shop for each row of ids that any other can become."""
+    tags = ["", *(f"{one}|{two}" for one, two in itertools.product(["", "a", "b", "c", "é", "-"], repeat=2))]
+    users, cities = [*(f"u{user}" for user in range(8)), "-"], ["x", "y, z", 'a "b"', "w", "-"]
+    cells = zip(*itertools.product(users, PRICES, tags, cities), strict=True)
+    return pl.DataFrame(dict(zip(("user", "price", "tags", "city"), cells, strict=True)))
+
+
+def raw_files(directory: Path, count: int = 300) -> None:
+    """So many rows of every dataset that has raw files of its own, in each of their forms."""
+    for name in generators.DATASETS:
+        generators.write(name, directory / name, count)
+    ratings = (directory / "ml1m/ratings.dat").read_bytes().splitlines()
+    for name, place in (("users.dat", 0), ("movies.dat", 1)):  # thousands of whom nobody asks
+        rated = {line.split(b"::")[place] for line in ratings}
+        lines = (directory / "ml1m" / name).read_bytes().splitlines(keepends=True)
+        (directory / "ml1m" / name).write_bytes(b"".join(x for x in lines if x.split(b"::")[0] in rated))
+
+
+def prepare_native(name: str, directory: Path, out: Path) -> list[str]:
+    """The command that encodes a dataset's own raw files."""
+    return ["prepare", f"--dataset={name}", f"--raw={directory}", f"--out={out}"]
+
+
 def make(directory: Path, nursery: Nursery) -> None:
-    """Tables, their dataset, a config, a finished run, one that was cut off, a bundle and older outputs."""
+    """Tables, their dataset, a config, a finished run, one that was cut off, a bundle and older outputs.
+
+    Beside them raw files, every row that a bundle can tell from others with its score, and a search.
+    """
 
     def run(arguments: list[str]) -> Done:
         done = nursery.run(arguments, limit=300)
@@ -168,7 +207,18 @@ def make(directory: Path, nursery: Nursery) -> None:
         if len([one for one in cut_off.glob("checkpoints/latest/*") if one.name.isdigit()]) > 1:
             break
     run(["export", f"--workdir={directory}/run", f"--out={directory}/bundle"])
-    rows(60, 1).write_csv(directory / "new.csv")
+    new = rows(60, 1)
+    new.write_csv(directory / "new.csv")
+    new.write_csv(directory / "new.tsv", separator="\t")
+    typed = new.with_columns(pl.col("click").cast(pl.Int8), pl.col("price").cast(pl.Float64, strict=False))
+    typed.write_parquet(directory / "new.parquet")
+    every_row().write_csv(directory / "every.csv")
+    run(
+        [
+            *("score", f"--bundle={directory}/bundle", f"--input={directory}/every.csv"),
+            *("--keep=user,price,tags,city", f"--out={directory}/every_scored.csv"),
+        ]
+    )
     # What the commands that are killed find: an older output of theirs.
     table(directory / "other", "csv", 200, seed=2)
     run(prepare(directory / "other", directory / "old_data/data"))
@@ -177,4 +227,19 @@ def make(directory: Path, nursery: Nursery) -> None:
     (directory / "old_scores").mkdir()
     (directory / "old_scores/scored.csv").write_text("what was there before\n", encoding="utf-8")
     (directory / "space.yaml").write_text(SPACE, encoding="utf-8")
+    (directory / "axes.yaml").write_text(AXES, encoding="utf-8")
     (directory / "overrides.txt").write_text(OVERRIDES, encoding="utf-8")
+    raw_files(directory)
+    run(search(directory, directory / "search"))
+    kept = shutil.ignore_patterns("checkpoints", "*.html", "*.svg", "*.png", "events.*")
+    shutil.copytree(directory / "search", directory / "searched", ignore=kept)
+    text = CONFIG.format(data="", epochs=1)
+    (directory / "weighted.py").write_text(text, encoding="utf-8")
+
+
+def search(directory: Path, workdir: Path) -> list[str]:
+    """The command that searches settings, in two trials and two seeds of the better one."""
+    return [
+        *("tune", f"--config={directory}/tiny.py", f"--space={directory}/space.yaml"),
+        *("--trials=2", "--seeds=2", f"--workdir={workdir}"),
+    ]

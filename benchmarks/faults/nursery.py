@@ -35,6 +35,7 @@ _IMPORTED = (
         "ektf_jax.report.description",
         "ektf_jax.summary",
     ),
+    *("ektf_jax.report.searches", "ektf_jax.report.tuned", "ektf_jax.runs.space", "ektf_jax.runs.tune"),
     *("ektf_jax.report.paper.page", "ektf_jax.data.describe", "ektf_jax.data.custom", "configs.quickstart"),
     *("ektf_jax.data.criteo", "ektf_jax.data.ipinyou", "ektf_jax.data.kdd12", "ektf_jax.data.kkbox"),
     "ektf_jax.data.movielens",
@@ -292,26 +293,32 @@ def _child(order: dict[str, Any], tell: int) -> None:
 
 
 def _call(name: str) -> int:
+    from absl import flags
+
     from ektf_jax import cli
     from ektf_jax.cli import config, shell
 
-    if name != "config":
+    if name not in ("config", "space"):
         cli.call(name)
         return 0
-    config.define()
-    shell.run(_show_config)
+    given = config.define()
+    if name == "space":
+        space = flags.DEFINE_string("space", None, "As of tune.")
+        shell.run(lambda argv: _show_space(config.read_run(given), Path(str(space.value))))
+        return 0
+    shell.run(lambda argv: _show(config.read_run(given).to_dict()))
     return 0
 
 
-def _show_config(argv: list[str]) -> None:
-    """Print a config as JSON, as ours reads it: `config --config=FILE`."""
-    from absl import flags
+def _show_space(config: Any, path: Path) -> None:
+    """Print a space as JSON, as ours reads it: `space --config=FILE --space=FILE`."""
+    from ektf_jax.runs import space
 
-    from ektf_jax.cli import config
+    _show({name: axis.to_json() for name, axis in space.read(path, config).items()})
 
-    del argv
-    given: Any = flags.FLAGS["config"]
-    print(json.dumps(config.read_run(given).to_dict(), allow_nan=False))
+
+def _show(what: Any) -> None:
+    print(json.dumps(what, allow_nan=False))
 
 
 if __name__ == "__main__":

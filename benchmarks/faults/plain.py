@@ -29,16 +29,16 @@ def read(path: Path, separator: str) -> Rows:
         ]
     # Line ends at the end of a file are no rows, whole or not.
     text = path.read_bytes().decode("utf-8").removeprefix("\ufeff").rstrip("\r\n")
-    if "\r" in text.replace("\r\n", "\n"):
-        raise ValueError("a carriage return alone")
-    records = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+    # Lines end with \n or \r\n: the csv module refuses a carriage return elsewhere but in quotes.
+    records = list(csv.reader(io.StringIO(text, newline="\n"), delimiter=separator, strict=True))
     header, *rest = records
     if len(set(header)) < len(header) or any(len(row) != len(header) for row in rest):
         raise ValueError("not a table")
     return [dict(zip(header, row, strict=True)) for row in rest]
 
 
-def _values(field: dict[str, Any], text: str) -> list[str | None]:
+def values(field: dict[str, Any], text: str) -> list[str | None]:
+    """What a field counts of a cell; None: nothing that it could know."""
     missing = field.get("missing", [""])
     kind = field.get("kind", "categorical")
     if kind == "multi":
@@ -56,16 +56,15 @@ def _values(field: dict[str, Any], text: str) -> list[str | None]:
     return [field.get("fill") if text in missing else text]
 
 
-def encode(document: dict[str, Any], rows: Rows, seed: int = 2024) -> tuple[list[str], dict[str, Any]]:
+def encode(document: dict[str, Any], rows: Rows, splits: list[str]) -> tuple[list[str], dict[str, Any]]:
     """Vocabulary, and for each split ids and labels, of a table that a YAML document describes."""
-    splits = _splits(len(rows), seed)
     words, columns, offset = [], [], 0
     for entry in document["fields"]:
         given = {"name": entry} if isinstance(entry, str) else entry
         names = [given["name"]] if isinstance(given["name"], str) else given["name"]
         for name in names:
             field = {key: document[key] for key in ("missing", "min_count") if key in document} | given
-            cells = [_values(field, row[name]) for row in rows]
+            cells = [values(field, row[name]) for row in rows]
             slots = field.get("max_len", 1)
             counts: Counter[str] = Counter()
             for cell, split in zip(cells, splits, strict=True):
@@ -101,7 +100,8 @@ def _labels(label: Any, rows: Rows) -> list[float]:
     return found
 
 
-def _splits(count: int, seed: int) -> list[str]:
+def drawn(count: int, seed: int = 2024) -> list[str]:
+    """The split of each of so many rows."""
     splits = [""] * count
     for place, row in enumerate(np.random.default_rng(seed).permutation(count)):
         splits[row] = (
@@ -121,9 +121,15 @@ def disagrees(raw: Path, out: Path) -> str | None:
         files = document["files"]
         (name,) = [files] if isinstance(files, str) else files
         found = [path for path in (raw / name, *sorted(raw.glob(name))) if path.is_file()]
-        words, splits = encode(document, read(found[0], document.get("separator", ",")))
+        rows = read(found[0], document.get("separator", ","))
+        words, splits = encode(document, rows, drawn(len(rows)))
     except Exception as error:
         return f"a plain reader refuses it ({error!r})"
+    return differs(out, words, splits)
+
+
+def differs(out: Path, words: list[str], splits: dict[str, Any]) -> str | None:
+    """What an encoded dataset has otherwise than the vocabulary, and the ids and labels of each split."""
     if (there := pl.read_parquet(out / "vocabulary.parquet")["value"].to_list()) != words:
         return f"another vocabulary: {there[:8]} ... for {words[:8]} ..."
     for split, (ids, labels) in splits.items():

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 import optuna
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
+from optuna.storages.journal import JournalStorage
 from optuna.trial import TrialState
 
 from ektf_jax.config import Config
@@ -28,8 +28,8 @@ from ektf_jax.files import read_json, remove, write_json
 from ektf_jax.keys import differences
 from ektf_jax.result import Result, read_config
 from ektf_jax.result import exists as has_result
+from ektf_jax.runs import journal, sweep
 from ektf_jax.runs import space as spaces
-from ektf_jax.runs import sweep
 from ektf_jax.runs.space import Axis, Space
 from ektf_jax.search import Finalist, SearchResult, Trial
 from ektf_jax.training import build, loop, record, rundata, stopping
@@ -41,6 +41,7 @@ Train = Callable[[Config, Path, Sequence[Listener]], Mapping[str, Any]]
 Report = Callable[[str], None]
 
 _NAME = "search"  # of the study in its journal
+_JOURNAL = "study.journal"
 _WAIT = 1.0  # seconds between looks at what others do
 
 
@@ -62,8 +63,8 @@ class Search:
 def open_search(config: Config, space: Space, directory: Path) -> Search:
     """Begin a search, or go on with the one that is in the directory.
 
-    Raises InputError for a dataset that the config cannot be trained on, and where the directory has the
-    search of another config, space or dataset.
+    Raises InputError for a dataset that the config cannot be trained on, where the directory has the search
+    of another config, space or dataset, and for a journal that is damaged or has other trials than were run.
     """
     build.check(config)
     schema = rundata.opened(config, Path(config.data.path))[0] if config.data.path else None
@@ -73,16 +74,45 @@ def open_search(config: Config, space: Space, directory: Path) -> Search:
         _claim(config, space, directory)
         if schema is not None:
             record.claim_data(directory, schema, Path(config.data.path))
-        journal = directory / "study.journal"
-        backend = JournalFileBackend(str(journal), lock_obj=_Lock(journal))
-        storage = JournalStorage(backend)
+        storage = journal.opened(directory / _JOURNAL)
         # The same epoch of the trials that are complete is what one is compared with, from the second on: the
         # first is too early for a small learning rate.
         pruner = optuna.pruners.MedianPruner(n_warmup_steps=2)
         study = optuna.create_study(
             storage=storage, study_name=_NAME, direction="maximize", pruner=pruner, load_if_exists=True
         )
-    return Search(config, space, directory, storage, study)
+        search = Search(config, space, directory, storage, study)
+        _check_trials(search)
+    return search
+
+
+def _check_trials(search: Search) -> None:
+    """Raise InputError where the journal says otherwise what came of a trial than its run does."""
+    path, remedy = search.directory / _JOURNAL, f"it is damaged: {journal.REMEDY}"
+    if search.study.direction != optuna.study.StudyDirection.MAXIMIZE:
+        raise InputError(f"{path}: its study does not maximize; {remedy}")
+    distributions = {name: _distribution(axis) for name, axis in search.space.items()}
+    for trial in search.study.get_trials(deepcopy=False):
+        workdir, where = search.directory / search.name(trial.number), f"{path}: trial {trial.number}"
+        if trial.distributions != distributions or trial.params.keys() != distributions.keys():
+            raise InputError(f"{where} has not the settings of study.json's space; {remedy}")
+        for epoch, auc in trial.intermediate_values.items():
+            if not isinstance(auc, int | float) or not 0 <= auc <= 1:
+                raise InputError(f"{where} has AUC {auc!r} after epoch {epoch}; {remedy}")
+        if trial.state == TrialState.RUNNING or not has_result(workdir):
+            continue
+        if trial.state != TrialState.COMPLETE:
+            raise InputError(f"{where} is {trial.state.name.lower()}, but its run has a result; {remedy}")
+        result = Result.read(workdir)
+        if trial.value != (auc := float(result.valid["ensemble"]["auc"])):
+            raise InputError(f"{where} has AUC {trial.value}, but its run {auc}; {remedy}")
+        try:
+            config = spaces.varied(search.config, search.space, settings_of(search.space, trial.params))
+        except InputError as error:
+            raise InputError(f"{where}: {error}; {remedy}") from None
+        config = sweep.located({search.name(trial.number): config}, search.name(trial.number))
+        if changed := differences(identity(result.config), identity(config)):
+            raise InputError(f"{where} has other settings than its run ({'; '.join(changed)}); {remedy}")
 
 
 def work(search: Search, trials: int, train: Train = loop.train, *, report: Report = print) -> None:
@@ -326,27 +356,6 @@ def _alone(directory: Path) -> Iterator[None]:
     with (directory / ".study.lock").open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-class _Lock(JournalFileOpenLock):
-    """Who writes the journal, by a lock that ends with its process; Optuna's own would stay for 30 seconds.
-
-    What a killed writer left of a line is cut off, or the next one would be appended to it.
-    """
-
-    def __init__(self, journal: Path):
-        super().__init__(str(journal))
-        self._journal = journal
-
-    def acquire(self) -> bool:
-        self._file = self._journal.open("r+b")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        written = self._file.read()
-        self._file.truncate(written.rfind(b"\n") + 1)
-        return True
-
-    def release(self) -> None:
-        self._file.close()
 
 
 def _claim(config: Config, space: Space, directory: Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -11,13 +12,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from benchmarks.faults import breaks, inputs, kills, material, nursery, plain, record
+from benchmarks.faults import breaks, cases, inputs, judges, kills, material, natives, nursery, plain, record
 from benchmarks.faults.nursery import Done
 from configs import quickstart
 from ektf_jax.cli import config, shell
 from ektf_jax.config import Config
-from ektf_jax.data import custom, ids
+from ektf_jax.data import criteo, custom, ids, ipinyou, kdd12, kkbox, movielens
 from ektf_jax.errors import InputError
+from ektf_jax.runs import space
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -128,6 +130,145 @@ def test_the_plain_reader_of_ids_disagrees_where_the_result_is_another(parts, tm
         assert said in str(plain.ids_disagree(parts, tmp_path / "out"))
 
 
+@pytest.fixture(scope="module")
+def native(tmp_path_factory):
+    material.raw_files(tmp_path_factory.mktemp("native"), 100)
+    return tmp_path_factory.getbasetemp() / "native0"
+
+
+NATIVE = {
+    "ml1m": (movielens, natives.ml1m, "ratings.dat", rb"::[45](::\d+\n)", rb"::1\1"),
+    "criteo": (criteo, natives.criteo, "train.txt", b"\n0\t", b"\n1\t"),
+    "criteo_x4": (criteo, natives.criteo, "test.csv", b"\n0,", b"\n1,"),
+    "kdd12": (kdd12, natives.kdd12, "training.txt", b"\n0\t", b"\n2\t"),
+    "ipinyou": (ipinyou, natives.ipinyou, "test.csv", b"\n0,", b"\n1,"),
+    "kkbox": (kkbox, natives.kkbox, "train.csv", b",0\n", b",1\n"),
+    "kkbox_x1": (kkbox, natives.kkbox, "valid.csv", b"\n0,", b"\n1,"),
+}
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_broken_raw_files_are_refused_or_read_as_plain_python_reads_them(native, tmp_path, name):
+    module, read, file, label, other = NATIVE[name]
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    shutil.copytree(native / name, raw)
+    files = sorted(path for path in raw.iterdir() if path.name != "SYNTHETIC.txt")
+    module.prepare(raw, out)
+    assert natives.disagrees(read, raw, out) is None
+    verdicts = []
+    for seed in range(8):
+        rng = random.Random(seed)
+        broken = rng.choice(files)
+        whole = broken.read_bytes()
+        broken.write_bytes(breaks.broken(whole, rng)[1])
+        said = None
+        try:
+            module.prepare(raw, out)
+        except InputError as error:
+            said = str(error)
+        verdicts.append("right" if said is None else "refused")
+        assert natives.disagrees(read, raw, out) is None if said is None else broken.name in said
+        broken.write_bytes(whole)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
+    assert "refused" in verdicts
+    module.prepare(raw, out)
+    changed = re.sub(label, other, (raw / file).read_bytes(), count=1)
+    assert changed != (raw / file).read_bytes()
+    (raw / file).write_bytes(changed)
+    assert "other labels" in str(natives.disagrees(read, raw, out))
+
+
+def test_broken_vectors_are_refused_or_read_in_one_piece(tmp_path):
+    material.sample(tmp_path / "raw")
+    file, out = tmp_path / "raw/cities.parquet", tmp_path / "out"
+    whole, verdicts = file.read_bytes(), []
+    done = Done(0, "", "", 0.1, 0)
+    for seed in range(40):
+        file.write_bytes(breaks.broken(whole, random.Random(seed))[1])
+        case, said = cases.Case(tmp_path, file, whole, done, None), None
+        try:
+            custom.prepare(tmp_path / "raw/sample.yaml", tmp_path / "raw", out)
+        except InputError as error:
+            said = str(error)
+        verdicts.append("right" if said is None else "refused")
+        assert judges.vectors(case) is None if said is None else str(file) in said
+    assert set(verdicts) == {"refused", "right"}
+    pl.read_parquet(whole).with_columns(pl.col("vector").reverse()).write_parquet(file)
+    assert judges.vectors(case) == "other vectors"
+
+
+def spaces_case(tmp_path, data):
+    """The judge's case of a search space, as `tune` reads it; None where it is refused."""
+    (tmp_path / "axes.yaml").write_bytes(data)
+    try:
+        axes = space.read(tmp_path / "axes.yaml", Config.from_dict(quickstart.get_config().to_dict()))
+    except InputError:
+        return None
+    done = Done(0, json.dumps({name: axis.to_json() for name, axis in axes.items()}), "", 0.1, 0)
+    return cases.Case(tmp_path, tmp_path / "axes.yaml", b"", done, None)
+
+
+def test_broken_search_spaces_are_refused_or_have_the_axes_that_yaml_has(tmp_path):
+    whole = material.AXES.encode()
+    taken = 0
+    for data in [whole, *(breaks.broken(whole, random.Random(seed))[1] for seed in range(40))]:
+        case = spaces_case(tmp_path, data)
+        if case is not None:
+            assert judges.axes(case) is None
+            taken += 1
+    assert 0 < taken < 20
+    for before, after in (("1e-5", "2e-5"), ("log: true", "log: 1"), ("step: 2.5", "step: 5")):
+        case = spaces_case(tmp_path, whole)
+        case.file.write_text(material.AXES.replace(before, after))
+        assert "the axes are" in str(judges.axes(case))
+
+
+ROWS = "user,price,tags,city,p_ensemble,p_0,p_1\n"
+
+
+@pytest.fixture
+def scored_case(tmp_path):
+    """The judge's case of two rows that were scored, of three that can be told from others."""
+    (tmp_path / "bundle").mkdir()
+    words = {"field": ["user", "price", "tags", "city"], "value": ["u1", "1", "a", "x"]}
+    pl.DataFrame(words).write_parquet(tmp_path / "bundle/vocabulary.parquet")
+    every = "u1,3,a|b,x,0.8,0.7,0.9\n-,3,a|b,x,0.4,0.3,0.5\nu1,3,a|b,-,0.2,0.1,0.3\n"
+    (tmp_path / "every_scored.csv").write_text(ROWS + every)
+    (tmp_path / "new.csv").write_text("city,tags,price,user,click\nx,a|?|a,4,u1,1\nx,a|c,3,u8,0\n")
+    (tmp_path / "out.csv").write_text("city,p_ensemble,p_0,p_1\nx,0.8,0.7,0.9\nx,0.4,0.3,0.5\n")
+    told = "p_ensemble: auc 1.000000  logloss 0.366985\n"
+    return cases.Case(tmp_path, tmp_path / "new.csv", b"", Done(0, told, "", 0.1, 0), None)
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "said"),
+    [
+        ("new.csv", "", "", None),
+        ("new.csv", "u8", "u1", "other scores from row 1"),
+        ("new.csv", "x,a|?", "y,a|?", "another column that was kept"),
+        ("new.csv", "u8,0", "u8,1", "logloss is 0.366985"),
+        ("new.csv", "u8,0", "u8,2", "refuses"),
+        ("new.csv", "click", "x", "metrics without labels"),
+        ("out.csv", "0.7", "0.700002", "other scores from row 0"),
+    ],
+)
+def test_scores_are_those_of_the_rows_of_ids(scored_case, file, before, after, said):
+    path = scored_case.directory / file
+    path.write_text(path.read_text().replace(before, after, 1))
+    found = judges.scored(",", scored_case)
+    assert found is None if said is None else said in str(found)
+
+
+def test_a_key_that_decides_is_told_from_one_that_does_not(tmp_path):
+    before = b'{"config": {"seed": 1, "train": {"log_every": 20}}}'
+    (tmp_path / "study.json").write_bytes(before.replace(b"20", b"30"))
+    case = cases.Case(tmp_path, tmp_path / "study.json", before, Done(0, "", "", 0.1, 0), None)
+    kind = inputs.KINDS["study.json"]
+    assert cases.judge(kind, case)[1] is None
+    (tmp_path / "study.json").write_bytes(before.replace(b"1", b"2"))
+    assert cases.judge(kind, case)[1] == "takes what is another one"
+
+
 @pytest.mark.parametrize(
     ("status", "err", "verdict"),
     [
@@ -143,9 +284,9 @@ def test_the_plain_reader_of_ids_disagrees_where_the_result_is_another(parts, tm
     ],
 )
 def test_what_passes(tmp_path, status, err, verdict):
-    kind = inputs.Kind((), "a.csv", lambda at: [], lambda case: None)
-    case = inputs.Case(tmp_path, tmp_path / "a.csv", b"", Done(status, "", err, 0.1, 0), None)
-    assert inputs._judge(kind, case)[0] == verdict
+    kind = cases.Kind((), "a.csv", lambda at: [], lambda case: None)
+    case = cases.Case(tmp_path, tmp_path / "a.csv", b"", Done(status, "", err, 0.1, 0), None)
+    assert cases.judge(kind, case)[0] == verdict
 
 
 def overridden(tmp_path, data):
@@ -162,7 +303,7 @@ def overridden(tmp_path, data):
     except InputError:
         return None
     done = Done(0, json.dumps(found), "", 0.1, 0)
-    return inputs.Case(tmp_path, tmp_path / "overrides.txt", b"", done, None)
+    return cases.Case(tmp_path, tmp_path / "overrides.txt", b"", done, None)
 
 
 def test_broken_overrides_are_refused_or_other_values(tmp_path):
@@ -170,7 +311,7 @@ def test_broken_overrides_are_refused_or_other_values(tmp_path):
     for seed in range(100):
         case = overridden(tmp_path, breaks.broken(material.OVERRIDES.encode(), random.Random(seed))[1])
         if case is not None:
-            assert inputs._judge(inputs.KINDS["overrides"], case)[1] is None
+            assert cases.judge(inputs.KINDS["overrides"], case)[1] is None
             taken += 1
     assert 10 < taken < 60
 
@@ -186,7 +327,7 @@ def test_broken_overrides_are_refused_or_other_values(tmp_path):
 def test_overrides_that_were_taken_otherwise_are_told(tmp_path, before, after, said):
     case = overridden(tmp_path, material.OVERRIDES.encode())
     case.file.write_bytes(case.file.read_bytes().replace(before, after))
-    wrong = inputs._judge(inputs.KINDS["overrides"], case)[1]
+    wrong = cases.judge(inputs.KINDS["overrides"], case)[1]
     assert wrong is not None
     assert said in wrong
 

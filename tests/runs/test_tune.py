@@ -17,7 +17,7 @@ from ektf_jax.data import synthetic
 from ektf_jax.errors import InputError
 from ektf_jax.files import write_json
 from ektf_jax.result import Result
-from ektf_jax.runs import space, sweep, tune
+from ektf_jax.runs import journal, space, sweep, tune
 from ektf_jax.search import SearchResult
 from ektf_jax.training import stopping
 from ektf_jax.training.identity import identity
@@ -128,7 +128,14 @@ def test_what_came_of_a_search_is_read_back(tmp_path, config, given):
         ({"finalists": []}, "has no trial, no finalist or none of its runs"),
         ({"trials": [{"number": 0}]}, r"trials\[0\].state is missing"),
         ({"own": "0"}, "own is '0', which it cannot be"),
+        ({"own": 1}, "own is 1, no number of its 1 trials"),
+        ({"own": -1}, "own is -1, no number"),
+        ({"importances": {"embedding.l2": []}}, r"\[\] is no number from 0 to 1"),
         ({"finalists": [{"number": 0, "settings": {}, "aucs": {"x": 0.5}, "runs": {}}]}, "'x'"),
+        ({"finalists": [{"number": 0, "settings": {}, "aucs": {"1": "1"}, "runs": {}}]}, "'1' is no number"),
+        ({"finalists": [{"number": 0, "settings": {}, "aucs": {}, "runs": {"1": 5}}]}, "5 is no text"),
+        ({"finalists": [{"number": 0, "settings": {}, "aucs": {}, "runs": {}}]}, "that of its trial {'train"),
+        ({"finalists": [{"number": 1, "settings": {}, "aucs": {}, "runs": {}}]}, "that of none of 1 trials"),
         ({"config": {"x": 1}}, "x"),
     ],
 )
@@ -140,6 +147,77 @@ def test_a_broken_search_json_is_said(tmp_path, config, given, change, said):
     with pytest.raises(InputError, match=said) as error:
         SearchResult.read(tmp_path / "a")
     assert str(error.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("number", 5, r"trials\[1\]\.number is 5, not 1"),
+        ("state", "complet", r"trials\[1\]\.state is 'complet', none of complete, pruned"),
+        ("auc", 7, "7 is no number from 0 to 1"),
+        ("auc", None, r"trials\[1\] is complete without an auc"),
+        ("settings", {}, r"trials\[1\]\.settings has none, and trials\[0\] train\.learning_rate"),
+        ("by_epoch", {"1": True}, "True is no number"),
+    ],
+)
+def test_a_trial_that_cannot_be_is_said(tmp_path, config, given, key, value, said):
+    search = searched(config, given, tmp_path / "a", 2)
+    tune.result_of(search, tune.finals(search, 1, 1, train)).write(tmp_path / "a")
+    path = tmp_path / "a" / "search.json"
+    document = json.loads(path.read_text())
+    document["trials"][1][key] = value
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=said) as error:
+        SearchResult.read(tmp_path / "a")
+    assert str(error.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ('"op_code":6', '"op_code":', r":\d+: is not JSON"),
+        ('"op_code":6', '"op_code":66', r": is no journal of a search \("),
+        ('{"op_code":0', "[1]\n{", ":1: is not an object"),
+        ('"directions":[2]', '"directions":[1]', "does not maximize"),
+        ('"intermediate_value":0.', '"intermediate_value":7', r"trial 0 has AUC 7\d+ after epoch 1"),
+        ('"intermediate_value":0.', '"intermediate_value":"",".":', "trial 0 has AUC '' after epoch 1"),
+        ('"values":[0.', '"values":[0.1', "trial 0 has AUC 0.1"),
+        ('\\"log\\": true', '\\"log\\": []', r"trial 0 has not the settings of study\.json's space"),
+        (
+            '"train.learning_rate":0.',
+            '"train.learning_rate":-0.',
+            r"trial 0: config\.train\.learning_rate = -0",
+        ),
+        ('"state":1,"values"', '"state":3,"values"', "trial 0 is fail, but its run has a result"),
+        (
+            '"train.learning_rate":0.0',
+            '"train.learning_rate":0.00',
+            "trial 0 has other settings than its run .*train.learning_rate",
+        ),
+        ("train.learning_rate", "train.rate", r"trial 0 has not the settings of study\.json's space"),
+    ],
+)
+def test_a_damaged_journal_is_said(tmp_path, config, given, before, after, said):
+    searched(config, given, tmp_path / "a", 2)
+    path = tmp_path / "a" / "study.journal"
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+    with pytest.raises(InputError, match=said) as error:
+        tune.open_search(config, given, tmp_path / "a")
+    assert str(error.value).startswith(str(path))
+    path.write_text(text)
+    tune.open_search(config, given, tmp_path / "a")
+
+
+def test_a_study_json_whose_method_has_no_options_to_read_is_said(tmp_path, config, given):
+    tune.open_search(config, given, tmp_path / "a")
+    path = tmp_path / "a" / "study.json"
+    document = json.loads(path.read_text())
+    document["config"]["transfer"][config.transfer.name] = 5
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"study\.json: config\.transfer\.\w+ = 5 must be a group of keys"):
+        tune.open_search(config, given, tmp_path / "a")
 
 
 def test_the_search_finds_what_is_good_and_prunes_what_is_not(tmp_path, config, given):
@@ -187,7 +265,7 @@ class Killed(BaseException):
 
 def killed_at(monkeypatch, write, *, torn=None):
     """Have the journal kill the process at its write of a number, instead of it or after a part of it."""
-    backend, count = tune.JournalFileBackend, iter(range(10**6))
+    backend, count = journal.JournalFileBackend, iter(range(10**6))
     append = backend.append_logs
 
     def dying(self, logs):
