@@ -8,7 +8,7 @@ weights without an average.
 
     loss      what the students are trained on: the plain mean of them (fused), their own losses (apart),
               Eq. 3 (dml), Eq. 6 with self-transfer between two passes (self), Eq. 6 over students that were
-              trained by their own losses before, at a tenth of the rate (after)
+              trained by their own losses before (after)
     sharing   one table for all (shared), half of its columns (half)
     members   kernels shared too, each student with scales of its own (adapters), under `apart`
     average   the moving average of weights, decay .999 (Frappe, whose epochs are short: .99): of `base` (ema)
@@ -80,7 +80,7 @@ def _recipes(dataset: str) -> dict[str, dict[str, ml_collections.ConfigDict]]:
             "apart": _changed(origin, apart),
             "dml": _changed(origin, {"transfer.name": "dml", "transfer.dml.reduction": "mean"}),
             "self": _changed(origin, {"transfer.self": 2}),
-            "after": _changed(origin, {"train.init_from": ("loss/apart",), "train.learning_rate": 1e-4}),
+            "after": _changed(origin, {"train.init_from": ("loss/apart",)}),
         },
         "sharing": {
             "shared": _changed(origin, {"embedding.sharing": "shared"}),

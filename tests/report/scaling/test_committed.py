@@ -10,6 +10,7 @@ from docs import study
 from ektf_jax.config import Config
 from ektf_jax.report import render
 from ektf_jax.report.scaling import tables
+from ektf_jax.runs import sweep
 from ektf_jax.training.identity import identity
 
 RESULTS = Path(__file__).resolve().parents[3] / "results"
@@ -32,7 +33,8 @@ def test_every_run_is_one_of_the_sweep(directory):
         if where == "scaling_second":
             runs[name].data.path = "data/ml1m_second"
         config = Config.from_dict(json.loads(path.read_text())["config"])
-        assert identity(config) == identity(Config.from_dict(runs[name])), name
+        asked = sweep.located({name: Config.from_dict(runs[name])}, name)
+        assert identity(config) == identity(asked), name
 
 
 @pytest.mark.parametrize("directory", study.TABLES)
