@@ -35,10 +35,8 @@ from ektf_jax.training.optimizer import make_optimizer
 
 STEPS, BATCH = 50, 64
 VARIANTS = {
-    "tables of their own": {"own_columns": 4},
-    "a column of their own": {"own_columns": 1},
-    "members of one network": {"members": "adapters"},
-    "self-transfer": {"passes": 2, "own_columns": 2},
+    "members with tables of their own": {"members": "adapters", "own_columns": 4},
+    "a column of their own, self-transfer": {"own_columns": 1, "passes": 2},
 }
 # 157 features: no axis divides them.
 _A, _B, _C, _D, _E, _F = make_fields(

@@ -22,9 +22,10 @@ def members(result: Result) -> list[Block]:
         Heading("Members of one network"),
         Text(
             f"K MLPs by their own losses over one table, {cells.dataset(result['shape'])} shape: as copies,"
-            " and as members that share their kernels (`ensemble.members=adapters`), which compute their"
-            " activations again for the gradient, or keep them. Temporary memory is the compiler's figure for"
-            " a training step beside its arguments, peak memory that of the process."
+            " and as members that share their kernels (`ensemble.members=adapters`), which keep their"
+            " activations for the gradient, as up to ten of them do, or compute them again. Temporary memory"
+            " is the compiler's figure for a training step beside its arguments, peak memory that of the"
+            " process."
         ),
         cells.provenance(result, {"": result["versions"]}),
         cells.table(("K", "", "parameters", "step, ms", "temporary memory, MiB", "peak memory, MiB"), rows),
