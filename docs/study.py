@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,7 @@ def written(page: str) -> str:
     return page
 
 
+@cache
 def _runs(directory: str) -> list[results.Run]:
     return results.load(ROOT / "results" / directory, names=SCALING.names)
 

@@ -42,11 +42,9 @@ def runs(given: Mapping[str, Any], axes: Sequence[str], seeds: int | None) -> di
                 for keys in spelled(varied, axis.keys, f"--grid={'.'.join(axis.keys)}"):
                     config.change(varied, keys, value)
                 parts.append(f"{short}-{_plain(value)}")
-            first = same.setdefault(repr(varied), "_".join(parts))
-            if first != "_".join(parts):
-                raise InputError(
-                    f"--grid: {first!r} and {'_'.join(parts)!r} are one run; write each value once"
-                )
+            called = "_".join(parts)
+            if (first := same.setdefault(repr(varied), called)) != called:
+                raise InputError(f"--grid: {first!r} and {called!r} are one run; write each value once")
             for seed in range(seeds or 1):
                 one = copy.deepcopy(varied)
                 if seeds is not None:

@@ -205,19 +205,21 @@ def on_devices(config: Config, mesh: Mesh, schema: Schema, splits: Splits) -> bo
     if config.data.residence == "host":
         return False
     if config.data.residence == "auto":
-        return _longest(splits) < 2**31 and resident_bytes(schema, splits) <= _SHARE * _limit(mesh)
+        return _longest(splits) < 2**31 and resident_bytes(schema, splits) <= _SHARE * memory_of(
+            mesh.local_devices[0]
+        )
     check_room(mesh, schema, splits)
     return True
 
 
-def _limit(mesh: Mesh) -> int:
+def memory_of(device: jax.Device) -> int:
     """Bytes of a device's memory; 0 where it does not say."""
-    return (mesh.local_devices[0].memory_stats() or {}).get("bytes_limit", 0)
+    return (device.memory_stats() or {}).get("bytes_limit", 0)
 
 
 def check_room(mesh: Mesh, schema: Schema, splits: Splits) -> None:
     """Raise InputError where the rows do not fit on a device."""
-    needed, limit = resident_bytes(schema, splits), _limit(mesh)
+    needed, limit = resident_bytes(schema, splits), memory_of(mesh.local_devices[0])
     if (rows := _longest(splits)) >= 2**31:
         raise InputError(
             f"config.data.residence = 'device': a split has {rows} rows, and a device counts to {2**31 - 1};"

@@ -55,8 +55,9 @@ def room(config: Config) -> int:
 
 
 def _memory() -> int:
-    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
-    return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return residence.memory_of(jax.local_devices()[0]) or os.sysconf("SC_PAGE_SIZE") * os.sysconf(
+        "SC_PHYS_PAGES"
+    )
 
 
 def sharing_rows() -> Callable[..., OnDevices]:
