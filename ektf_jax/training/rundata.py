@@ -26,8 +26,13 @@ def where(config: Config, workdir: Path) -> Path:
 
 
 def with_rows(config: Config, workdir: Path, data: Path | None = None) -> Path:
-    """Where a finished run's dataset is with its rows, `data` if it was moved; InputError where it is not."""
-    found = where(config, workdir) if data is None else data
+    """Where a finished run's dataset is with its rows: `data` if it was moved, else where the run had it.
+
+    InputError where the latter is not there; `data` is for its reader to check.
+    """
+    if data is not None:
+        return data
+    found = where(config, workdir)
     if not found.is_dir():
         raise InputError(
             f"{found}: no such directory, and {workdir} has its dataset there; say by --data where it is now"

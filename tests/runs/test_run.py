@@ -92,6 +92,9 @@ def test_who_needs_the_rows_of_data_that_were_moved_is_told_of_the_flag(finished
     shutil.rmtree(run / "data")
     with pytest.raises(InputError, match=r"run/data: no such directory, .* say by --data where it is now"):
         reads(run)
+    # The run has nothing at a place that is given.
+    with pytest.raises(InputError, match=r"elsewhere: no such directory; run `ektf prepare"):
+        loop.evaluate(run, "test", tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize(
