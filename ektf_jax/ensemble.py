@@ -21,8 +21,8 @@ from ektf_jax.layers.rngs import make_rngs
 # (benchmarks/step.py --unroll=1); of more the scan is one loop, whose compile time does not grow with K.
 UNROLL_UP_TO = 10
 # Of more members of one network than these, a scan keeps no activations for the gradient but computes each
-# member's again: 32 take the memory of one, and a fifth more time than copies (benchmarks/members.py). Without
-# shared kernels the students themselves grow with K.
+# member's again: 32 take the memory of one, and a fifth more time than copies (benchmarks/members.py).
+# Without shared kernels the students themselves grow with K.
 KEEP_UP_TO = 10
 
 
