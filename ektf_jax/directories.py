@@ -22,7 +22,8 @@ def replacing(
 
     Whatever ends the block early, a kill included, `out` stays as it was. `what` names what is written, and
     `is_ours` says whether a directory is one, which may be replaced; `flag` is what `out` comes from. Raises
-    InputError, also for an OSError in the block, if `out` holds anything else or cannot be written.
+    InputError, also for an OSError in the block, if `out` holds anything else, a run as well, or cannot be
+    written.
     """
     out = out.resolve()  # so that a symbolic link keeps pointing at the directory
     try:
@@ -77,7 +78,11 @@ def _check_file(out: Path) -> None:
 
 
 def _check_replaceable(out: Path, what: str, is_ours: Callable[[Path], bool]) -> None:
-    if not out.exists() or is_ours(out):
+    if not out.exists():
+        return
+    if is_ours(out):
+        if runs := sorted(out.rglob("config.json")):
+            raise InputError(f"{out}: also holds the run {runs[0].parent}, which would be lost; move it")
         return
     if not out.is_dir():
         raise InputError(f"{out}: is a file; give --out a directory")

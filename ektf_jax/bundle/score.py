@@ -147,6 +147,8 @@ def score_raw(
     the label's and the fields' columns, `by` is a field.
     """
     names = judged.choose(names, by)
+    if out.exists() and out.resolve().is_relative_to(raw.resolve()):
+        raise InputError(f"--out={out}: is there already, among the raw files of --raw; name another file")
     spec = predictor.encoder.spec
     found = rawrows.read(spec, raw, split=split, split_seed=split_seed)
     columns = spec.columns

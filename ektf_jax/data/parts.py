@@ -129,7 +129,10 @@ def labels_of(
     wanted = "0 or 1" if spec.above is None else "a number"
     if spec.least is not None:
         good, wanted = good & (found >= spec.least), f"{wanted}, at least {spec.least:g}"
-    check(spec.label, texts, good, rows, where, f"the label must be {wanted}; correct or remove the line")
+    advice = "correct or remove the line"
+    if spec.above is None and found.is_finite().all():
+        advice += ", or say in the dataset file which numbers are clicks: `label: {name: ..., above: NUMBER}`"
+    check(spec.label, texts, good, rows, where, f"the label must be {wanted}; {advice}")
     return (found > (0.5 if spec.above is None else spec.above)).cast(pl.UInt8).to_numpy()
 
 

@@ -398,6 +398,15 @@ def test_write_leaves_a_foreign_directory_alone(tmp_path, foreign):
     assert visible_and_hidden(tmp_path) == ["thesis"]
 
 
+def test_write_leaves_a_run_among_its_files_alone(dataset):
+    schema = make_schema()
+    (dataset / "run").mkdir()
+    (dataset / "run" / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"also holds the run .*run, which would be lost; move it"):
+        encoded.write(dataset, schema, make_splits(schema, 1), None)
+    assert (dataset / "run" / "config.json").exists()
+
+
 def test_write_leaves_a_file_alone(tmp_path):
     (tmp_path / "file").write_text("mine")
     schema = make_schema()

@@ -104,6 +104,11 @@ def test_what_cannot_be_read_is_refused(tmp_path):
     encodes = encoder.of_dataset(tmp_path / "data")
     with pytest.raises(InputError, match=r"--keep=x: of raw files only target, msno, .* can be kept"):
         score_raw(Summing(encodes), tmp_path / "raw", tmp_path / "p.csv", keep=["x"])
+    raw = next(path for path in (tmp_path / "raw").iterdir() if path.suffix == ".csv")
+    before = raw.read_bytes()
+    with pytest.raises(InputError, match=r"--out=.*: is there already, among the raw files of --raw"):
+        score_raw(Summing(encodes), tmp_path / "raw", raw)
+    assert raw.read_bytes() == before
     with pytest.raises(InputError, match=r"--split is 'all'; it must be one of train, valid, test"):
         rawrows.read(encodes.spec, tmp_path / "raw", split="all")
     with pytest.raises(InputError, match=r"the raw files are .* check --raw"):

@@ -463,7 +463,11 @@ def test_a_quote_inside_an_unquoted_value_is_kept(tmp_path):
             "a.csv:1: the header lacks y, c, n; it has y;c;n; what separates its columns is ';'",
         ),
         (b"y,c,n,c\n1,a,2,3\n", "a.csv:1: the header has c more than once"),
-        (GOOD.encode() + b"2,a,2\n", "a.csv:18: y is '2'; the label must be 0 or 1"),
+        (
+            GOOD.encode() + b"2,a,2\n",
+            "a.csv:18: y is '2'; the label must be 0 or 1; correct or remove the line, or say in the dataset"
+            " file which numbers are clicks: `label: {name: ..., above: NUMBER}`",
+        ),
         (GOOD.encode() + b",a,2\n", "a.csv:18: y is ''; the label must be 0 or 1"),
         (GOOD.encode() + b"nan,a,2\n", "a.csv:18: y is 'nan'; the label must be 0 or 1"),
         (GOOD.encode() + b"1,a,x2\n1,a,y2\n", "a.csv:18: n is 'x2'; it must be a number"),
