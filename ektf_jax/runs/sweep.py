@@ -55,8 +55,9 @@ def work(
     `train(name)` trains DIRECTORY/name in a process of its own, resuming what is there, and returns what
     went wrong, or None; `train(name, other, ...)` trains at most `together` runs that share a
     `training.together.recipe`, and may leave a failure.json for each that fails. A run that another worker is
-    at is left to it. A failure is recorded in the run's failure.json and does not stop the others, but for
-    those that it was to teach; it is tried again by the next call.
+    at is left to it. A run without a result has failed, however its process ended. That is recorded in its
+    failure.json and does not stop the others, but for those that it was to teach; it is tried again by the
+    next call.
 
     Raises InputError where a finished run is not the one that its config asks for.
     """
@@ -93,7 +94,7 @@ def work(
                 started = time.time()
                 reason = train(*names)
                 for each in names:
-                    if (len(names) == 1 and reason is not None) or not result_file.exists(directory / each):
+                    if not result_file.exists(directory / each):
                         failed.append(each)
                         told = _failure(directory / each, reason, time.time() - started)
                         report(f"{each}: failed: {told}")

@@ -84,7 +84,7 @@ def test_runs_of_one_recipe_are_trained_together(tmp_path, reports):
     with sweep.claimed(tmp_path / "d"):
         failed = sweep.work(runs, tmp_path, train, together=3, report=reports.append)
     assert together == [("a", "b", "e"), ("wide",), ("after", "f")]
-    assert failed == ["b", "e", "wide"]
+    assert failed == ["b", "e"]
     assert "b: failed: its own" in reports
     assert "e: failed: exit status 2: of all" in reports
 
@@ -92,6 +92,15 @@ def test_runs_of_one_recipe_are_trained_together(tmp_path, reports):
 def test_a_run_that_ends_without_a_result_has_failed(tmp_path, reports):
     assert sweep.work(RUNS, tmp_path, lambda name: None, report=reports.append) == list(RUNS)
     assert [run.state for run in sweep.plan(RUNS, tmp_path)] == ["failed"] * 3
+
+
+def test_a_run_with_its_result_has_not_failed_however_its_process_ended(tmp_path, reports):
+    def train(name):
+        finish(tmp_path, name)
+        return "exit status 134: after the result was written"
+
+    assert sweep.work(RUNS, tmp_path, train, report=reports.append) == []
+    assert list(tmp_path.rglob("failure.json")) == []
 
 
 def test_workers_that_share_a_directory_do_each_run_once(tmp_path, reports):
