@@ -67,14 +67,14 @@ class Encoder:
         A column may be text, or of a type that a Parquet file could give it. Raises InputError that names
         column, row and value for what is missing or cannot be a value of its field.
         """
+        names = [field.name for field in self.fields]
         given: Any = rows
-        if type(given).__module__.startswith("pandas"):  # by way of lists, which needs no pyarrow
-            given = {name: given[name].to_list() for name in given}
+        if isinstance(given, Mapping) or _is_pandas(given):
+            given = {name: _column(where, name, given[name]) for name in names if name in given}
         try:
             rows = given if isinstance(given, pl.DataFrame) else pl.DataFrame(given)
         except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
             raise InputError(f"{where}: are no table ({error}); give a frame, or a dict of columns") from None
-        names = [field.name for field in self.fields]
         if missing := [name for name in names if name not in rows.columns]:
             raise InputError(
                 f"{where}: lack the columns {', '.join(missing)}; the model reads {', '.join(names)}"
@@ -110,6 +110,27 @@ class Encoder:
             if field.scale is not None:
                 numbers.append(dense.standardised(values, one, field.scale)[code])
         return Encoded(ids, unseen, np.stack(numbers, axis=1) if numbers else None)
+
+
+def _column(where: str, name: str, values: Any) -> Any:
+    """What polars takes for a column: what pandas lacks as None, whole numbers among others as floats."""
+    if _is_pandas(values):  # by way of a list, which needs no pyarrow
+        values = values.astype(object).where(values.notna(), None).to_list()
+    if not isinstance(values, list | tuple):
+        return values
+    types = {*map(type, values)} - {type(None)}
+    try:
+        if types == {int, float}:  # JSON may write 1 for 1.0
+            values = [value if value is None else float(value) for value in values]
+        return pl.Series(name, values)
+    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+        mixed = f"has values of types {', '.join(sorted(one.__name__ for one in types))}"
+        said = mixed if len(types) > 1 else cause(error)
+        raise InputError(f"{where}: column {name}: {said}; give it values of one type, or None") from None
+
+
+def _is_pandas(what: Any) -> bool:
+    return type(what).__module__.startswith("pandas")
 
 
 def of_dataset(directory: Path) -> Encoder:

@@ -8,6 +8,7 @@ import sys
 
 import jax
 import numpy as np
+import pandas
 import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -88,19 +89,27 @@ def test_embeddings_are_the_rows_of_their_values(run):
         opened.embeddings("city", student=3)
 
 
-class PandasLike(dict):
-    """What pandas' frames and columns have in common with a dict of lists."""
-
-    __module__ = "pandas.core.frame"
-
-    def __getitem__(self, name):
-        return pl.Series(super().__getitem__(name))
-
-
 def test_rows_may_be_a_frame_of_pandas(loaded):
-    raw = rows(20, 1)
-    found = loaded.predict(PandasLike(raw.to_dict(as_series=False)))
-    np.testing.assert_array_equal(found["ensemble"], loaded.predict(raw)["ensemble"])
+    """Missing values are NaN in columns of text and of numbers, which become floats, and NA in others."""
+    raw = rows(20, 1).with_columns(pl.lit("beside").alias("more"))
+    for name in raw.columns[:-1]:
+        gone = pl.when(pl.int_range(pl.len()) % 7 != 3).then(pl.col(name))
+        raw = raw.with_columns(gone.alias(name))
+    expected = loaded.predict(raw)["ensemble"]
+    frame = pandas.DataFrame(raw.to_dict(as_series=False))
+    assert frame.isna().any().sum() == raw.width - 1
+    np.testing.assert_array_equal(loaded.predict(frame)["ensemble"], expected)
+    np.testing.assert_array_equal(loaded.predict(frame.convert_dtypes())["ensemble"], expected)
+    np.testing.assert_array_equal(loaded.predict(frame.astype(object))["ensemble"], expected)
+
+
+def test_whole_numbers_may_stand_among_others(loaded):
+    """As JSON writes them."""
+    raw = rows(4, 1).to_dict(as_series=False)
+    expected = loaded.predict(raw | {"price": [1.0, 2.5, None, 3.0]})["ensemble"]
+    np.testing.assert_array_equal(loaded.predict(raw | {"price": [1, 2.5, None, 3]})["ensemble"], expected)
+    with pytest.raises(InputError, match=r"the rows: column price: has values of types int, str; give it"):
+        loaded.predict(raw | {"price": [1, "2", None, 3]})
 
 
 def test_rows_may_be_a_dict(loaded):

@@ -97,6 +97,12 @@ def test_answers_are_the_bundles(port, bundle):
     assert [output["shape"] for output in found["outputs"]] == [[9], [3, 9]]
 
 
+def test_whole_numbers_may_stand_among_others(port):
+    """JavaScript writes 1.0 as 1."""
+    values = columns(2, 3) | {"price": [1.0, 2.5]}
+    assert infer(port, body_of(values | {"price": [1, 2.5]})) == infer(port, body_of(values))
+
+
 def test_the_request_of_the_page_on_serving(port):
     page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
     (document,) = re.findall(r"--json '(.*?)'", page, re.S)
