@@ -126,7 +126,12 @@ class FINAL(nnx.Module):
         )
 
     def __call__(
-        self, embeddings: jax.Array, *, train: bool = False, key: jax.Array | None = None
+        self,
+        embeddings: jax.Array,
+        *,
+        train: bool = False,
+        key: jax.Array | None = None,
+        sample_weights: jax.Array | None = None,
     ) -> jax.Array | tuple[jax.Array, jax.Array]:
         keys = dropout_keys(key, 2)
         first = self.blocks[0](flatten(self.gate(embeddings)), train=train, key=keys[0])
@@ -137,4 +142,5 @@ class FINAL(nnx.Module):
         if not train:
             return logits
         teacher = jax.lax.stop_gradient(nnx.sigmoid(logits))
-        return logits, losses.ctr_loss(first, teacher) + losses.ctr_loss(second, teacher)
+        of_first = losses.ctr_loss(first, teacher, sample_weights=sample_weights)
+        return logits, of_first + losses.ctr_loss(second, teacher, sample_weights=sample_weights)

@@ -1,4 +1,4 @@
-"""How FINAL's field gates start. Values of the whole model are in test_parity.py."""
+"""How FINAL's field gates start, and its own loss by weights. Values of the whole are in test_parity.py."""
 
 import jax
 import numpy as np
@@ -41,3 +41,14 @@ def test_the_student_takes_the_start_of_its_gates():
     assert np.all(made["xavier"].gate.linear.kernel[...])
     with pytest.raises(ValueError, match="gate_init = 'zeros' is unknown: use one of 'ones', 'xavier'"):
         FINAL(FIELDS, DIM, gate_init="zeros", rngs=nnx.Rngs(0))
+
+
+def test_rows_without_a_weight_do_not_count_in_the_loss_of_two_blocks():
+    model = FINAL(
+        5, 4, blocks=2, hidden_units=(4,), hidden_units2=(6,), dropout=0.0, batch_norm=False, rngs=nnx.Rngs(0)
+    )
+    embeddings = jax.random.normal(jax.random.key(1), (8, 5, 4))
+    _, expected = model(embeddings[:3], train=True)
+    _, found = model(embeddings, train=True, sample_weights=np.array([2.0] * 3 + [0.0] * 5))
+    assert found == pytest.approx(float(expected), rel=1e-6)
+    assert found != pytest.approx(float(model(embeddings, train=True)[1]), rel=1e-3)

@@ -159,6 +159,25 @@ def test_weights_are_in_single_precision_whatever_numbers_are_elsewhere():
     assert not other
 
 
+def test_losses_of_students_themselves_weigh_rows():
+    """All but CL4CTR's, which is of representations, not of predictions."""
+    having = {}
+
+    def run(label):
+        student = make_student(label)(FIELDS, DIM, rngs=nnx.Rngs(0))
+        columns = DIM + getattr(student, "own_dim", 0) + getattr(student, "wide_dim", 0)
+        takes = inspect.signature(type(student).__call__).parameters
+        more = {"labels": LABELS} if "labels" in takes else {}
+        output = student(jnp.ones((ROWS, FIELDS, columns)), train=True, key=KEY, **more)
+        if isinstance(output, tuple):
+            having[label] = "sample_weights" in takes
+        return output
+
+    for label in MIXTURE:
+        jax.eval_shape(partial(run, label))
+    assert having == {"cl4ctr over deepfm": False, "fcn": True, "final with two blocks": True}
+
+
 # How a stack is run does not depend on the student: where it owns columns or a loss, both ways are tried.
 FAST = ("lr", "mlp", "wide_deep over ids", "afn with its own embedding", "final with two blocks")
 
