@@ -1,13 +1,14 @@
 """JSON files of a working directory: read with errors to act on, written whole or not at all."""
 
 import contextlib
+import fcntl
 import json
 import math
 import os
 import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ektf_jax.errors import InputError
 
@@ -35,7 +36,7 @@ def has_format(path: Path, name: str) -> bool:
     """Whether a file holds a JSON object that says it has this format, of whichever version or damage."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and content.get("format") == name
 
@@ -108,17 +109,38 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; where that fails nothing of it is left."""
-    temporary = _temporary(path)
-    try:
-        with naming(path), temporary.open("wb") as file:
+    """Write a file whole or not at all; where that fails nothing of it is left. Writers take turns."""
+    with naming(path), _temporary_file(path) as (temporary, file):
+        try:
+            file.truncate(0)  # of what a killed writer left
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _temporary_file(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A file beside another, its writer's alone; the lock goes with its process, however that ends."""
+    temporary = _temporary(path)
+    while True:
+        with temporary.open("ab") as file:  # which does not truncate it: another may be writing
+            with contextlib.suppress(OSError):  # of a file system that has no locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_open(temporary, file):
+                yield temporary, file
+                return
+
+
+def _is_open(path: Path, file: BinaryIO) -> bool:
+    """Whether the open file is the one that has this name: who held it may have renamed it."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def remove(path: Path) -> None:

@@ -1,12 +1,13 @@
 """JSON files that hold something else than they should; files that cannot be written."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from matplotlib.figure import Figure
 
 from ektf_jax.errors import InputError
-from ektf_jax.files import read_json, remove, write_text
+from ektf_jax.files import has_format, read_json, remove, write_text
 from ektf_jax.report import figures
 from tests.full_disk import no_file_longer_than
 
@@ -57,6 +58,31 @@ def test_what_cannot_be_written_leaves_what_was_there_and_nothing_else(tmp_path)
         figures.save(Figure(), tmp_path / "figure")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "before"
+
+
+def test_what_is_nested_too_deep_has_no_format(tmp_path):
+    (tmp_path / "x.json").write_bytes(b"[" * 200_000)
+    assert not has_format(tmp_path / "x.json", "any")
+
+
+def _write_often(path, text, times):
+    for _ in range(times):
+        write_text(path, text)
+
+
+def test_several_writers_take_turns(tmp_path):
+    """And a killed one's leavings are none of the next one's."""
+    (tmp_path / ".a.txt.tmp").write_text("cut" * 1000, encoding="utf-8")
+    texts = ["a" * 50_000, "b" * 70_000, "c"]
+    with ThreadPoolExecutor(3) as pool:
+        ends = [pool.submit(_write_often, tmp_path / "a.txt", text, 60) for text in texts]
+        for _ in range(200):
+            if (tmp_path / "a.txt").exists():
+                assert (tmp_path / "a.txt").read_text(encoding="utf-8") in texts
+        for end in ends:
+            end.result()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") in texts
 
 
 def test_a_file_goes_with_what_a_killed_writer_of_it_left(tmp_path):
