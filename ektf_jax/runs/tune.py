@@ -7,6 +7,7 @@ DIR/finalists/NUMBER/sSEED those of the best with further seeds. Test metrics ar
 import contextlib
 import dataclasses
 import fcntl
+import gc
 import pprint
 import time
 import traceback
@@ -201,12 +202,18 @@ def _try(search: Search, number: int, train: Train, report: Report) -> str | Non
         failure = {"reason": reason, "seconds": time.time() - began, "traceback": traceback.format_exc()}
         write_json(workdir / "failure.json", failure)
     finally:
-        jax.clear_caches()  # or the programs of all trials would stay in memory
+        _forget()
     with _alone(search.directory):
         search.study.tell(number, auc, state=state)
     said = f"failed: {reason}" if reason is not None else "pruned" if auc is None else f"valid AUC {auc:.6f}"
     report(f"trial {number}: {said}")
     return reason
+
+
+def _forget() -> None:
+    """Drop what a run leaves: its programs, and weights in cycles, which may lie on a device."""
+    jax.clear_caches()
+    gc.collect()
 
 
 class _Reporter(Listener):
@@ -287,7 +294,7 @@ def finals(
         except Exception as error:
             return cause(error)
         finally:
-            jax.clear_caches()
+            _forget()
         return None
 
     failed: list[str] = []

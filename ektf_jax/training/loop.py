@@ -135,7 +135,9 @@ def _prepared(
             claim_data(workdir, schema, rundata.where(config, workdir))
             rundata.keep(workdir, rundata.where(config, workdir))
         teachers.check(config, workdir, schema)
-        yield Training(config, workdir, mesh, schema, splits, make_rows)
+        training = Training(config, workdir, mesh, schema, splits, make_rows)
+        with contextlib.closing(training.rows):
+            yield training
 
 
 def _ours(name: str = "") -> list[Listener]:

@@ -89,6 +89,9 @@ class OnHost:
         """As `loader.evaluation_batches`."""
         return loader.evaluation_batches(self._splits[split], self._batch_size)
 
+    def close(self) -> None:
+        """Let go of what lies on the devices: nothing does."""
+
 
 class OnDevices:
     """Splits that lie whole on every device of a mesh; each takes the rows of its part of a batch.
@@ -166,6 +169,12 @@ class OnDevices:
         rows, resident = len(self._splits[split].labels), self.resident(split)
         for start in range(0, max(1, rows), self._batch_size):
             yield self._cut(resident, np.int32(start)), min(self._batch_size, rows - start)
+
+    def close(self) -> None:
+        """Let go of what lies on the devices: cycles would hold it until the garbage collector comes."""
+        self._ahead.shutdown(cancel_futures=True)
+        self._orders.clear()
+        self.resident.cache_clear()
 
     def _put(self, name: str) -> Batch:
         """A split on the devices, filled up to whole batches with zeros, padding ids."""

@@ -1,11 +1,13 @@
 """Rows on the devices and many steps a dispatch: the same bits as a batch and a step at a time."""
 
 import dataclasses
+import gc
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
 
 import jax
 import numpy as np
@@ -168,6 +170,23 @@ def test_what_is_not_finite_within_a_dispatch_is_named_with_its_step(tiny_config
         messages.append(str(error.value))
     assert messages[0] == messages[1]
     assert messages[0].startswith("step ")
+
+
+def test_a_run_that_has_ended_leaves_no_rows_on_the_devices(tiny_config, tmp_path):
+    """Whatever the garbage collector does: a search trains run after run in one process."""
+
+    def rows():
+        return [array.shape for array in jax.live_arrays() if array.size >= 1600]
+
+    gc.collect()
+    gc.disable()
+    try:
+        threads, before = threading.active_count(), rows()
+        loop.train(on("device", tiny_config()), tmp_path / "run")
+        assert rows() == before
+        assert threading.active_count() == threads
+    finally:
+        gc.enable()
 
 
 FEATURES = {250: np.uint8, 257: np.uint16, 65_537: np.int32}
