@@ -313,3 +313,13 @@ def kinds(keys: Iterable[str]) -> tuple[type, ...]:
             return () if hint is Mapping else types_of(hint)
         group = hint
     return ()
+
+
+def is_group(keys: Iterable[str]) -> bool:
+    """Return whether keys lead to a group of a run's config that is there by default: `train`, `mesh`."""
+    group: Any = Config
+    for name in keys:
+        group = typing.get_type_hints(group).get(name)
+        if not dataclasses.is_dataclass(group):
+            return False
+    return True

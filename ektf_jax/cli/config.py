@@ -15,7 +15,7 @@ import ml_collections
 from absl import flags
 
 from ektf_jax.cli import shell
-from ektf_jax.config import Config, current_names, kinds
+from ektf_jax.config import Config, current_names, is_group, kinds
 from ektf_jax.errors import InputError, cause, nearest
 from ektf_jax.keys import plain
 
@@ -161,6 +161,8 @@ def change(config: dict[str, Any], keys: tuple[str, ...], text: str) -> None:
     keys = (*runs, *current_names(keys[len(runs) :]))
     path, group = f"--config.{_path(keys)}", config
     for depth, key in enumerate(keys[:-1], start=1):
+        if key not in group and is_group(keys[len(runs) : depth]):
+            group[key] = {}  # what a plain dictionary leaves out has its defaults
         if not isinstance(group.get(key), dict):
             hint = nearest(key, [k for k, v in group.items() if isinstance(v, dict)])
             raise InputError(f"{path}: the config has no group {_path(keys[:depth])!r}; {hint}{_ADVICE}")

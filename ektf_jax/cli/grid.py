@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ektf_jax.cli import config, shell
+from ektf_jax.config import Config
 from ektf_jax.errors import InputError
 from ektf_jax.keys import spelled
 
@@ -48,7 +49,7 @@ def runs(given: Mapping[str, Any], axes: Sequence[str], seeds: int | None) -> di
             for seed in range(seeds or 1):
                 one = copy.deepcopy(varied)
                 if seeds is not None:
-                    one["seed"] += seed
+                    one["seed"] = one.get("seed", Config().seed) + seed
                 label = "_".join([*parts, *([f"s{one['seed']}"] if seeds is not None else [])])
                 if label in made:
                     raise InputError(f"--grid: two runs are called {label!r}; values must differ in letters")

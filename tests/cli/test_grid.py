@@ -44,6 +44,14 @@ def test_seeds_alone_are_runs():
     assert list(grid.runs(quickstart(), [], 2)) == [f"s{seed}", f"s{seed + 1}"]
 
 
+def test_keys_that_a_plain_config_leaves_out_can_vary():
+    made = grid.runs({"data": {"batch_size": 8}}, ["train.patience=1,2"], 2)
+    first = Config().seed
+    assert list(made) == [f"patience-{n}_s{seed}" for n in (1, 2) for seed in (first, first + 1)]
+    expected = {"data": {"batch_size": 8}, "train": {"patience": 2}, "seed": first + 1}
+    assert made[f"patience-2_s{first + 1}"] == expected
+
+
 def test_values_with_commas_stand_in_brackets():
     made = grid.runs(quickstart(), ["ensemble.students.mlp.hidden_units=(64,32),(16,)"], None)
     units = [run["ensemble"]["students"]["mlp"]["hidden_units"] for run in made.values()]
