@@ -95,13 +95,16 @@ def _read(path: Path) -> Vectors:
     settled = columns.settle([(str(path), table.schema)], [VALUE], ())
     values = columns.text(VALUE, table[VALUE], settled).alias("value")
     if values.null_count():
-        raise InputError(f"{path}: row {values.is_null().arg_max()}: {VALUE} is missing; give each row one")
+        raise InputError(
+            f"{path}: row {(values.is_null().arg_max() or 0) + 1}: {VALUE} is missing; give each row one"
+        )
     if values.is_duplicated().any():
         first = values.is_duplicated().arg_max()
         assert first is not None
         rows = (values == values[first]).arg_true().to_list()
         raise InputError(
-            f"{path}: rows {rows[0]} and {rows[1]}: {VALUE} is {values[first]!r} twice; give it one vector"
+            f"{path}: rows {rows[0] + 1} and {rows[1] + 1}: {VALUE} is {values[first]!r} twice; give it one"
+            " vector"
         )
     return Vectors(path, values, _matrix(path, table[VECTOR]))
 
@@ -118,8 +121,8 @@ def _matrix(path: Path, column: pl.Series) -> NDArray[np.float32]:
         row = (lengths.ne_missing(lengths[0])).arg_max()
         assert row is not None
         raise InputError(
-            f"{path}: row {row}: {VECTOR} has {lengths[row]} numbers and that of row 0 {lengths[0]}; all must"
-            " have equally many"
+            f"{path}: row {row + 1}: {VECTOR} has {lengths[row]} numbers and that of row 1 {lengths[0]}; all"
+            " must have equally many"
         )
     if not 1 <= length <= MOST_NUMBERS:
         raise InputError(f"{path}: {VECTOR} has {length} numbers; it must have from 1 to {MOST_NUMBERS}")
@@ -130,6 +133,7 @@ def _matrix(path: Path, column: pl.Series) -> NDArray[np.float32]:
         row, place = np.argwhere(~np.isfinite(vectors))[0]
         value = float(flat[row * length + place])
         raise InputError(
-            f"{path}: row {row}: number {place} of {VECTOR} is {value:g}; it must be finite, as float32 too"
+            f"{path}: row {row + 1}: number {place} of {VECTOR} is {value:g}; it must be finite, as float32"
+            " too"
         )
     return vectors

@@ -121,15 +121,16 @@ def _of_local_times(texts: pl.Series) -> pl.DataFrame:
     found = pl.Series([None], dtype=pl.Int64).new_from_index(0, len(texts))
     for form in _FORMATS:
         found = found.fill_null(plain.str.strptime(pl.Datetime("us"), form, strict=False).cast(pl.Int64))
-    return _ordered(found)
+    finer = plain.str.extract(r"\.\d{6}(\d+)").fill_null("0")  # of a microsecond
+    return _ordered(found, ("0." + finer).cast(pl.Float64))
 
 
 def _of_points_in_time(texts: pl.Series) -> pl.DataFrame:
     zone = texts.str.extract(_ZONE).replace("Z", "+00:00")
     minutes = zone.str.slice(1, 2).cast(pl.Int64) * 60 + zone.str.slice(-2).cast(pl.Int64)
     minutes = minutes.zip_with(zone.str.starts_with("+").fill_null(True), -minutes)
-    local = _of_local_times(texts.str.replace(_ZONE, ""))["split"]
-    return _ordered(local - minutes * 60_000_000)
+    local = _of_local_times(texts.str.replace(_ZONE, ""))
+    return _ordered(local["split"] - minutes * 60_000_000, local["rest"])
 
 
 _NAMES = ", ".join(SPLITS[:-1]) + f" or {SPLITS[-1]}"

@@ -23,6 +23,8 @@ def as_text(kind, seconds, rng):
         return [str(1_720_000_000_000_000_000 + int(at)) for at in seconds]  # beyond a float's digits
     if kind == "mixed":
         return [f"{at / 8:.3f}" if at % 2 else f"{at / 8:g}" if at else "-0.0" for at in seconds.tolist()]
+    if kind == "fine":
+        return [f"2024-02-28T12:00:00.{int(at):09d}" for at in seconds]
     times = [DAY + timedelta(seconds=int(at)) for at in seconds]
     if kind == "local":
         return [time.isoformat(" " if rng.integers(2) else "T") for time in times]
@@ -47,7 +49,7 @@ def check(out, labels, expected):
     assert sorted(words) == sorted(f"c{row}" for row in expected["train"])
 
 
-@pytest.mark.parametrize("kind", ["whole", "mixed", "local", "zoned"])
+@pytest.mark.parametrize("kind", ["whole", "mixed", "fine", "local", "zoned"])
 def test_by_time_is_a_stable_sort(tmp_path, kind):
     rng = np.random.default_rng(len(kind))
     rows = 57
