@@ -169,6 +169,11 @@ class ECKD(Method):
                 f"config.transfer.eckd.hint_weight = {self.hint_weight!r}, but hints need a hidden state of"
                 " the student and of a teacher; set it to 0"
             )
+        if model.maps and model.ensemble.passes > 1:
+            raise InputError(
+                f"config.transfer.self = {model.ensemble.passes!r}, but config.transfer.eckd's hints are of"
+                " one pass; set hint_weight to 0, or self to 1"
+            )
 
     def hidden_wanted(self, model: Pupil) -> Sequence[bool]:
         return [size > 0 for size in model.hint_sizes]

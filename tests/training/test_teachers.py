@@ -281,6 +281,17 @@ def test_teachers_that_do_not_suit_the_run_are_refused(runs, make, students, met
         )
 
 
+def test_hints_are_refused_of_several_passes(runs, make):
+    _, data = best(runs, "pnn")
+    config = make({"pnn": STUDENTS["pnn"]}, "eckd", ["../pnn"])
+    config["transfer"]["self"] = 2
+    given = runs / "new", encoded.open_schema(data), jax.random.key(0), sharding.make_mesh()
+    with pytest.raises(InputError, match=r"config\.transfer\.self = 2, but .* hints are of one pass"):
+        teachers.make_model(Config.from_dict(config), *given)
+    config["transfer"]["eckd"] = {"hint_weight": 0.0}
+    teachers.make_model(Config.from_dict(config), *given)
+
+
 def test_without_hints_any_student_learns_from_any_teachers(runs, make):
     _, data = best(runs, "pnn")
     config = make({"ecn": STUDENTS["ecn"]}, "eckd", ["../pnn", "../eckd"], hint_weight=0.0)
