@@ -25,6 +25,9 @@ _PAPER_BUCKETS = flags.DEFINE_bool(
 )
 _TABLE = flags.DEFINE_string("schema", None, "custom: the YAML file that describes the table.")
 
+# The flags that not every dataset has.
+_OF = {"download": ("ml1m",), "paper_buckets": ("criteo", "kdd12"), "schema": ("custom",)}
+
 # Instances, fields and features in the paper's Table 1.
 _PAPER = {
     "criteo": (45_840_617, 39, 910_747),
@@ -79,6 +82,9 @@ def main(argv: list[str]) -> None:
     name, out = _DATASET.value, shell.path(_OUT)
     if name not in DATASETS:
         raise unknown("--dataset", name, DATASETS)
+    for flag, of in _OF.items():
+        if flags.FLAGS[flag].value and name not in of:
+            raise InputError(f"--{flag} is of --dataset={' or '.join(of)}, not of {name}; leave it out")
     if _RAW.value is None:
         raise InputError("--raw is missing; give the directory of the raw files (docs/datasets.md)")
     before = _stamp(out)

@@ -31,6 +31,10 @@ def main(argv: list[str]) -> None:
     out = shell.path(_OUT)
     if (_RESULTS.value is None) == (_RUN.value is None):
         raise InputError("name either --results=DIR, runs to compare, or --run=WORKDIR, one run")
+    if _RUN.value is not None and flags.FLAGS["about"].present:
+        raise InputError(f"--about={_ABOUT.value} is of --results, not of --run; leave it out")
+    if _RUN.value is None and _DATA.value is not None:
+        raise InputError(f"--data={_DATA.value} is of --run, not of --results; leave it out")
     if _RUN.value is not None:
         data = None if _DATA.value is None else shell.path(_DATA)
         print(_one(shell.path(_RUN), data, out))

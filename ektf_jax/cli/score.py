@@ -67,7 +67,11 @@ def main(argv: list[str]) -> None:
 def _predictor() -> Scorer:
     if (_BUNDLE.value is None) == (_WORKDIR.value is None):
         raise InputError("give either --bundle or --workdir, what to score with")
+    if _WORKDIR.value is not None and _RUNTIME.value is not None:
+        raise InputError(f"--runtime={_RUNTIME.value} is of a --bundle, not of --workdir; leave it out")
     if _BUNDLE.value is not None:
+        if _DATA.value is not None:
+            raise InputError(f"--data={_DATA.value} is of --workdir, not of a --bundle; leave it out")
         return load(shell.path(_BUNDLE), runtime=_RUNTIME.value)
     from ektf_jax.runs import load_run  # here: a bundle needs nothing that trains
 

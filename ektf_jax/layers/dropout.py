@@ -23,7 +23,7 @@ def dropout(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
 
 def kept(key: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
     """Which elements of an array of `shape` dropout keeps."""
-    return hashed_bits(key, shape) >= jnp.uint32(round(rate * 2**32))
+    return hashed_bits(key, shape) >= jnp.uint32(min(round(rate * 2**32), 2**32 - 1))
 
 
 def hashed_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

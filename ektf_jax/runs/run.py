@@ -123,7 +123,9 @@ class Run:
         """
         predict, weights = self._predict
         split = encoded.Split(ids, np.zeros(len(ids), np.float32), dense=dense)
-        return predict_split(predict, *weights, split, self.config.data.batch_size)
+        # Few rows need no whole batch; powers of two are few programs.
+        enough = 1 << max(0, len(ids) - 1).bit_length()
+        return predict_split(predict, *weights, split, min(enough, self.config.data.batch_size))
 
     def embeddings(self, field: str, student: int = 0) -> "pl.DataFrame":
         """Return what a student reads for each known value of a field: columns value, vector (D floats).

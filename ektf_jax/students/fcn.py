@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ektf_jax import losses
-from ektf_jax.layers.blocks import check_count, check_rate, dropout_keys, linear
+from ektf_jax.layers.blocks import check_count, check_layers, check_rate, dropout_keys, linear
 from ektf_jax.students.ecn import GatedCross, halves
 
 
@@ -31,12 +31,9 @@ class FCN(nnx.Module):
         num_heads: int = 1,
         rngs: nnx.Rngs,
     ):
-        for name, count in (
-            ("num_deep_layers", num_deep_layers),
-            ("num_shallow_layers", num_shallow_layers),
-            ("num_heads", num_heads),
-        ):
-            check_count(name, count)
+        check_layers("num_deep_layers", num_deep_layers)
+        check_layers("num_shallow_layers", num_shallow_layers)
+        check_count("num_heads", num_heads)
         check_rate("deep_dropout", deep_dropout)
         check_rate("shallow_dropout", shallow_dropout)
         if embedding_dim % num_heads:

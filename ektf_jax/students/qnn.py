@@ -7,6 +7,7 @@ from flax import nnx
 from ektf_jax.layers.blocks import (
     batch_norm_layer,
     check_count,
+    check_layers,
     check_rate,
     drop,
     dropout_keys,
@@ -68,8 +69,9 @@ class QNN(nnx.Module):
         batch_norm: bool = True,
         rngs: nnx.Rngs,
     ):
-        for name, count in (("num_layers", num_layers), ("num_heads", num_heads), ("num_rows", num_rows)):
-            check_count(name, count)
+        check_layers("num_layers", num_layers)
+        check_count("num_heads", num_heads)
+        check_count("num_rows", num_rows)
         check_rate("dropout", dropout)
         if embedding_dim % num_heads:
             raise ValueError(f"num_heads = {num_heads} must divide the embedding dimension {embedding_dim}")

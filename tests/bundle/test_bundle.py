@@ -260,6 +260,8 @@ def test_a_run_scores_as_its_bundle_does(run, loaded, tmp_path):
         (["--input={input}"], "give either --bundle or --workdir"),
         (["--bundle={bundle}", "--workdir={run}", "--input={input}"], "give either --bundle or --workdir"),
         (["--bundle={bundle}", "--input={input}", "--raw=x"], "--input and --raw are both given"),
+        (["--workdir={run}", "--runtime=jax", "--input={input}"], "--runtime=jax is of a --bundle, not of"),
+        (["--bundle={bundle}", "--data=x", "--input={input}"], "--data=x is of --workdir, not of a --bundle"),
         (["--bundle={bundle}", "--input={input}", "--split=test"], "--split=test is of the rows of --raw"),
         (["--bundle={bundle}", "--raw=x"], "'shop' has no raw files of its own"),
         (["--workdir={run}", "--input=gone.csv"], "gone.csv is no file"),

@@ -87,6 +87,19 @@ def test_raw_is_needed(tmp_path):
         call("ml1m", tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("kkbox", {"paper_buckets": True}, "--paper_buckets is of --dataset=criteo or kdd12, not of kkbox"),
+        ("criteo", {"download": True}, "--download is of --dataset=ml1m, not of criteo"),
+        ("ids", {"schema": "a.yaml"}, "--schema is of --dataset=custom, not of ids"),
+    ],
+)
+def test_what_a_dataset_does_not_have_is_refused(tmp_path, name, given, said):
+    with pytest.raises(InputError, match=said):
+        call(name, tmp_path / "out", raw=str(tmp_path), **given)
+
+
 def test_download_comes_first(raw, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(movielens, "download", asked.append)

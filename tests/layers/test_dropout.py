@@ -37,6 +37,10 @@ def test_elements_are_kept_with_the_right_probability_and_scaled_to_keep_the_mea
     np.testing.assert_allclose(y[kept], x[kept] / (1 - rate), rtol=1e-6)
 
 
+def test_a_rate_that_rounds_to_all_keeps_next_to_nothing():
+    assert np.count_nonzero(dropout(jnp.ones(1000), 0.9999999999, KEY)) == 0
+
+
 def test_rate_zero_is_the_identity():
     x = jnp.arange(6.0)
     assert dropout(x, 0, KEY) is x

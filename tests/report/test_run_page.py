@@ -147,9 +147,17 @@ def test_a_line_that_is_no_evaluation_is_named(tmp_path, line):
     assert run_page.read_epochs(tmp_path / "none.jsonl") == []
 
 
-def test_one_of_run_and_results(tmp_path):
-    for flags in ([], [f"--run={TEN}", f"--results={TEN}"]):
-        done = commands.run("experiments.report", *flags, f"--out={tmp_path / 'out'}")
-        assert done.returncode == 2
-        assert "name either --results=DIR" in done.stderr
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ([], "name either --results=DIR"),
+        ([f"--run={TEN}", f"--results={TEN}"], "name either --results=DIR"),
+        ([f"--run={TEN}", "--about=paper"], "--about=paper is of --results, not of --run"),
+        ([f"--results={TEN}", "--data=x"], "--data=x is of --run, not of --results"),
+    ],
+)
+def test_flags_that_do_not_go_together(tmp_path, flags, said):
+    done = commands.run("experiments.report", *flags, f"--out={tmp_path / 'out'}")
+    assert done.returncode == 2
+    assert said in done.stderr
     assert not (tmp_path / "out").exists()
