@@ -1,5 +1,5 @@
 """What rows need on disk while and after they are prepared, from text and from parts, and how fast a disk
-gives them back: python -m benchmarks.disk --rows=2000000
+gives them back: python -m benchmarks.disk --rows=2000000, written to results/benchmarks/disk.json
 
 Made-up rows of Criteo in its own split, prepared by experiments.prepare; then the same rows as Parquet parts
 of ids, as another engine would write them, by --dataset=ids. `scratch`: the most that lay there in columns as
@@ -102,7 +102,7 @@ def _cold(data: Path) -> float:
 
 
 def main(argv: list[str]) -> None:
-    """Prepare twice and print a JSON line."""
+    """Prepare twice."""
     del argv
     found: dict[str, Any] = {"rows": _ROWS.value}
     with tempfile.TemporaryDirectory(prefix="disk-") as folder:
@@ -117,7 +117,9 @@ def main(argv: list[str]) -> None:
         made = [encoded.open_schema(directory / name / "out").arrays for name in ("one", "two")]
         assert made[0] == made[1]
         found["cold_rows_per_second"] = round(_cold(directory / "two/out"))
-    print(json.dumps(found | {"machine": common.machine()}))
+    found["versions"] = common.versions("numpy", "polars")
+    common.write("disk", found)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the check of a dataset costs at a run's start: every value and the digests, in one pass.
 
-python -m benchmarks.opening --rows=10000000
+python -m benchmarks.opening --rows=10000000, written to results/benchmarks/opening.json
 """
 
 import json
@@ -17,7 +17,7 @@ _REPEAT = flags.DEFINE_integer("repeat", 3, "How often it is opened.", lower_bou
 
 
 def main(argv: list[str]) -> None:
-    """Open the dataset a few times and print a JSON line."""
+    """Open the dataset a few times."""
     del argv
     seconds = []
     with common.random_dataset(common.schema(_SHAPE.value, _ROWS.value)) as data:
@@ -26,8 +26,10 @@ def main(argv: list[str]) -> None:
             encoded.open_dataset(data)
             seconds.append(time.perf_counter() - started)
         size = sum(file.stat().st_size for file in data.rglob("*.npy"))
-    found = {"rows": _ROWS.value, "mib": round(size / 2**20), "seconds": common.spread(seconds)}
-    print(json.dumps(found | {"machine": common.machine()}))
+    found = {"shape": _SHAPE.value, "rows": _ROWS.value, "mib": round(size / 2**20)}
+    found |= {"seconds": common.spread(seconds), "versions": common.versions("numpy")}
+    common.write("opening", found)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

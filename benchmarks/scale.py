@@ -46,7 +46,7 @@ ACTIVATION_PASSES = 4
 # An embedding is read from the table and written; its gradient is read, and added to the table's.
 LOOKUP_PASSES = 5
 # Forward once; backward, a product of the same size for the inputs and one for the weights.
-TRAINING_MATMUL_DTYPE = 3
+TRAINING_PRODUCTS = 3
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def needs(shape: str, num_students: int) -> Needs:
         activations=saved_activations(model, rows, schema.num_slots) - network,
         lookups=rows * schema.num_slots * columns,
         exchanged=rows * schema.num_fields * columns,
-        flops=TRAINING_MATMUL_DTYPE * rows * summary.flops_per_sample(model, schema.num_fields),
+        flops=TRAINING_PRODUCTS * rows * summary.flops_per_sample(model, schema.num_fields),
     )
 
 

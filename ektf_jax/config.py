@@ -104,7 +104,7 @@ class EmbeddingConfig:
 class EnsembleConfig:
     num_students: int = key(
         2,
-        "K, dealt out in turn over the kinds of students below, sorted by label.",
+        "K, dealt out in turn over the kinds of students below, in their order (a ConfigDict sorts them).",
         Rule(lambda value: 1 <= value <= _WIDEST, f"at least 1 and at most {_WIDEST}"),
     )
     students: Mapping[str, Any] = key(

@@ -2,7 +2,18 @@
 
 from collections.abc import Sequence
 
-from benchmarks.page import cells, faults, fields, figures, judging, members, predictions, soak, together
+from benchmarks.page import (
+    cells,
+    faults,
+    fields,
+    figures,
+    judging,
+    members,
+    predictions,
+    soak,
+    stored,
+    together,
+)
 from benchmarks.page.cells import Result
 from ektf_jax.report.render import Block, Heading, Picture, Text
 
@@ -355,6 +366,8 @@ SECTIONS = {
     "evaluate": evaluate,
     "judging": judging.judging,
     "encode": encode,
+    "disk": stored.disk,
+    "opening": stored.opening,
     "inference": predictions.inference,
     "score": predictions.score,
     "residence": residence,
