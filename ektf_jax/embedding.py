@@ -76,6 +76,9 @@ class Embedding(nnx.Module):
         return jnp.sum(jnp.sum(table**2, axis=0) * weights)
 
     def __call__(self, ids: jax.Array, dense: jax.Array | None = None) -> jax.Array:
+        width = sum(count * max_len for _, count, max_len, _ in self.runs)
+        if ids.ndim != 2 or ids.shape[1] != width or ids.shape[0] == 0:
+            raise ValueError(f"expected ids [B, {width}], B at least 1, got shape {ids.shape}")
         numbers = sum(count for _, count, _, pooling in self.runs if pooling == _DENSE)
         if (None if dense is None else dense.shape[1]) != (numbers or None):
             found = "none" if dense is None else f"of shape {dense.shape}"

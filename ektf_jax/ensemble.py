@@ -180,6 +180,8 @@ class Ensemble(nnx.Module):
             raise ValueError(f"fusion {fusion!r} is unknown: use one of {', '.join(FUSIONS)}")
         if members not in MEMBERS:
             raise ValueError(f"members {members!r} is unknown: use one of {', '.join(MEMBERS)}")
+        if not students:
+            raise ValueError("expected a student at least, got none")
         if not 0 <= own_columns <= embedding_dim:
             raise ValueError(f"own_columns = {own_columns} must be in [0, {embedding_dim}]")
         if members == "adapters":
@@ -225,8 +227,10 @@ class Ensemble(nnx.Module):
     ) -> Prediction:
         """Predict. In training BatchNorm uses and updates batch statistics, and `key` seeds dropout.
 
-        `labels` [B] are for the own losses of students that need them, which leave these out otherwise;
-        `sample_weights` [B] weigh the rows of such losses. `dense` [B, n] are the numbers of n dense fields.
+        `ids` [B, S] are fused (`Field`); values are not checked, and one outside of the table reads a row at
+        its end. `labels` [B] are for the own losses of students that need them, which leave these out
+        otherwise; `sample_weights` [B] weigh the rows of such losses. `dense` [B, n] are the numbers of n
+        dense fields.
         """
         method = "hidden" if self.fusion == "concat" else "__call__"
         passes = self.passes if train else 1

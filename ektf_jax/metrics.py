@@ -159,12 +159,19 @@ def evaluate(
     labels [N] in {0, 1}; logits [P, N], say the K students and their ensemble; `names` by default those that
     are `trained`; `weights` [N] of the rows, if they have some, go to every metric; `needs` holds what the
     metrics need beside them, such as `groups` [N]. Returns one {name: value} per predictor, in their order.
-    Raises ValueError as the metrics do.
+    Raises ValueError as the metrics do, for an unknown name, and where a need is not given.
     """
     names = [name for name, metric in METRICS.items() if metric.trained] if names is None else names
     predictors = np.asarray(logits)
     if predictors.ndim != 2:
         raise ValueError(f"logits: expected shape [P, N], got {list(predictors.shape)}")
+
+    for name in names:
+        if name not in METRICS:
+            raise ValueError(f"metric {name!r} is unknown: use one of {', '.join(METRICS)}")
+        for need in METRICS[name].needs:
+            if need not in needs:
+                raise ValueError(f"{name} needs {need}, and got none")
 
     def compute(task: tuple[int, str]) -> float:
         index, name = task

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import jax
@@ -168,6 +169,14 @@ def test_numbers_that_do_not_come_or_that_no_field_reads_are_an_error(scale, den
     fields = [replace(field, scale=scale) for field in make_schema((3, 1)).fields]
     with pytest.raises(ValueError, match="dense fields, and dense is"):
         Embedding(fields, DIM, rngs=nnx.Rngs(0))(np.ones((1, 1), int), dense)
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 3), (1, 5), (2, 1, 4), (0, 4)])
+def test_ids_of_another_shape_are_an_error(shape):
+    embedding = Embedding(make_schema((3, 1), (4, 3)).fields, DIM, rngs=nnx.Rngs(0))
+    assert embedding(np.ones((1, 4), int)).shape == (1, 2, DIM)
+    with pytest.raises(ValueError, match=rf"expected ids \[B, 4\], .* got shape {re.escape(str(shape))}"):
+        embedding(np.ones(shape, int))
 
 
 def test_weights_of_linear_models_are_summed_whatever_the_pooling():

@@ -465,6 +465,11 @@ def test_a_group_of_no_students_is_refused():
         StudentGroup(partial(narrow, SCHEMA.num_fields, DIM), 0, key=jax.random.key(0))
 
 
+def test_an_ensemble_of_no_students_is_refused():
+    with pytest.raises(ValueError, match="a student at least"):
+        Ensemble(SCHEMA.fields, [], embedding_dim=2, key=jax.random.key(0))
+
+
 def test_training_without_a_key_is_refused(mean):
     with pytest.raises(ValueError, match="training needs a key for dropout"):
         mean(IDS, train=True)

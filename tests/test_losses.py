@@ -3,6 +3,7 @@
 import doctest
 import json
 import os
+import re
 import subprocess
 import sys
 from functools import partial
@@ -189,7 +190,7 @@ def test_another_teacher_takes_the_place_of_the_students_mean_and_gets_no_gradie
 
 def test_a_teacher_of_other_rows_is_refused():
     logits, labels = sample(2)
-    with pytest.raises(ValueError, match="expected logits"):
+    with pytest.raises(ValueError, match=r"teacher_logits \[B\]"):
         losses.ektf_loss(logits, labels, teacher_logits=np.zeros(len(labels) + 1))
     with pytest.raises(TypeError, match="floating-point teacher_logits"):
         losses.ektf_loss(logits, labels, teacher_logits=np.zeros(len(labels), int))
@@ -474,6 +475,30 @@ def test_complex_labels_are_refused(loss):
         loss(jnp.ones((3, 8)), jnp.ones(8, jnp.complex64))
 
 
+@pytest.mark.parametrize("loss", OF_BOTH)
+@pytest.mark.parametrize("shape", [(), (9,), (8, 1)])
+def test_weights_of_other_rows_are_refused_by_their_name(loss, shape):
+    with pytest.raises(ValueError, match=r"sample_weights \[B\].*got \(3, 8\)"):
+        loss(jnp.ones((3, 8)), jnp.ones(8), sample_weights=jnp.ones(shape))
+    with pytest.raises(TypeError, match="expected sample_weights that are real"):
+        loss(jnp.ones((3, 8)), jnp.ones(8), sample_weights=jnp.ones(8, jnp.complex64))
+
+
+def test_no_student_has_no_scores():
+    assert losses.exam_scores(jnp.ones((0, 8)), jnp.ones(8)).shape == (0,)
+
+
+@pytest.mark.parametrize("options", [{}, {"per_sample": True}])
+def test_exported_for_any_number_of_students_and_rows(options):
+    symbols = jax.export.symbolic_shape("k, b", constraints=["k >= 2"])
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (symbols, symbols[1:])]
+    of_any = jax.export.export(jax.jit(partial(losses.ektf_loss, **options)))(*shapes)
+    for size in (2, 5):
+        logits, labels = (jnp.array(x, jnp.float32) for x in sample(size))
+        expected = losses.ektf_loss(logits, labels, **options)[0]
+        np.testing.assert_allclose(of_any.call(logits, labels)[0], expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("loss", THREE)
 @pytest.mark.parametrize("shape", [(), (8,), (2, 3, 8)])
 def test_logits_of_another_rank_are_refused(loss, shape):
@@ -541,12 +566,19 @@ def test_a_scalar_weight_may_be_an_integer_or_of_numpy():
 @pytest.mark.parametrize("loss", THREE)
 def test_what_the_docstring_says_is_static_is_static(loss):
     logits, labels = sample(3)
-    options = {name: value for name, value in loss.__kwdefaults__.items() if name != "weights"}
+    values = {
+        "weights": jnp.float32(0.3),
+        "sample_weights": jnp.arange(labels.size),
+        "teacher_logits": logits[0],
+    }
+    said = re.search(r"static but the arrays ([^:]*):", losses.__doc__)[1]
+    assert re.findall(r"`(\w+)`", said) == list(values)
+    arrays = {name: value for name, value in values.items() if name in loss.__kwdefaults__}
+    options = {name: value for name, value in loss.__kwdefaults__.items() if name not in arrays}
     options |= {"per_sample": True, "examination": True} if loss is losses.ektf_loss else {}
     jitted = jax.jit(loss, static_argnames=tuple(options))
-    weights = {} if loss is losses.ektf_loss else {"weights": jnp.float32(0.3)}
-    expected = loss(logits, labels, **options, **weights)[0]
-    np.testing.assert_allclose(jitted(logits, labels, **options, **weights)[0], expected, rtol=1e-6)
+    expected = loss(logits, labels, **options, **arrays)[0]
+    np.testing.assert_allclose(jitted(logits, labels, **options, **arrays)[0], expected, rtol=1e-6)
 
 
 def test_the_docstrings_examples_run():
@@ -663,9 +695,9 @@ def test_passes_that_agree_teach_nothing_and_extremes_stay_finite(row):
         assert np.isfinite(value).all()
 
 
-@pytest.mark.parametrize("shape", [(4, 8), (0, 4, 8), (4,)])
+@pytest.mark.parametrize("shape", [(4, 8), (0, 4, 8), (2, 0, 8), (2, 4, 0), (4,)])
 def test_self_transfer_wants_passes(shape):
-    with pytest.raises(ValueError, match=r"expected logits \[P, K, B\], P at least 1"):
+    with pytest.raises(ValueError, match=r"expected logits \[P, K, B\], each at least 1"):
         losses.self_transfer(jnp.zeros(shape))
 
 

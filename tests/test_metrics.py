@@ -141,6 +141,14 @@ def test_auc_refuses(labels, scores, message):
         metrics.auc(np.array(labels), np.array(scores))
 
 
+def test_evaluate_names_a_metric_that_is_none_and_what_one_needs():
+    labels, logits = np.array([0, 1]), np.zeros((1, 2))
+    with pytest.raises(ValueError, match="'f1' is unknown: use one of auc, logloss"):
+        metrics.evaluate(labels, logits, ["auc", "f1"])
+    with pytest.raises(ValueError, match="gauc needs groups"):
+        metrics.evaluate(labels, logits, ["gauc"])
+
+
 def test_logloss_and_evaluate_refuse():
     with pytest.raises(ValueError, match=r"logits\[1\] is NaN"):
         metrics.logloss(np.array([1, 1]), np.array([0.0, np.nan]))

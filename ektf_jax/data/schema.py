@@ -165,8 +165,20 @@ class Schema:
 
 
 def make_fields(entries: Iterable[tuple[str, int, int]]) -> tuple[Field, ...]:
-    """Lays out fields one after another in the fused table, from (name, vocab_size, max_len)."""
+    """Lay out fields one after another in the fused table, from (name, vocab_size, max_len).
+
+    A vocabulary counts two more than its values: padding and OOV (`Field`). Raises ValueError for one of
+    fewer, for a field without a slot, and for two of one name.
+    """
     rows = list(entries)
+    for index, (name, vocab_size, max_len) in enumerate(rows):
+        if vocab_size < 2 or max_len < 1:
+            raise ValueError(
+                f"field {name}: {vocab_size} entries in {max_len} slots; expected 2 entries at least, padding"
+                " and OOV, and 1 slot"
+            )
+        if any(name == other for other, *_ in rows[:index]):
+            raise ValueError(f"field {name} appears twice")
     ends = _running_sum(vocab_size for _, vocab_size, _ in rows)
     return tuple(
         Field(name, vocab_size, end - vocab_size, max_len)

@@ -2,11 +2,12 @@
 
 Pure functions of arrays, JAX's or numpy's: student logits [K, B] (floating-point, student axis first) and
 labels [B] in {0, 1} (of any real or boolean type). K is the number of students, B the batch size,
-p = sigmoid(logits) the predictions of the students. Other shapes, and B = 0, raise ValueError, other types
-TypeError; values are not checked, so that everything can be traced.
+p = sigmoid(logits) the predictions of the students. Other shapes, and a mean over no rows, raise ValueError,
+other types TypeError; values are not checked, so that everything can be traced.
 
 Rows may have `sample_weights` [B], finite and 0 or more. Every mean over rows is then sum(w x) / sum(w), or 0
-where all are 0; equal weights change nothing. None: a plain mean.
+where all are 0; equal weights change nothing. None: a plain mean. A logit of a row of weight 0 must be finite
+too: 0 times NaN is NaN.
 
 Where the paper and its authors' code differ, the default is what the code does, since the paper's tables
 came from it, and an argument selects the paper's wording. This package imports jax and optax only.
@@ -15,7 +16,7 @@ Precision. float32 and float64 stay what they are. bfloat16 and float16 are comp
 results but gradients are float32: what tells students that nearly agree would not survive 8 or 11 bits.
 
 Transformations. Everything can be differentiated, vmapped and jitted. Under `jax.jit` all keyword arguments
-are static but `weights` and `sample_weights`:
+are static but the arrays `weights`, `sample_weights` and `teacher_logits`:
 
     >>> import jax
     >>> from ektf_jax import losses
@@ -41,6 +42,10 @@ whole batch, in value and gradient, once the examination scores are means over a
     >>> logits, labels = jax.device_put((logits, labels), tuple(NamedSharding(mesh, spec) for spec in specs))
     >>> print(abs(loss_fn(logits, labels) - whole) < 1e-6)
     True
+
+Differentiate that mean, `loss_fn`. A gradient inside of `shard_map` is another matter: there JAX sums the
+gradient of parameters that all devices share over the devices by itself. `ektf_loss` and `exam_scores` alone
+take `axis_name`: what the other functions make of `sample_weights` is relative to the device's own rows.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -107,8 +112,8 @@ def self_transfer(
     L is each one's own. It takes O(P K B) beside that.
     """
     logits = floating(logits, "logits")
-    if logits.ndim != 3 or not logits.shape[0]:
-        raise ValueError(f"expected logits [P, K, B], P at least 1, got {logits.shape}")
+    if logits.ndim != 3 or not logits.size:
+        raise ValueError(f"expected logits [P, K, B], each at least 1, got {logits.shape}")
     # log p_k and log(1 - p_k) up to log P, which their difference does not hold.
     yes, no = (jax.nn.logsumexp(jax.nn.log_sigmoid(z), axis=0) for z in (logits, -logits))
     mean = yes - no
@@ -128,7 +133,7 @@ def exam_scores(
     """Examination score S_k = 1 - |y - p_k| of every student (Eq. 4): 1 is perfect. [K, B], [B] -> [K].
 
     The score is the batch mean, one per student, as in the authors' code; `per_sample=True` keeps one per
-    sample, as Eq. 4 is written: [K, B]. `axis_name` is as in `ektf_loss`.
+    sample, as Eq. 4 is written: [K, B]. `axis_name` is as in `ektf_loss`. No students have no scores, [0].
     """
     logits, labels = prepared(logits, labels)
     if logits.ndim != 2:
@@ -157,10 +162,11 @@ def peer_weights(scores: ArrayLike) -> jax.Array:
     scores = floating(scores, "scores")
     if scores.ndim != 1 or not scores.shape[0]:
         raise ValueError(f"expected scores [K], K at least 1, got shape {scores.shape}")
-    if len(scores) == 1:
+    num_students = scores.shape[0]  # not len: a symbol in jax.export
+    if num_students == 1:
         return jnp.zeros((1, 1), scores.dtype)
     # S_k is the same along row k, so the softmax does not see it.
-    others = ~jnp.eye(len(scores), dtype=bool)
+    others = ~jnp.eye(num_students, dtype=bool)
     return jax.nn.softmax(jnp.broadcast_to(scores, others.shape), axis=1, where=others)
 
 
@@ -262,7 +268,7 @@ def ektf_loss(
     _check_teacher(teacher)
     given = teacher_logits
     if given is not None:
-        given = prepared(logits, floating(given, "teacher_logits"))[1]
+        given = prepared(logits, floating(given, "teacher_logits"), "teacher_logits")[1]
     num_students = logits.shape[0]
     per_sample = per_sample and examination
     rows = relative_weights(sample_weights, logits, axis_name)

@@ -19,7 +19,7 @@ def relative_weights(
     """
     if sample_weights is None:
         return None
-    weights = prepared(logits, sample_weights)[1]
+    weights = prepared(logits, sample_weights, "sample_weights")[1]
     total = jnp.sum(weights)
     total = total if axis_name is None else jax.lax.pmean(total, axis_name)
     return weights * jnp.where(total > 0, weights.shape[0] / jnp.where(total > 0, total, 1), 0)
@@ -38,13 +38,16 @@ def floating(values: ArrayLike, name: str) -> jax.Array:
     return array.astype(jnp.float32) if jnp.finfo(array.dtype).bits < 32 else array
 
 
-def prepared(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Logits [..., B] and labels [B] of one floating-point type, the labels lying as the logits' rows do."""
+def prepared(logits: ArrayLike, labels: ArrayLike, name: str = "labels") -> tuple[jax.Array, jax.Array]:
+    """Logits [..., B] and labels [B] of one floating-point type, the labels lying as the logits' rows do.
+
+    `name` is what an error calls the labels.
+    """
     z, y = floating(logits, "logits"), jnp.asarray(labels)
     if jnp.issubdtype(y.dtype, jnp.complexfloating):
-        raise TypeError(f"expected labels that are real numbers or booleans, got {y.dtype}")
+        raise TypeError(f"expected {name} that are real numbers or booleans, got {y.dtype}")
     if not z.ndim or y.shape != z.shape[-1:] or not y.size:
-        raise ValueError(f"expected logits [K, B] and labels [B], B at least 1, got {z.shape} and {y.shape}")
+        raise ValueError(f"expected logits [K, B] and {name} [B], B at least 1, got {z.shape} and {y.shape}")
     y = y.astype(z.dtype)
     rows = lie(z, jax.typeof(z).sharding.spec[-1])
     return z, y if rows is None or lie(y) is None else jax.sharding.reshard(y, rows)

@@ -63,6 +63,21 @@ def test_json_round_trip_of_attention():
     assert '"target"' not in SCHEMA.to_json()
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (("b", 1, 1), "field b: 1 entries"),
+        (("b", 2, 0), "in 0 slots"),
+        (("b", -1, 1), "-1 entries"),
+        (("a", 5, 1), "field a appears twice"),
+    ],
+)
+def test_a_field_without_room_or_a_name_of_its_own_is_refused(entry, message):
+    assert make_fields([("a", 2, 1), ("c", 2, 1)])[1].oov == 3
+    with pytest.raises(ValueError, match=message):
+        make_fields([("a", 2, 1), entry])
+
+
 @given(entries_up_to(20))
 def test_fields_tile_the_table_and_the_slots(entries):
     schema = Schema("any", make_fields(entries), {}, {})
