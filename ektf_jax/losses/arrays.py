@@ -15,7 +15,7 @@ def relative_weights(
 ) -> jax.Array | None:
     """Weights [B] as multiples of their mean, for `row_mean`; None for none, and 0 where all are 0.
 
-    Equal weights are exactly 1. `axis_name` is as in `ektf_loss`.
+    Equal weights are 1, to rounding. `axis_name` is as in `ektf_loss`.
     """
     if sample_weights is None:
         return None
