@@ -14,9 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ektf_jax import files
-from ektf_jax.data import columns, dense, parquet, parts, vocabulary
+from ektf_jax.data import columns, dense, encoded, parquet, parts, vocabulary
 from ektf_jax.data.chunk import Chunk, Rows
-from ektf_jax.data.encoded import WORDS
 from ektf_jax.data.schema import Field, Schema
 from ektf_jax.data.spec import TableSpec, spec_from_json, spec_to_json
 from ektf_jax.errors import InputError, cause
@@ -135,10 +134,8 @@ def _is_pandas(what: Any) -> bool:
 
 def of_dataset(directory: Path) -> Encoder:
     """The encoder of an encoded dataset. Raises InputError where it has none: its rows were never raw."""
-    from ektf_jax.data import encoded  # only now: who has an encoder needs no dataset
-
     schema = encoded.open_schema(directory)
-    path = directory / WORDS
+    path = directory / encoded.WORDS
     spec = spec_of(schema, directory / encoded.SCHEMA) if path.is_file() else None
     if spec is None:
         raise InputError(
@@ -150,7 +147,7 @@ def of_dataset(directory: Path) -> Encoder:
 
 def spec_of(schema: Schema, path: Path) -> TableSpec | None:
     """The table that a dataset's rows are of, by its schema.json `path`; None where they were never raw."""
-    from ektf_jax.data import movielens  # only now: who has an encoder needs no dataset
+    from ektf_jax.data import movielens  # only now: it needs encoders itself
 
     spec = schema.source.get("spec")
     if spec is None and schema.dataset == movielens.SPEC.dataset:  # whose encodings name files alone
@@ -166,7 +163,7 @@ def write(encoder: Encoder, directory: Path) -> None:
     }
     described |= {NARROW: list(encoder.narrow)} if encoder.narrow else {}
     files.write_json(directory / _DESCRIPTION, described)
-    with (directory / WORDS).open("wb") as file:
+    with (directory / encoded.WORDS).open("wb") as file:
         encoder.words.write_parquet(file)
 
 
@@ -183,7 +180,8 @@ def read(directory: Path) -> Encoder:
         raise InputError(f"{path}: fields are none ({error}); get the directory again") from None
     narrow = described.get(NARROW, [])
     files.check_content(path, {NARROW: narrow}, {NARROW: [str]})
-    return Encoder(_spec(described["spec"], path), fields, read_words(directory / WORDS), tuple(narrow))
+    spec, words = _spec(described["spec"], path), read_words(directory / encoded.WORDS)
+    return Encoder(spec, fields, words, tuple(narrow))
 
 
 def _spec(document: Mapping[str, Any], path: Path) -> TableSpec:
