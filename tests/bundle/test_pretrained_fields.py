@@ -170,9 +170,9 @@ def test_a_distilled_student_keeps_its_teachers_vectors(runs):
     config = shop.one_epoch(runs / "data", 1, kinds=dagfm)
     config["transfer"] |= {"name": "dagfm", "teachers": ("../trained",)}
     loop.train(config, runs / "distilled")
-    teacher, student = (
-        load_run(runs / name).model().embedding.pretrained for name in ("trained", "distilled")
-    )
+    schema = encoded.open_schema(runs / "data")
+    models: list[Any] = [teachers.load(runs / name, schema) for name in ("trained", "distilled")]
+    teacher, student = (model.embedding.pretrained for model in models)
     for theirs, ours in zip(teacher, student, strict=True):
         np.testing.assert_array_equal(ours.vectors[...], theirs.vectors[...])
         np.testing.assert_array_equal(ours.projection.kernel[...], theirs.projection.kernel[:, :4])
@@ -184,7 +184,7 @@ def test_a_distilled_student_keeps_its_teachers_vectors(runs):
     start, _ = teachers.make_model(
         Config.from_dict(config),
         runs / "new",
-        encoded.open_schema(runs / "data"),
+        schema,
         jax.random.key(0),
         sharding.make_mesh(),
     )
