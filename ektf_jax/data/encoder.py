@@ -69,7 +69,7 @@ class Encoder:
         """
         given: Any = rows
         if type(given).__module__.startswith("pandas"):  # by way of lists, which needs no pyarrow
-            given = {name: given[name].to_list() for name in given}
+            given = {name: _listed(given[name]) for name in given}
         try:
             rows = given if isinstance(given, pl.DataFrame) else pl.DataFrame(given)
         except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
@@ -110,6 +110,11 @@ class Encoder:
             if field.scale is not None:
                 numbers.append(dense.standardised(values, one, field.scale)[code])
         return Encoded(ids, unseen, np.stack(numbers, axis=1) if numbers else None)
+
+
+def _listed(column: Any) -> list[Any]:
+    """The values of a column of pandas; None for NaN, NA and NaT, which text that is missing is there too."""
+    return [None if gone else value for value, gone in zip(column.to_list(), column.isna(), strict=True)]
 
 
 def of_dataset(directory: Path) -> Encoder:

@@ -88,17 +88,32 @@ def test_embeddings_are_the_rows_of_their_values(run):
         opened.embeddings("city", student=3)
 
 
+class PandasColumn:
+    """What a column of pandas has: in one of text, a missing value is NaN."""
+
+    def __init__(self, values):
+        self.values = [float("nan") if value is None else value for value in values]
+
+    def to_list(self):
+        return self.values
+
+    def isna(self):
+        return [value != value for value in self.values]
+
+
 class PandasLike(dict):
-    """What pandas' frames and columns have in common with a dict of lists."""
+    """What pandas' frames have in common with a dict of lists."""
 
     __module__ = "pandas.core.frame"
 
     def __getitem__(self, name):
-        return pl.Series(super().__getitem__(name))
+        return PandasColumn(super().__getitem__(name))
 
 
 def test_rows_may_be_a_frame_of_pandas(loaded):
-    raw = rows(20, 1)
+    raw = rows(20, 1).with_columns(
+        pl.when(pl.int_range(pl.len()) % 3 > 0).then(pl.col(name)) for name in ("user", "city", "tags")
+    )
     found = loaded.predict(PandasLike(raw.to_dict(as_series=False)))
     np.testing.assert_array_equal(found["ensemble"], loaded.predict(raw)["ensemble"])
 
