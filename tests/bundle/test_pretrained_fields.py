@@ -140,6 +140,16 @@ def leaves_by_field(training, part):
     return [leaf for name, leaf in sorted(named.items()) if "/pretrained/" in name and part in name]
 
 
+def test_logistic_regression_leaves_them_out_and_starts_from_a_run(runs, tmp_path):
+    config = shop.one_epoch(runs / "data", 1)
+    config["embedding"]["dim"] = 0
+    config["ensemble"]["students"] = {"lr": {"name": "lr", "wide": "ids"}}
+    loop.train(config, tmp_path / "lr")
+    training = begun(config, tmp_path / "again", ("../lr",))
+    assert training.evaluate("valid") == Result.read(tmp_path / "lr").valid
+    shop.bundle_of(tmp_path / "lr", shop.rows(70, 2), tmp_path)
+
+
 def test_students_of_several_runs_bring_their_columns(runs):
     config = shop.one_epoch(runs / "frozen", 2, "own")
     valid = begun(config, runs / "several", ("../two", "../one")).evaluate("valid")
