@@ -38,6 +38,7 @@ class DAGFM(Method):
     """
 
     least_teachers = most_teachers = 1
+    starts_from_teacher = True
 
     stage: str = key(
         "distillation", "Of the teacher; finetuning: of the distilled run, the teacher then.", STAGES
