@@ -54,9 +54,10 @@ class Run:
 
     @property
     def data(self) -> Path:
-        """Where the run's dataset is or, if it is gone, what the run keeps of it."""
-        found = self._data or rundata.where(self.config, self.workdir)
-        return found if self._data or found.exists() else rundata.kept(self.workdir)
+        """Where its dataset is described: what the run keeps of it, else the dataset itself."""
+        # Where the dataset was, a newer one may be now.
+        kept = rundata.kept(self.workdir)
+        return self._data or (kept if kept.exists() else rundata.where(self.config, self.workdir))
 
     @property
     def rows(self) -> Path:
