@@ -134,6 +134,13 @@ def test_a_distilled_dagfm_keeps_its_teachers_embeddings_and_comes_near_its_logi
     assert gaps[1] < gaps[0]
 
 
+def test_the_average_of_a_distilled_dagfm_keeps_its_teachers_embeddings_too(runs, make):
+    config = make(DAGFM, "dagfm", ["../crossnetv2"])
+    config["train"]["ema"] = 0.9
+    loop.train(config, runs / "averaged")
+    np.testing.assert_array_equal(table(best(runs, "averaged")[0]), table(best(runs, "crossnetv2")[0]))
+
+
 def test_finetuning_goes_on_from_the_distilled_student_and_trains_all_of_it(runs, make):
     distilled, data = best(runs, "distilled")
     config = make(DAGFM, "dagfm", ["../distilled"], stage="finetuning")
