@@ -55,7 +55,8 @@ class Embedding(nnx.Module):
         self.targets = tuple(slots[field.target] for field in fields if field.target is not None)
         regions = [(1, (dim - wide,))] if regions is None else regions
         self.attention = nnx.List(TargetAttention(regions, rngs=rngs) for _ in self.targets)
-        given = [(field, field.pretrained) for field in fields if field.pretrained is not None]
+        # To weights over the ids alone, as logistic regression has them, vectors have nothing to add.
+        given = [(field, field.pretrained) for field in fields if field.pretrained is not None and dim > wide]
         self.given = tuple((slots[field.name], field.max_len, field.offset) for field, _ in given)
         self.pretrained = nnx.List(
             Pretrained(field.vocab_size, numbers, dim - wide, frozen=field.frozen, rngs=rngs)

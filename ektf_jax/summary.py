@@ -139,7 +139,7 @@ def _flops_of(module: nnx.Module, *inputs: jax.ShapeDtypeStruct) -> int:
         with jax.default_device(cpu):
             cost = run.lower(*shapes).cost_analysis()
     assert cost is not None
-    return int(cost["flops"])
+    return int(cost.get("flops", 0))  # of a program without any there is no such key
 
 
 def _embeddings(num_fields: int, embedding_dim: int) -> jax.ShapeDtypeStruct:

@@ -571,7 +571,9 @@ def test_what_the_docstring_says_is_static_is_static(loss):
         "sample_weights": jnp.arange(labels.size),
         "teacher_logits": logits[0],
     }
-    said = re.search(r"static but the arrays ([^:]*):", losses.__doc__)[1]
+    found = re.search(r"static but the arrays ([^:]*):", losses.__doc__ or "")
+    assert found
+    said = found[1]
     assert re.findall(r"`(\w+)`", said) == list(values)
     arrays = {name: value for name, value in values.items() if name in loss.__kwdefaults__}
     options = {name: value for name, value in loss.__kwdefaults__.items() if name not in arrays}

@@ -16,8 +16,8 @@ from ektf_jax.data.schema import make_fields
 from ektf_jax.embedding import Embedding
 from ektf_jax.ensemble import Ensemble, count_parameters
 from ektf_jax.layers.pretrained import Frozen
-from ektf_jax.students import AFN, FM, MLP
-from ektf_jax.summary import summarize
+from ektf_jax.students import AFN, FM, LR, MLP
+from ektf_jax.summary import flops_per_sample, summarize
 from ektf_jax.training.optimizer import make_average
 from ektf_jax.training.vectors import rows_read
 from tests.test_target_attention import filled, random_ids
@@ -150,6 +150,25 @@ def test_the_summary_counts_them():
         assert count_parameters(model) - count_parameters(plain) == parameters
         text = summarize(model, 2, depth=1)
         assert f"pretrained vectors of 1 fields: {parameters} parameters, {35 * frozen} numbers" in text
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_to_a_student_that_reads_no_embeddings_they_and_attention_add_nothing(frozen):
+    """Logistic regression over the ids: no layer of theirs is without outputs, which no checkpoint holds."""
+    fields = fields_of([1, 3], [2, 3], frozen)
+    plain = tuple(replace(field, pretrained=None, frozen=True) for field in fields)
+    attended = (fields[0], replace(fields[1], pooling="attention", target="f0"))
+    options = {"embedding_dim": 0, "key": jax.random.key(3)}
+    models = [
+        filled(lambda f=f: Ensemble(f, [(partial(LR, wide="ids"), 2)], **options), 1)
+        for f in (plain, fields, attended)
+    ]
+    ids = random_ids(fields, np.random.default_rng(1))
+    expected, *found = (jax.jit(lambda model: model(ids).students)(model) for model in models)
+    for one in found:
+        np.testing.assert_array_equal(one, expected)
+    assert all(leaf.size for model in models for leaf in jax.tree.leaves(nnx.state(model)))
+    assert len({flops_per_sample(model, 2) for model in models}) == 1
 
 
 def test_an_average_of_frozen_vectors_is_them():

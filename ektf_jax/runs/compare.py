@@ -34,7 +34,7 @@ def compare(
     number. Raises InputError for runs of two datasets, and for a split of one class.
     """
     indices = [_row(run.result, name) for run, name in zip((one, other), predictors, strict=True)]
-    check_data(other.workdir, one.schema, one.data)
+    check_data(other.workdir, one.schema, one.rows)
     rows = split_of(one, split)
     a, b = (logits_of(run, rows, split)[index] for run, index in zip((one, other), indices, strict=True))
     return compare_logits(rows.labels, a, b)
@@ -50,7 +50,7 @@ def compare_logits(labels: NDArray[np.float32], a: NDArray[np.float32], b: NDArr
 def split_of(run: Run, split: str) -> encoded.Split:
     """The rows of a split of a run's dataset, both classes among them."""
     data = run.rows
-    run.schema  # noqa: B018  # that it is the run's
+    check_data(run.workdir, encoded.open_schema(data), data)
     _, splits = encoded.open_dataset(data, [split])
     rundata.check_classes(data, split, splits[split])
     return splits[split]

@@ -59,6 +59,12 @@ class Run:
         return found if self._data or found.exists() else rundata.kept(self.workdir)
 
     @property
+    def _description(self) -> Path:
+        """Where its dataset is described: what the run keeps first, as a newer one may be where it was."""
+        kept = rundata.kept(self.workdir)
+        return kept if self._data is None and kept.exists() else self.data
+
+    @property
     def rows(self) -> Path:
         """Where the run's dataset is with its rows; InputError, which says what to do, where it is gone."""
         return rundata.with_rows(self.config, self.workdir, self._data)
@@ -72,8 +78,8 @@ class Run:
     @cached_property
     def schema(self) -> Schema:
         """Of the dataset that the run was trained on; InputError where it is another one now, or gone."""
-        schema = encoded.open_schema(self.data)
-        check_data(self.workdir, schema, self.data)
+        schema = encoded.open_schema(self._description)
+        check_data(self.workdir, schema, self._description)
         return schema
 
     @cached_property
@@ -82,7 +88,7 @@ class Run:
         from ektf_jax.data import encoder
 
         self.schema  # noqa: B018  # that it is the run's
-        return encoder.of_dataset(self.data)
+        return encoder.of_dataset(self._description)
 
     def model(self) -> Predictor:
         """Return the ensemble with the weights of the best epoch.

@@ -115,6 +115,11 @@ def _check_teachers(config: Config, method: transfer.Method) -> None:
     if not least <= len(teachers) <= most:
         wanted = "one directory" if least == most == 1 else f"{least} to {most} directories"
         raise InputError(f"config.transfer.teachers = {teachers!r} must be {wanted} for {name!r}")
+    if method.starts_from_teacher and config.train.init_from:
+        raise InputError(
+            f"config.train.init_from = {config.train.init_from!r}, but a run of config.transfer.name ="
+            f" {name!r} starts from its teacher; leave it empty"
+        )
     for axis in (sharding.STUDENT, sharding.TABLE):
         if teachers and getattr(config.mesh, axis) > 1:
             raise InputError(

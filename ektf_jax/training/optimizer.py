@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 from jax.typing import ArrayLike
 
 from ektf_jax import keys
@@ -153,6 +154,13 @@ def make_average(weights: Any, decay: float) -> Callable[[Any, Any, ArrayLike], 
     which lies where `weights` do.
     """
 
+    variables = jax.tree_util.tree_leaves_with_path(weights, is_leaf=lambda x: isinstance(x, nnx.Variable))
+    held = {
+        f"{path_name(path)}/value"
+        for path, variable in variables
+        if isinstance(variable, nnx.Variable) and not isinstance(variable, nnx.Param | nnx.BatchStat)
+    }
+
     @partial(jax.jit, donate_argnums=0, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, weights))
     def update(average: Any, weights: Any, updates: jax.Array) -> Any:
         d = jnp.minimum(decay, (1 + updates) / (10 + updates)).astype(jnp.float32)
@@ -161,8 +169,10 @@ def make_average(weights: Any, decay: float) -> Callable[[Any, Any, ArrayLike], 
             if not jnp.issubdtype(new.dtype, jnp.floating):
                 return new
             mixed = d * old + (1 - d) * new
-            # Of frozen vectors the mean of two equal numbers is to be the number.
-            return mixed if vectors_of(path_name(path)) is None else jnp.where(old == new, new, mixed)
+            name = path_name(path)
+            # Of what is frozen or held fixed the mean of two equal numbers is to be the number.
+            still = vectors_of(name) is not None or name in held
+            return jnp.where(old == new, new, mixed) if still else mixed
 
         return jax.tree_util.tree_map_with_path(mix, average, weights)
 

@@ -225,7 +225,8 @@ def _take_vectors(
 ) -> None:
     """Give the vectors of known values what was trained of them there; the frozen are the dataset's."""
     places = [place for place, field in enumerate(schema.fields) if field.pretrained is not None]
-    for number, (place, pretrained) in enumerate(zip(places, ensemble.embedding.pretrained, strict=True)):
+    read = ensemble.embedding.pretrained  # none where no student reads embeddings
+    for number, (place, pretrained) in enumerate(zip(places, read, strict=False)):
         if isinstance(pretrained.vectors, Frozen):
             continue
         ours, (first, *more) = schema.fields[place], sources

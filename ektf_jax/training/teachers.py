@@ -112,9 +112,18 @@ def load(workdir: Path, schema: Schema) -> nnx.Module:
 
 
 def predictor(workdir: Path, schema: Schema) -> tuple[Predictor, Config]:
-    """`load` without what only learning from teachers needs, and the run's config."""
+    """`load` without what only learning from teachers needs, and the run's config.
+
+    What the method held fixed in training is a parameter, as in any other model of this config.
+    """
     config = Result.read(workdir).config
-    return transfer.read(config.transfer).ensemble(load(workdir, schema)), config
+    method = transfer.read(config.transfer)
+    trained = method.ensemble(load(workdir, schema))
+    if type(method).make_model is Method.make_model:
+        return trained, config
+    model = _shapes(workdir, schema)
+    nnx.update(model, nnx.to_pure_dict(nnx.state(trained)))
+    return model, config
 
 
 def untrained(config: Config, workdir: Path, schema: Schema, key: jax.Array) -> nnx.Module:

@@ -38,6 +38,7 @@ class DAGFM(Method):
     """
 
     least_teachers = most_teachers = 1
+    starts_from_teacher = True
 
     stage: str = key(
         "distillation", "Of the teacher; finetuning: of the distilled run, the teacher then.", STAGES
@@ -73,7 +74,7 @@ class DAGFM(Method):
         self, ensemble: Ensemble, teachers: Sequence[Callable[[], Predictor]], key: jax.Array
     ) -> Ensemble:
         if self.stage == "distillation":
-            _turn_into(Fixed, ensemble.embedding)
+            _hold(ensemble.embedding)
         return ensemble
 
     def start(self, model: Ensemble, students: Mapping[str, Any], teachers: Sequence[Teacher]) -> None:
@@ -99,18 +100,17 @@ class DAGFM(Method):
         return [False] if self.stage == "distillation" else None
 
 
-def _turn_into(kind: type[nnx.Variable[jax.Array]], embedding: Embedding) -> None:
-    """Let the table, and the weights of attention over it, be variables of a kind."""
+def _hold(embedding: Embedding) -> None:
+    """Let the table, and the weights of attention over it, be fixed."""
     modules = [module for _, module in nnx.iter_graph(embedding) if isinstance(module, nnx.Module)]
     for module in modules:
         for name, value in list(vars(module).items()):
-            if isinstance(value, nnx.Param | Fixed):  # what is frozen stays so
-                setattr(module, name, kind(value[...]))
+            if isinstance(value, nnx.Param):  # what is frozen stays so
+                setattr(module, name, Fixed(value[...]))
 
 
 def _start_from(model: Ensemble, trained: Ensemble, where: str) -> None:
     """Give an untrained model the weights of a trained one of the same shape."""
-    _turn_into(nnx.Param, trained.embedding)  # fixed where it was distilled
     theirs = nnx.state(trained)
     ours, given = (
         jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), nnx.to_pure_dict(state))

@@ -48,6 +48,8 @@ class Method:
     # How many finished runs it learns from, at least and at most.
     least_teachers: ClassVar[int] = 0
     most_teachers: ClassVar[int] = 0
+    # Whether a run starts from its teacher's weights, which those of config.train.init_from would replace.
+    starts_from_teacher: ClassVar[bool] = False
     # What it monitors on validation data instead of the AUC, where `monitored` tells it of each row.
     monitors: ClassVar[str | None] = None
 

@@ -133,11 +133,12 @@ def test_a_distilled_student_keeps_its_teachers_units_and_learns_with_them_later
     config["transfer"] |= {"name": "dagfm", "teachers": ("../one",)}
     loop.train(config, runs / "distilled")
     schema = encoded.open_schema(runs / "data")
-    teacher, student = (load_run(runs / name).model() for name in ("one", "distilled"))
+    models: list[Any] = [teachers.load(runs / name, schema) for name in ("one", "distilled")]
     for one, other in zip(
-        *(jax.tree.leaves(nnx.state(model.embedding.attention)) for model in (teacher, student)), strict=True
+        *(jax.tree.leaves(nnx.state(model.embedding.attention)) for model in models), strict=True
     ):
         np.testing.assert_array_equal(one, other)
+    student = models[1]
     assert not jax.tree.leaves(nnx.state(student.embedding, nnx.Param))
     assert len(jax.tree.leaves(nnx.state(student.embedding, Fixed))) == 5
     config["transfer"] |= {"teachers": ("../distilled",)}

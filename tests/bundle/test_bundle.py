@@ -19,8 +19,10 @@ from ektf_jax.bundle.export import export
 from ektf_jax.data import encoded, encoder
 from ektf_jax.errors import InputError
 from ektf_jax.runs import load_run
+from ektf_jax.runs.compare import split_of
 from ektf_jax.training import loop, teachers
 from tests import commands
+from tests.bundle import shop
 from tests.bundle.shop import rows
 
 
@@ -110,6 +112,20 @@ def test_whole_numbers_may_stand_among_others(loaded):
     np.testing.assert_array_equal(loaded.predict(raw | {"price": [1, 2.5, None, 3]})["ensemble"], expected)
     with pytest.raises(InputError, match=r"the rows: column price: has values of types int, str; give it"):
         loaded.predict(raw | {"price": [1, "2", None, 3]})
+
+
+def test_a_run_whose_dataset_was_replaced_predicts_raw_rows_and_evaluates_none(run, tmp_path):
+    """It keeps what the dataset said of itself; tomorrow's rows in its place are not its own."""
+    moved = shutil.copytree(run, tmp_path / "run")
+    shop.prepare(tmp_path / "data", rows(600, 5))
+    result = json.loads((moved / "result.json").read_text())
+    result["config"]["data"]["path"] = str(tmp_path / "data")
+    (moved / "result.json").write_text(json.dumps(result))
+    raw = rows(20, 1)
+    expected = load_run(run).predict(raw)["ensemble"]
+    np.testing.assert_array_equal(load_run(moved).predict(raw)["ensemble"], expected)
+    with pytest.raises(InputError, match=r"schema_sha256 = .* is not that of .*data"):
+        split_of(load_run(moved), "test")
 
 
 def test_rows_may_be_a_dict(loaded):

@@ -140,6 +140,16 @@ def leaves_by_field(training, part):
     return [leaf for name, leaf in sorted(named.items()) if "/pretrained/" in name and part in name]
 
 
+def test_logistic_regression_leaves_them_out_and_starts_from_a_run(runs, tmp_path):
+    config = shop.one_epoch(runs / "data", 1)
+    config["embedding"]["dim"] = 0
+    config["ensemble"]["students"] = {"lr": {"name": "lr", "wide": "ids"}}
+    loop.train(config, tmp_path / "lr")
+    training = begun(config, tmp_path / "again", ("../lr",))
+    assert training.evaluate("valid") == Result.read(tmp_path / "lr").valid
+    shop.bundle_of(tmp_path / "lr", shop.rows(70, 2), tmp_path)
+
+
 def test_students_of_several_runs_bring_their_columns(runs):
     config = shop.one_epoch(runs / "frozen", 2, "own")
     valid = begun(config, runs / "several", ("../two", "../one")).evaluate("valid")
@@ -170,9 +180,9 @@ def test_a_distilled_student_keeps_its_teachers_vectors(runs):
     config = shop.one_epoch(runs / "data", 1, kinds=dagfm)
     config["transfer"] |= {"name": "dagfm", "teachers": ("../trained",)}
     loop.train(config, runs / "distilled")
-    teacher, student = (
-        load_run(runs / name).model().embedding.pretrained for name in ("trained", "distilled")
-    )
+    schema = encoded.open_schema(runs / "data")
+    models: list[Any] = [teachers.load(runs / name, schema) for name in ("trained", "distilled")]
+    teacher, student = (model.embedding.pretrained for model in models)
     for theirs, ours in zip(teacher, student, strict=True):
         np.testing.assert_array_equal(ours.vectors[...], theirs.vectors[...])
         np.testing.assert_array_equal(ours.projection.kernel[...], theirs.projection.kernel[:, :4])
@@ -184,7 +194,7 @@ def test_a_distilled_student_keeps_its_teachers_vectors(runs):
     start, _ = teachers.make_model(
         Config.from_dict(config),
         runs / "new",
-        encoded.open_schema(runs / "data"),
+        schema,
         jax.random.key(0),
         sharding.make_mesh(),
     )

@@ -338,6 +338,14 @@ def test_a_fusion_that_the_method_never_sees_is_refused(fusion, method):
     check(make_config(ensemble__fusion=fusion, transfer__name="none"))
 
 
+@pytest.mark.parametrize("stage", ["distillation", "finetuning"])
+def test_what_starts_from_its_teacher_starts_from_no_other_run(stage):
+    keys = {"transfer__name": "dagfm", "transfer__dagfm": {"stage": stage}, "transfer__teachers": ("a",)}
+    check(make_config(**keys))
+    message = message_of(check, make_config(**keys, train__init_from=("b",)))
+    assert message.startswith("config.train.init_from = ('b',), but a run of config.transfer.name = 'dagfm'")
+
+
 def test_the_model_is_the_configs():
     schema = Schema("tiny", make_fields([("a", 4, 1), ("b", 5, 2)]), {}, {})
     config = make_config(

@@ -14,7 +14,9 @@ from ektf_jax import sharding
 from ektf_jax.config import Config
 from ektf_jax.data import encoded
 from ektf_jax.data.loader import Batch
+from ektf_jax.ensemble import count_parameters
 from ektf_jax.errors import InputError
+from ektf_jax.runs import ensembles
 from ektf_jax.training import build, compiler, finite, loop, teachers
 from ektf_jax.transfer.dagfm import Fixed
 from tests.compilation import optimizations
@@ -132,6 +134,13 @@ def test_a_distilled_dagfm_keeps_its_teachers_embeddings_and_comes_near_its_logi
     assert gaps[1] < gaps[0]
 
 
+def test_the_average_of_a_distilled_dagfm_keeps_its_teachers_embeddings_too(runs, make):
+    config = make(DAGFM, "dagfm", ["../crossnetv2"])
+    config["train"]["ema"] = 0.9
+    loop.train(config, runs / "averaged")
+    np.testing.assert_array_equal(table(best(runs, "averaged")[0]), table(best(runs, "crossnetv2")[0]))
+
+
 def test_finetuning_goes_on_from_the_distilled_student_and_trains_all_of_it(runs, make):
     distilled, data = best(runs, "distilled")
     config = make(DAGFM, "dagfm", ["../distilled"], stage="finetuning")
@@ -151,6 +160,16 @@ def test_finetuning_goes_on_from_the_distilled_student_and_trains_all_of_it(runs
         jax.tree.leaves(nnx.state(finetuned)), jax.tree.leaves(nnx.state(start)), strict=True
     ):
         assert np.any(new != old)
+
+
+def test_a_distilled_run_is_a_member_of_an_ensemble_of_runs(runs):
+    """Whose model has what was held fixed as parameters, and so has the run's own where it predicts."""
+    ensembles.make([runs / "distilled", runs / "crossnetv2"], runs / "both", how="all")
+    schema = encoded.open_schema(runs / "distilled" / "data")
+    both, distilled = (teachers.predictor(runs / name, schema)[0] for name in ("both", "distilled"))
+    ids = encoded.open_split(runs / "distilled" / "data", "test").ids
+    np.testing.assert_array_equal(predict(both, ids).students[0], predict(distilled, ids).students[0])
+    assert count_parameters(distilled) == result_of(runs / "distilled")["params"]
 
 
 class Interrupted(Exception):
