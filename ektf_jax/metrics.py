@@ -274,7 +274,10 @@ def _weighted_pairs(
     group: NDArray[np.int64],
     weights: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each group the weight of the pairs ranked rightly, ties counted half, and of all its pairs."""
+    """Of each group the weight of the pairs ranked rightly, ties counted half, and of all its pairs.
+
+    Both in a unit of the group's own.
+    """
     rank = _order(scores)
     order = np.lexsort((rank, group))
     positive, group, rank, weights = positive[order], group[order], rank[order], weights[order]
@@ -282,10 +285,13 @@ def _weighted_pairs(
     clicked = np.add.reduceat(weights * positive, starts)
     other = np.add.reduceat(weights * ~positive, starts)
     of_block = group[starts]
+    groups = int(group[-1]) + 1
+    # All groups share a running sum, in which a heavy one would drown the others. A power of two is exact.
+    exponents = np.frexp(np.bincount(of_block, weights=other, minlength=groups))[1]
+    other = np.ldexp(other, -exponents[of_block])
     first = np.searchsorted(of_block, of_block)
     below = np.cumsum(other) - other
     below -= below[first]
-    groups = int(group[-1]) + 1
     wins = np.bincount(of_block, weights=clicked * (below + other / 2), minlength=groups)
     pairs = np.bincount(of_block, weights=clicked, minlength=groups)
     pairs = pairs * np.bincount(of_block, weights=other, minlength=groups)
