@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
 from ektf_jax import metrics
+from ektf_jax.errors import InputError
 
 
 def sample(seed: int, rows: int, distinct: int, scale: float, dtype: type) -> tuple[np.ndarray, np.ndarray]:
@@ -338,8 +339,15 @@ def test_weights_that_are_none(weights, message):
 def test_a_metric_that_takes_no_weights_says_so(monkeypatch):
     monkeypatch.setitem(metrics.METRICS, "own", metrics.Metric(lambda labels, logits: 0.0, "higher"))
     assert metrics.evaluate([0, 1], [[0.0, 1.0]], ["own"]) == [{"own": 0.0}]
-    with pytest.raises(ValueError, match="own takes no weights, and the rows have some"):
+    with pytest.raises(InputError, match="own takes no weights, and the rows have some"):
         metrics.evaluate([0, 1], [[0.0, 1.0]], ["own"], weights=[1, 2])
+
+
+def test_a_metric_that_needs_what_is_not_there_says_so_and_is_not_trained(monkeypatch):
+    monkeypatch.setitem(metrics.METRICS, "own", metrics.Metric(metrics.gauc, "higher", needs=("groups",)))
+    assert list(metrics.evaluate([0, 1], [[0.0, 1.0]])[0]) == ["auc", "logloss"]
+    with pytest.raises(InputError, match="own needs groups, and got none"):
+        metrics.evaluate([0, 1], [[0.0, 1.0]], ["own"])
 
 
 def test_many_rows_are_sorted_as_few_are(monkeypatch):
