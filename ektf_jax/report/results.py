@@ -7,16 +7,17 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ektf_jax.config import OURS, Config
 from ektf_jax.errors import InputError
 from ektf_jax.files import check_shape, parse_json
 from ektf_jax.report.names import Names, beside
-from ektf_jax.result import NAME
+from ektf_jax.result import NAME, SPLIT
 from ektf_jax.training.identity import arguments_in_full, identity
 
-_METRICS = {"auc": int | float, "logloss": int | float}
+T = TypeVar("T")
+
 # What every result has; `_read` looks at the rest.
 _SHAPE: dict[str, Any] = {
     "config": {
@@ -28,15 +29,15 @@ _SHAPE: dict[str, Any] = {
     "seed": int,
     "epochs": int,
     "best_epoch": int,
-    "valid": {"ensemble": _METRICS, "students": [_METRICS]},
-    "test": {"ensemble": _METRICS, "students": [_METRICS]},
+    "valid": SPLIT,
+    "test": SPLIT,
     "train_samples_per_second": int | float,
     "versions": dict,
 }
 _LARGEST = 1e6  # a logloss
 _AS_IN_CONFIGS = Names()
-# Whatever comes of reading a file that holds something else.
-_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, OSError)
+# Whatever comes of what a file holds, where that is something else.
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
 class Metrics(NamedTuple):
@@ -264,9 +265,9 @@ def _read(path: Path, name: str, names: Names) -> Run:
             wall_seconds=float(result.get("wall_seconds", "nan")),
             device=str(result.get("device", "unknown")),
             versions={str(name): str(version) for name, version in result["versions"].items()},
-            curve=_curve(path.with_name("metrics.jsonl")),
+            curve=tuple(read_epochs(path.with_name("metrics.jsonl"), _valid_auc)),
         )
-    except _UNREADABLE as error:
+    except (*UNREADABLE, OSError) as error:
         if isinstance(error, InputError) and str(error).startswith(str(path.parent)):
             raise
         raise InputError(f"{path}: not a result of this project ({error!r}); remove or repair it") from None
@@ -355,21 +356,25 @@ def _metrics(values: Mapping[str, Any]) -> Metrics:
     return metrics
 
 
-def _curve(path: Path) -> tuple[float, ...]:
-    """Validation AUC of the ensemble after epoch 1, 2, ...; () without the file."""
-    if not path.exists():
-        return ()
-    curve = []
+def read_epochs(path: Path, read: Callable[[Any, int], T]) -> list[T]:
+    """What `read` makes of each line of a metrics.jsonl and its number, from 1 on; [] without the file.
+
+    Raises InputError for a line that is no JSON, or of which `read` raises what `UNREADABLE` has.
+    """
+    found = []
     # What is no UTF-8 is no JSON either, and the line that has it is named.
-    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    for number, line in enumerate(lines, start=1):
+    text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+    for number, line in enumerate(text.splitlines(), start=1):
         try:
-            epoch = parse_json(line)
-            curve.append(_metrics({"logloss": 0} | epoch["valid"]["ensemble"]).auc)
-            if epoch["epoch"] != number:
-                raise ValueError(f"epoch {epoch['epoch']}, not {number}")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            found.append(read(parse_json(line), number))
+        except UNREADABLE as error:
             raise InputError(
-                f"{path}: line {number}: not an evaluation of this project ({error!r}); remove or repair it"
+                f"{path}: line {number}: not an evaluation ({error!r}); remove or repair it"
             ) from None
-    return tuple(curve)
+    return found
+
+
+def _valid_auc(epoch: Any, number: int) -> float:
+    if epoch["epoch"] != number:
+        raise ValueError(f"epoch {epoch['epoch']}, not {number}")
+    return _metrics({"logloss": 0} | epoch["valid"]["ensemble"]).auc
