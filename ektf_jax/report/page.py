@@ -23,22 +23,23 @@ class Section(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """What a report has beside what is in all: what it calls things, how it is read, sections of a dataset.
+    """What a report has beside what is in all: how it is read, and sections of a dataset.
 
     `section` is given the dataset's runs without variants, all of them, and its name. Its pictures are
     named as if it were the only one. `indexed`: see `web.page`. `in_overview` chooses runs for the overview
     where they are many, and without it there is none; `apart` those that have a panel of their own scale.
     """
 
-    names: Names
     guide: Sequence[str]
     section: Callable[[Sequence[Run], Sequence[Run], str], Section]
-    indexed: Collection[str]
+    indexed: Collection[str] = ()
     in_overview: Callable[[Run], bool] | None = None
     apart: Callable[[Run], bool] = lambda run: False
 
 
-def write(source: Path, out: Path, report: Report, *, title: str, ceiling: float | None = None) -> str:
+def write(
+    source: Path, out: Path, report: Report, called: Names, *, title: str, ceiling: float | None = None
+) -> str:
     """Write the report of all runs below `source`; returns the table of all runs as Markdown.
 
     Leaves report.md, report.html and the figures as PNG and SVG in `out`. A result that cannot be read is
@@ -46,7 +47,7 @@ def write(source: Path, out: Path, report: Report, *, title: str, ceiling: float
     data's truth is known.
     """
     broken: list[str] = []
-    runs, repeated = seeds.distinct(results.load(source, broken.append, report.names))
+    runs, repeated = seeds.distinct(results.load(source, broken.append, called))
     blocks = _introduction(report.guide, runs, repeated, broken)
     datasets = sorted({run.dataset for run in runs})
     for dataset in datasets:

@@ -51,7 +51,7 @@ _CAPTIONS = {
 
 def write(source: Path, out: Path, *, title: str, ceiling: float | None = None) -> str:
     """Write the report of all runs below `source`, as `report.page.write` does."""
-    return page.write(source, out, PAPER, title=title, ceiling=ceiling)
+    return page.write(source, out, PAPER, NAMES, title=title, ceiling=ceiling)
 
 
 def _section(main: Sequence[Run], runs: Sequence[Run], dataset: str) -> Section:
@@ -110,7 +110,6 @@ def _findings_table(found: Sequence[Finding]) -> Table:
 
 
 PAPER = Report(
-    names=NAMES,
     guide=_GUIDE,
     section=_section,
     in_overview=select.in_overview,
