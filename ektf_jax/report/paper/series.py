@@ -49,26 +49,12 @@ def of_mlps(runs: Sequence[Run], is_it: select.Is) -> Series:
         for run in runs
         if select.alone("mlp")(run) and any(_agree(_student(run), student) for student in students)
     ]
-    found = [*alone, *ensembles]
-    return {
-        size: _point([run for run in found if run.num_students == size])
-        for size in sorted({run.num_students for run in found})
-    }
+    return _by_size([*alone, *ensembles])
 
 
 def logged(dataset: str, family: str) -> Series:
     """The authors' published runs of a family, by K."""
-    return {
-        run.num_students: Point(
-            auc=run.ensemble.auc,
-            logloss=run.ensemble.logloss,
-            best=run.best_student.auc if run.students else float("nan"),
-            worst=min((student.auc for student in run.students), default=float("nan")),
-            best_logloss=run.best_student.logloss if run.students else float("nan"),
-            deviation=float("nan"),
-        )
-        for run in published.logged_runs(dataset, family)
-    }
+    return _by_size(published.logged_runs(dataset, family))
 
 
 def _student(run: Run) -> dict[str, object]:
@@ -84,7 +70,14 @@ def _agree(one: dict[str, object], other: dict[str, object]) -> bool:
     return all(one[key] == other[key] for key in one.keys() & other.keys())
 
 
-def _point(runs: Sequence[Run]) -> Point:
+def _by_size(runs: Sequence[Run | published.LoggedRun]) -> Series:
+    return {
+        size: _point([run for run in runs if run.num_students == size])
+        for size in sorted({run.num_students for run in runs})
+    }
+
+
+def _point(runs: Sequence[Run | published.LoggedRun]) -> Point:
     aucs = [run.ensemble.auc for run in runs]
     with_students = [run for run in runs if run.students]
     return Point(
