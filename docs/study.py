@@ -88,7 +88,7 @@ def written(page: str) -> str:
 
 
 @cache
-def _runs(directory: str) -> list[results.Run]:
+def _runs(directory: str) -> list[results.Outcome]:
     return results.load(ROOT / "results" / directory, names=NAMES)
 
 

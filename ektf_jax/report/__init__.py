@@ -1,6 +1,6 @@
 """Tables and figures. Of many runs, from their result.json and metrics.jsonl files alone:
 
-results     result.json -> Run
+results     result.json -> Outcome
 names       what datasets, models and methods are called
 seeds       runs that differ in their seed only; means, deviations, t-tests
 tables      tables as data; all runs, cost

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ektf_jax.report import figures, names, render, results, seeds, tables, web
 from ektf_jax.report.names import Names
 from ektf_jax.report.render import Block, Heading, Picture, Text
-from ektf_jax.report.results import Run
+from ektf_jax.report.results import Outcome
 from ektf_jax.report.tables import Table
 
 _OVERVIEW = "Test AUC of every student and of the ensemble, of each run. Panels have scales of their own."
@@ -31,10 +31,10 @@ class Report:
     """
 
     guide: Sequence[str]
-    section: Callable[[Sequence[Run], Sequence[Run], str], Section]
+    section: Callable[[Sequence[Outcome], Sequence[Outcome], str], Section]
     indexed: Collection[str] = ()
-    in_overview: Callable[[Run], bool] | None = None
-    apart: Callable[[Run], bool] = lambda run: False
+    in_overview: Callable[[Outcome], bool] | None = None
+    apart: Callable[[Outcome], bool] = lambda run: False
 
 
 def write(
@@ -61,7 +61,7 @@ def write(
 
 
 def _introduction(
-    guide: Sequence[str], runs: Sequence[Run], repeated: Sequence[Run], broken: Sequence[str]
+    guide: Sequence[str], runs: Sequence[Outcome], repeated: Sequence[Outcome], broken: Sequence[str]
 ) -> list[Block]:
     versions = sorted(
         {names.literal(f"{name} {version}") for run in runs for name, version in run.versions.items()}
@@ -95,7 +95,7 @@ def _introduction(
 
 
 def _dataset(
-    report: Report, runs: Sequence[Run], dataset: str, prefix: str, ceiling: float | None
+    report: Report, runs: Sequence[Outcome], dataset: str, prefix: str, ceiling: float | None
 ) -> list[Block]:
     """The sections of one dataset; one line names those that there are no runs for."""
     name = names.dataset(dataset)
@@ -117,7 +117,7 @@ def _dataset(
     return blocks
 
 
-def _described(run: Run) -> str:
+def _described(run: Outcome) -> str:
     rows = ", ".join(f"{count:,} {split}" for split, count in run.rows.items())
     features = "" if run.features is None else f"{run.features:,} features; "
     return f"Dataset {names.code(run.dataset)}: {features}rows: {rows or 'not recorded'}."

@@ -48,7 +48,7 @@ class Metrics(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Run:
+class Outcome:
     """One finished run: what was trained, and its metrics on the test split.
 
     `label` is what it is, without K: "single MLP", "plain mean of MLP". `kinds` are the models of the K
@@ -144,7 +144,7 @@ class Run:
 
 def load(
     directory: Path, broken: Callable[[str], object] | None = None, names: Names = _AS_IN_CONFIGS
-) -> list[Run]:
+) -> list[Outcome]:
     """All runs below a directory, called by `names`: per dataset single models, then by method, students, K
     and seed.
 
@@ -154,7 +154,7 @@ def load(
     paths = sorted(directory.rglob(NAME))
     if not paths:
         raise InputError(f"{directory}: no {NAME} below it; train with `ektf train` first")
-    runs: list[Run] = []
+    runs: list[Outcome] = []
     errors: list[InputError] = []
     for path in paths:
         try:
@@ -169,7 +169,7 @@ def load(
     return sorted(_with_rows(runs), key=lambda run: _order(run, names))
 
 
-def _with_rows(runs: list[Run]) -> list[Run]:
+def _with_rows(runs: list[Outcome]) -> list[Outcome]:
     """Runs on the same rows have one encoding: encoders of several versions can agree.
 
     Results of version 0.1.0 do not say which rows they are of: the others', where those are of one set.
@@ -183,7 +183,7 @@ def _with_rows(runs: list[Run]) -> list[Run]:
             encodings.setdefault(rows, encoding)
     only = {encoding: next(iter(rows)) for encoding, rows in known.items() if len(rows) == 1}
 
-    def unified(run: Run) -> Run:
+    def unified(run: Outcome) -> Outcome:
         encoding, rows = run.settings["encoding"], run.settings["rows"]
         rows = only.get(encoding) if rows is None else rows
         encoding = encodings.get(rows, encoding)
@@ -192,7 +192,7 @@ def _with_rows(runs: list[Run]) -> list[Run]:
     return [unified(run) for run in runs]
 
 
-def _order(run: Run, names: Names) -> tuple[Any, ...]:
+def _order(run: Outcome, names: Names) -> tuple[Any, ...]:
     kinds = sorted(map(names.position, set(run.kinds)))
     return (
         run.dataset,
@@ -207,7 +207,7 @@ def _order(run: Run, names: Names) -> tuple[Any, ...]:
     )
 
 
-def _read(path: Path, name: str, names: Names) -> Run:
+def _read(path: Path, name: str, names: Names) -> Outcome:
     try:
         result: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         check_shape(result, _SHAPE)
@@ -232,7 +232,7 @@ def _read(path: Path, name: str, names: Names) -> Run:
         settings = identity(
             config, decides=["recipe"], students=_in_full(ensemble.students, result), options=options
         )
-        return Run(
+        return Outcome(
             path=name,
             label=_label(config, kinds, options, names, taught),
             dataset=_dataset(result["dataset"]),

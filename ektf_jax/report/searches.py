@@ -8,7 +8,7 @@ from ektf_jax.errors import InputError
 from ektf_jax.report import names, render, results, web
 from ektf_jax.report.names import Names
 from ektf_jax.report.render import Block, Heading, Text
-from ektf_jax.report.results import Run
+from ektf_jax.report.results import Outcome
 from ektf_jax.report.seeds import mean
 from ektf_jax.report.tables import MISSING, Cell, Table, digits_of, ranked, row, shown, spread
 from ektf_jax.search import NAME, SearchResult
@@ -26,8 +26,8 @@ class _Row(NamedTuple):
     """A search, the runs of its winner by seed, and the one with the config's own settings, if any."""
 
     found: SearchResult
-    winner: tuple[Run, ...]
-    own: Run | None
+    winner: tuple[Outcome, ...]
+    own: Outcome | None
 
     @property
     def valid(self) -> float:
@@ -61,7 +61,7 @@ def _read(source: Path, called: Names) -> list[_Row]:
     return [_row(source, path.parent, runs, broken) for path in paths]
 
 
-def _row(source: Path, directory: Path, runs: Mapping[str, Run], broken: Sequence[str]) -> _Row:
+def _row(source: Path, directory: Path, runs: Mapping[str, Outcome], broken: Sequence[str]) -> _Row:
     """`broken` is what is wrong with runs that are not among `runs`: of most trials nothing is read."""
     found, place = SearchResult.read(directory), PurePosixPath(directory.relative_to(source))
     winner = [runs.get(str(place / name)) for name in found.winner.runs.values()]

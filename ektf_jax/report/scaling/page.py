@@ -9,7 +9,7 @@ from ektf_jax.report import page
 from ektf_jax.report.names import Names
 from ektf_jax.report.page import Report, Section
 from ektf_jax.report.render import Block, Heading, Picture, Text
-from ektf_jax.report.results import Run
+from ektf_jax.report.results import Outcome
 from ektf_jax.report.scaling import curves, figures, tables
 from ektf_jax.report.scaling.conclusion import conclusion
 
@@ -39,7 +39,7 @@ def write(source: Path, out: Path, called: Names, *, title: str) -> str:
     return page.write(source, out, SCALING, called, title=title)
 
 
-def _section(main: Sequence[Run], runs: Sequence[Run], dataset: str) -> Section:
+def _section(main: Sequence[Outcome], runs: Sequence[Outcome], dataset: str) -> Section:
     del runs, dataset
     of = curves.curves(main)
     blocks: list[Block] = []
