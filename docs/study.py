@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ektf_jax.report import results, seeds
+from ektf_jax.report.paper.names import NAMES
 from ektf_jax.report.scaling import curves
-from ektf_jax.report.scaling.page import SCALING
 from ektf_jax.report.tables import probability, spread
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,8 +88,8 @@ def written(page: str) -> str:
 
 
 @cache
-def _runs(directory: str) -> list[results.Run]:
-    return results.load(ROOT / "results" / directory, names=SCALING.names)
+def _runs(directory: str) -> list[results.Outcome]:
+    return results.load(ROOT / "results" / directory, names=NAMES)
 
 
 def _setting(group: seeds.Group, key: str) -> Any:

@@ -32,13 +32,18 @@ class Blend(nnx.Module):
         self.members = nnx.List(members)
         self.weights = tuple(map(float, weights))
         self.of = of
-        if len(self.weights) != (size := sum(group.size for group in self.groups)):
-            raise ValueError(f"{len(self.weights)} weights of {size} students")
+        if len(self.weights) != self.num_students:
+            raise ValueError(f"{len(self.weights)} weights of {self.num_students} students")
 
     @property
     def groups(self) -> list[StudentGroup]:
         """The groups of all members, in the order of the predictions."""
         return [group for member in self.members for group in member.groups]
+
+    @property
+    def num_students(self) -> int:
+        """K."""
+        return sum(member.num_students for member in self.members)
 
     def __call__(self, ids: jax.Array, *, dense: jax.Array | None = None) -> Prediction:
         logits = jnp.concatenate([member(ids, dense=dense).students for member in self.members])
@@ -57,10 +62,9 @@ class Blend(nnx.Module):
         """Cut student `k` out, as `Ensemble.student` does."""
         index = k
         for member in self.members:
-            size = sum(group.size for group in member.groups)
-            if 0 <= index < size:
+            if 0 <= index < member.num_students:
                 return member.student(index)
-            index -= size
+            index -= member.num_students
         raise IndexError(f"there is no student {k}: the ensemble has {len(self.weights)}")
 
     def subset(self, ks: Sequence[int]) -> "Blend":
@@ -69,10 +73,9 @@ class Blend(nnx.Module):
             raise IndexError(f"there is no student {wrong[0]}: the ensemble has {len(self.weights)}")
         members, first = [], 0
         for member in self.members:
-            size = sum(group.size for group in member.groups)
-            if kept := [k - first for k in ks if first <= k < first + size]:
+            if kept := [k - first for k in ks if first <= k < first + member.num_students]:
                 members.append(member.subset(kept))
-            first += size
+            first += member.num_students
         total = sum(self.weights[k] for k in ks)
         return Blend(members, [self.weights[k] / total for k in ks], of=self.of)
 

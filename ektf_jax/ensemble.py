@@ -202,7 +202,7 @@ class Ensemble(nnx.Module):
             self.shared_dim + self.own_dim + wide,
             own=self.own_dim + wide,
             wide=wide,
-            students=sum(group.size for group in self.groups),
+            students=self.num_students,
             regions=[
                 (1, (self.shared_dim,)),
                 *((group.size, (own_columns, group.own_dim)) for group in self.groups),
@@ -214,6 +214,11 @@ class Ensemble(nnx.Module):
         if fusion == "concat":
             width = sum(group.hidden_size * group.size for group in self.groups)
             self.head = linear(width, 1, rngs=make_rngs(head_key))
+
+    @property
+    def num_students(self) -> int:
+        """K."""
+        return sum(group.size for group in self.groups)
 
     def __call__(
         self,

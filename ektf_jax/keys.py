@@ -9,7 +9,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -268,3 +268,11 @@ def spelled(group: Any, names: tuple[str, ...], path: str) -> Iterator[tuple[str
         raise InputError(f"{path}: {'.'.join(names[:at])} is no group of keys that * could name")
     for name in inner:
         yield from spelled(group, (*names[:at], name, *names[at + 1 :]), path)
+
+
+def short(keys: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """Of each key, given as its parts, the last that tell it from the others."""
+    return [
+        next(own[-n:] for n in range(1, len(own) + 1) if sum(key[-n:] == own[-n:] for key in keys) == 1)
+        for own in keys
+    ]

@@ -11,12 +11,14 @@ weights change nothing; others make counts float64 sums too.
 import inspect
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from ektf_jax.errors import InputError
 
 _BLOCK_ROWS = 1 << 14  # of the logloss: float64 temporaries stay in the cache
 _MANY = 100_000  # keys to sort, from which on it matters by what
@@ -127,8 +129,8 @@ class Metric(NamedTuple):
     """A row of `METRICS`: function of labels and logits, which way is better, what else it needs.
 
     `better` is "higher", "lower", or "one" for a ratio that should be 1. `needs` names further arguments: of
-    the metrics here "groups". `trained`: each evaluation of a run has it, and so have result.json, the
-    terminal and reports; the others are for scored files.
+    the metrics here "groups". `trained`: each evaluation of a run has it if it needs nothing, and so have
+    result.json, the terminal and reports; the others are for scored files.
     """
 
     function: Callable[..., float]
@@ -146,6 +148,28 @@ METRICS: dict[str, Metric] = {
 }
 
 
+def of_runs() -> list[str]:
+    """Name the metrics that each evaluation of a run has: those that are `trained` and need nothing."""
+    return [name for name, metric in METRICS.items() if metric.trained and not metric.needs]
+
+
+def check(names: Sequence[str], given: Collection[str]) -> None:
+    """Raise InputError for an unknown metric, or one that does not go with what is `given` beside logits.
+
+    That lacks what it needs, or has "weights", which it does not take.
+    """
+    for name in names:
+        if name not in METRICS:
+            raise InputError(f"metric {name!r} is unknown: use one of {', '.join(METRICS)}")
+        if lacking := [need for need in METRICS[name].needs if need not in given]:
+            raise InputError(f"{name} needs {lacking[0]}, and got none")
+        if "weights" in given and "weights" not in inspect.signature(METRICS[name].function).parameters:
+            raise InputError(
+                f"{name} takes no weights, and the rows have some; give its function that argument, or leave"
+                " it out (docs/metrics.md)"
+            )
+
+
 def evaluate(
     labels: ArrayLike,
     logits: ArrayLike,
@@ -156,33 +180,24 @@ def evaluate(
 ) -> list[dict[str, float]]:
     """Metrics by name of P predictors over the same rows, as many at a time as there are cores.
 
-    labels [N] in {0, 1}; logits [P, N], say the K students and their ensemble; `names` by default those that
-    are `trained`; `weights` [N] of the rows, if they have some, go to every metric; `needs` holds what the
+    labels [N] in {0, 1}; logits [P, N], say the K students and their ensemble; `names` by default those of
+    `of_runs`; `weights` [N] of the rows, if they have some, go to every metric; `needs` holds what the
     metrics need beside them, such as `groups` [N]. Returns one {name: value} per predictor, in their order.
-    Raises ValueError as the metrics do, for an unknown name, and where a need is not given.
+    Raises ValueError as the metrics do, and InputError as `check`.
     """
-    names = [name for name, metric in METRICS.items() if metric.trained] if names is None else names
+    names = of_runs() if names is None else names
+    weighed = {} if weights is None else {"weights": weights}
+    check(names, needs.keys() | weighed)
     predictors = np.asarray(logits)
     if predictors.ndim != 2:
         raise ValueError(f"logits: expected shape [P, N], got {list(predictors.shape)}")
-
-    for name in names:
-        if name not in METRICS:
-            raise ValueError(f"metric {name!r} is unknown: use one of {', '.join(METRICS)}")
-        for need in METRICS[name].needs:
-            if need not in needs:
-                raise ValueError(f"{name} needs {need}, and got none")
 
     def compute(task: tuple[int, str]) -> float:
         index, name = task
         metric = METRICS[name]
         arguments = {need: needs[need] for need in metric.needs}
-        if weights is not None:
-            if "weights" not in inspect.signature(metric.function).parameters:
-                raise ValueError(f"{name} takes no weights, and the rows have some")
-            arguments["weights"] = weights
         try:
-            return metric.function(labels, predictors[index], **arguments)
+            return metric.function(labels, predictors[index], **arguments, **weighed)
         except ValueError as error:
             raise ValueError(f"{name} of predictor {index}: {error}") from None
 
@@ -274,7 +289,10 @@ def _weighted_pairs(
     group: NDArray[np.int64],
     weights: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each group the weight of the pairs ranked rightly, ties counted half, and of all its pairs."""
+    """Of each group the weight of the pairs ranked rightly, ties counted half, and of all its pairs.
+
+    Both in a unit of the group's own.
+    """
     rank = _order(scores)
     order = np.lexsort((rank, group))
     positive, group, rank, weights = positive[order], group[order], rank[order], weights[order]
@@ -282,10 +300,13 @@ def _weighted_pairs(
     clicked = np.add.reduceat(weights * positive, starts)
     other = np.add.reduceat(weights * ~positive, starts)
     of_block = group[starts]
+    groups = int(group[-1]) + 1
+    # All groups share a running sum, in which a heavy one would drown the others. A power of two is exact.
+    exponents = np.frexp(np.bincount(of_block, weights=other, minlength=groups))[1]
+    other = np.ldexp(other, -exponents[of_block])
     first = np.searchsorted(of_block, of_block)
     below = np.cumsum(other) - other
     below -= below[first]
-    groups = int(group[-1]) + 1
     wins = np.bincount(of_block, weights=clicked * (below + other / 2), minlength=groups)
     pairs = np.bincount(of_block, weights=clicked, minlength=groups)
     pairs = pairs * np.bincount(of_block, weights=other, minlength=groups)

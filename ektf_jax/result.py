@@ -16,8 +16,8 @@ FORMAT = 2
 ENSEMBLE, BEST = "ensemble", "best"  # predictors by name, beside the numbers of students
 
 _METRICS = {"auc": int | float, "logloss": int | float}
-_SPLIT = {"ensemble": _METRICS, "students": [_METRICS]}
-_SHAPE: dict[str, Any] = {"config": dict, "best_epoch": int, "valid": _SPLIT, "test": _SPLIT}
+SPLIT = {"ensemble": _METRICS, "students": [_METRICS]}  # its shape, see `files.check_shape`
+_SHAPE: dict[str, Any] = {"config": dict, "best_epoch": int, "valid": SPLIT, "test": SPLIT}
 
 
 @dataclass(frozen=True)

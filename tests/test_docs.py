@@ -17,10 +17,12 @@ from sklearn.metrics import average_precision_score
 from ektf_jax import metrics
 from ektf_jax.cli import config as configs
 from ektf_jax.config import Config
+from ektf_jax.data.encoded import Split
 from ektf_jax.result import Result
 from ektf_jax.runs import space
 from ektf_jax.students import REGISTRY
 from ektf_jax.training import loop, optimizer
+from ektf_jax.training.evaluate import evaluate_logits
 from tests import commands
 from tests.bundle import shop
 
@@ -200,6 +202,15 @@ def test_a_metric_is_one_function_and_its_line(shops, monkeypatch):
         grown["average_precision"](np.zeros(2), np.zeros(2))
     metrics.METRICS["average_precision"] = grown["METRICS"]["average_precision"]
     assert metrics.evaluate(labels, logits[None], ["average_precision"]) == [{"average_precision": found}]
+    weights = rng.choice([0.0, 0.3, 1.0, 7.5], 500)
+    assert grown["average_precision"](labels, logits, weights=weights) == pytest.approx(
+        average_precision_score(labels, logits, sample_weight=weights), rel=1e-12
+    )
+    line = re.search(r"`(Metric\(.*needs=.*\))`", page("metrics")).group(1)
+    metrics.METRICS["own_gauc"] = eval(line, vars(metrics))
+    for split in (Split(None, labels), Split(None, labels, weights)):
+        found = evaluate_logits(split, np.stack([logits, logits]))
+        assert list(found["ensemble"]) == ["auc", "logloss", "average_precision"]
     run_commands(page("serving"), shops)
     command = re.search(r"^    (python -m experiments.score.*metrics=.*)$", page("metrics"), re.M).group()
     assert re.search(r"^p_ensemble: auc 0\.\d+  average_precision 0\.\d+", run_commands(command, shops), re.M)

@@ -15,6 +15,15 @@ def _top_level(path):
     return path.relative_to(ROOT / "ektf_jax").parts[0].removesuffix(".py")
 
 
+def test_lists_of_a_packages_modules_are_whole():
+    for folder in (ROOT / "ektf_jax" / name for name in ("report", "report/paper", "report/scaling")):
+        listed = re.findall(
+            r"^(\w+)/? +\S", ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), re.M
+        )
+        there = [path.stem for path in folder.glob("[!_]*") if path.suffix == ".py" or path.is_dir()]
+        assert sorted(set(listed) & set(there)) == sorted(there)
+
+
 def test_json_is_strict_wherever_it_is_written():
     """Python writes NaN and Infinity unless it is told not to; nothing else reads them."""
     lax = [

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
 from ektf_jax import metrics
+from ektf_jax.errors import InputError
 
 
 def sample(seed: int, rows: int, distinct: int, scale: float, dtype: type) -> tuple[np.ndarray, np.ndarray]:
@@ -279,6 +280,22 @@ def test_weights_against_scikit_learn(seed, dtype):
     assert metrics.calibration(labels, logits, weights=weights) == pytest.approx(calibration, rel=1e-12)
 
 
+def test_no_group_is_too_light_for_gauc():
+    """Groups weigh from 1e-20 to 1e20, and their clicks and other rows apart from each other."""
+    rng = np.random.default_rng(0)
+    groups, labels = rng.permutation(np.repeat(np.arange(40), 30)), rng.integers(0, 2, 1200)
+    logits = rng.integers(-20, 20, 1200) / 4
+    weights = rng.random(1200) * 10 ** rng.uniform(-20, 20, (2, 40))[labels, groups]
+    assert metrics.gauc([0, 1, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1], weights=[1e17, 1e-3, 1e-3, 1e17]) == 1.0
+    own = [groups == group for group in range(40)]
+    aucs = [metrics.auc(labels[rows], logits[rows], weights=weights[rows]) for rows in own]
+    heavy = [math.fsum(weights[rows]) for rows in own]
+    # As if all groups weighed alike, too: else the heaviest alone would count.
+    for scale in (np.ones(40), 1 / np.array(heavy)):
+        found = metrics.gauc(labels, logits, groups, weights=weights * scale[groups])
+        assert found == pytest.approx(np.average(aucs, weights=heavy * scale), rel=1e-12)
+
+
 def test_calibration_error_weighs_rows_in_bins():
     labels, logits = np.array([0, 1, 1, 0]), np.array([-1.0, -1.0, 0.5, 2.0])
     weights = np.array([1.0, 3.0, 2.0, 0.5])
@@ -322,8 +339,15 @@ def test_weights_that_are_none(weights, message):
 def test_a_metric_that_takes_no_weights_says_so(monkeypatch):
     monkeypatch.setitem(metrics.METRICS, "own", metrics.Metric(lambda labels, logits: 0.0, "higher"))
     assert metrics.evaluate([0, 1], [[0.0, 1.0]], ["own"]) == [{"own": 0.0}]
-    with pytest.raises(ValueError, match="own takes no weights, and the rows have some"):
+    with pytest.raises(InputError, match="own takes no weights, and the rows have some"):
         metrics.evaluate([0, 1], [[0.0, 1.0]], ["own"], weights=[1, 2])
+
+
+def test_a_metric_that_needs_what_is_not_there_says_so_and_is_not_trained(monkeypatch):
+    monkeypatch.setitem(metrics.METRICS, "own", metrics.Metric(metrics.gauc, "higher", needs=("groups",)))
+    assert list(metrics.evaluate([0, 1], [[0.0, 1.0]])[0]) == ["auc", "logloss"]
+    with pytest.raises(InputError, match="own needs groups, and got none"):
+        metrics.evaluate([0, 1], [[0.0, 1.0]], ["own"])
 
 
 def test_many_rows_are_sorted_as_few_are(monkeypatch):

@@ -21,7 +21,7 @@ _PREDICTOR = flags.DEFINE_string(
 )
 _METRICS = flags.DEFINE_list(
     "metrics",
-    [name for name, one in metrics.METRICS.items() if one.trained],
+    metrics.of_runs(),
     f"Of {', '.join(metrics.METRICS)}; the groups of gauc are the values of --by.",
 )
 _BY = flags.DEFINE_string("by", None, "A field: a line for each of its values too.")

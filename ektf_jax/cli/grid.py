@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ektf_jax.cli import config, shell
 from ektf_jax.config import Config
 from ektf_jax.errors import InputError
-from ektf_jax.keys import spelled
+from ektf_jax.keys import short, spelled
 
 Keys = tuple[str, ...]
 
@@ -39,10 +39,10 @@ def runs(given: Mapping[str, Any], axes: Sequence[str], seeds: int | None) -> di
         for values in itertools.product(*(axis.values for axis in read)):
             parts = [name] if name else []
             varied = copy.deepcopy(run)
-            for axis, short, value in zip(read, names, values, strict=True):
+            for axis, key, value in zip(read, names, values, strict=True):
                 for keys in spelled(varied, axis.keys, f"--grid={'.'.join(axis.keys)}"):
                     config.change(varied, keys, value)
-                parts.append(f"{short}-{_plain(value)}")
+                parts.append(f"{key}-{_plain(value)}")
             called = "_".join(parts)
             if (first := same.setdefault(repr(varied), called)) != called:
                 raise InputError(f"--grid: {first!r} and {called!r} are one run; write each value once")
@@ -85,11 +85,7 @@ def _short(axes: Sequence[Keys]) -> list[str]:
     if len(set(axes)) < len(axes):
         twice = next(keys for keys in axes if axes.count(keys) > 1)
         raise InputError(f"--grid={'.'.join(twice)} is given twice; put all of its values into one")
-    found = []
-    for keys in axes:
-        length = next(n for n in range(1, len(keys) + 1) if sum(k[-n:] == keys[-n:] for k in axes) == 1)
-        found.append(".".join(key for key in keys[-length:] if key != "*"))
-    return found
+    return [".".join(key for key in keys if key != "*") for keys in short(axes)]
 
 
 def _plain(value: str) -> str:

@@ -41,11 +41,16 @@ def main(argv: list[str]) -> None:
         return
     from ektf_jax.report import searches
     from ektf_jax.report.paper import page as paper
+    from ektf_jax.report.paper.names import NAMES
     from ektf_jax.report.scaling import page as scaling
 
     title = _TITLE.value or "Ensemble knowledge transfer: results"
-    write = {"paper": paper.write, "scaling": scaling.write, "searches": searches.write}[_ABOUT.value]
-    print(write(shell.path(_RESULTS), out, title=title))
+    source = shell.path(_RESULTS)
+    if _ABOUT.value == "paper":
+        print(paper.write(source, out, title=title))
+    else:
+        write = {"scaling": scaling.write, "searches": searches.write}[_ABOUT.value]
+        print(write(source, out, NAMES, title=title))
 
 
 def _one(workdir: Path, data: Path | None, out: Path) -> str:

@@ -102,10 +102,10 @@ def read(path: Path) -> tuple[TableSpec, list[str] | dict[str, list[str]]]:
     except InputError as error:
         raise InputError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
     if layout.columns is not None:
-        unknown = [name for name in spec.prepared if name not in layout.columns]
-        if unknown:
+        lacking = [name for name in spec.prepared if name not in layout.columns]
+        if lacking:
             raise InputError(
-                f"{path}: columns lacks {', '.join(unknown)}; name every column of the file in order"
+                f"{path}: columns lacks {', '.join(lacking)}; name every column of the file in order"
             )
     return spec, _patterns(top["files"], path)
 

@@ -23,7 +23,7 @@ from ektf_jax.data.chunk import Chunk, Rows
 from ektf_jax.data.columns import Settled
 from ektf_jax.data.parts import Part
 from ektf_jax.data.rawfiles import CHUNK_BYTES
-from ektf_jax.data.schema import SPLITS, Field, Schema
+from ektf_jax.data.schema import SPLITS, Schema
 from ektf_jax.data.source import ENCODER
 from ektf_jax.data.spec import Derivation, FieldSpec, TableSpec
 from ektf_jax.data.splits import by_column, draw_splits
@@ -227,12 +227,6 @@ def _split_rows(chunks: list[Part], drawn: NDArray[np.uint8] | None) -> dict[str
     return {split: sum(part.rows for part in chunks if split in part.splits) for split in SPLITS}
 
 
-def _vocabulary(
-    spec: TableSpec, chunks: list[Part], drawn: NDArray[np.uint8] | None
-) -> tuple[tuple[Field, ...], pl.DataFrame]:
-    return vocabulary.count(spec, chunks, drawn)
-
-
 def _finish(
     directory: Path,
     spec: TableSpec,
@@ -242,7 +236,7 @@ def _finish(
     vectors: Mapping[str, pretrained.Vectors],
 ) -> Schema:
     """Writes the dataset that chunks make."""
-    fields, words = _vocabulary(spec, chunks, drawn)
+    fields, words = vocabulary.count(spec, chunks, drawn)
     fields = pretrained.write(directory, spec, fields, words, vectors)
     weighted = spec.weight is not None
     schema = Schema(spec.dataset, fields, _split_rows(chunks, drawn), source, weighted=weighted)

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ektf_jax.files import write_bytes
 from ektf_jax.report import names
-from ektf_jax.report.results import Run
+from ektf_jax.report.results import Outcome
 from ektf_jax.report.seeds import Group, groups
 
 ACCENT = "#0a5ca8"
@@ -47,11 +47,11 @@ class Style:
 
 
 def overview(
-    runs: Sequence[Run],
+    runs: Sequence[Outcome],
     title: str,
     ceiling: float | None = None,
-    chosen: Callable[[Run], bool] = lambda run: True,
-    apart: Callable[[Run], bool] = lambda run: False,
+    chosen: Callable[[Outcome], bool] = lambda run: True,
+    apart: Callable[[Outcome], bool] = lambda run: False,
 ) -> Figure:
     """Test AUC of every student and of the ensemble, a column per method and K.
 

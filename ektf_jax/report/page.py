@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ektf_jax.report import figures, names, render, results, seeds, tables, web
 from ektf_jax.report.names import Names
 from ektf_jax.report.render import Block, Heading, Picture, Text
-from ektf_jax.report.results import Run
+from ektf_jax.report.results import Outcome
 from ektf_jax.report.tables import Table
 
 _OVERVIEW = "Test AUC of every student and of the ensemble, of each run. Panels have scales of their own."
@@ -23,22 +23,23 @@ class Section(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """What a report has beside what is in all: what it calls things, how it is read, sections of a dataset.
+    """What a report has beside what is in all: how it is read, and sections of a dataset.
 
     `section` is given the dataset's runs without variants, all of them, and its name. Its pictures are
     named as if it were the only one. `indexed`: see `web.page`. `in_overview` chooses runs for the overview
     where they are many, and without it there is none; `apart` those that have a panel of their own scale.
     """
 
-    names: Names
     guide: Sequence[str]
-    section: Callable[[Sequence[Run], Sequence[Run], str], Section]
-    indexed: Collection[str]
-    in_overview: Callable[[Run], bool] | None = None
-    apart: Callable[[Run], bool] = lambda run: False
+    section: Callable[[Sequence[Outcome], Sequence[Outcome], str], Section]
+    indexed: Collection[str] = ()
+    in_overview: Callable[[Outcome], bool] | None = None
+    apart: Callable[[Outcome], bool] = lambda run: False
 
 
-def write(source: Path, out: Path, report: Report, *, title: str, ceiling: float | None = None) -> str:
+def write(
+    source: Path, out: Path, report: Report, called: Names, *, title: str, ceiling: float | None = None
+) -> str:
     """Write the report of all runs below `source`; returns the table of all runs as Markdown.
 
     Leaves report.md, report.html and the figures as PNG and SVG in `out`. A result that cannot be read is
@@ -46,7 +47,7 @@ def write(source: Path, out: Path, report: Report, *, title: str, ceiling: float
     data's truth is known.
     """
     broken: list[str] = []
-    runs, repeated = seeds.distinct(results.load(source, broken.append, report.names))
+    runs, repeated = seeds.distinct(results.load(source, broken.append, called))
     blocks = _introduction(report.guide, runs, repeated, broken)
     datasets = sorted({run.dataset for run in runs})
     for dataset in datasets:
@@ -60,7 +61,7 @@ def write(source: Path, out: Path, report: Report, *, title: str, ceiling: float
 
 
 def _introduction(
-    guide: Sequence[str], runs: Sequence[Run], repeated: Sequence[Run], broken: Sequence[str]
+    guide: Sequence[str], runs: Sequence[Outcome], repeated: Sequence[Outcome], broken: Sequence[str]
 ) -> list[Block]:
     versions = sorted(
         {names.literal(f"{name} {version}") for run in runs for name, version in run.versions.items()}
@@ -94,7 +95,7 @@ def _introduction(
 
 
 def _dataset(
-    report: Report, runs: Sequence[Run], dataset: str, prefix: str, ceiling: float | None
+    report: Report, runs: Sequence[Outcome], dataset: str, prefix: str, ceiling: float | None
 ) -> list[Block]:
     """The sections of one dataset; one line names those that there are no runs for."""
     name = names.dataset(dataset)
@@ -116,7 +117,7 @@ def _dataset(
     return blocks
 
 
-def _described(run: Run) -> str:
+def _described(run: Outcome) -> str:
     rows = ", ".join(f"{count:,} {split}" for split, count in run.rows.items())
     features = "" if run.features is None else f"{run.features:,} features; "
     return f"Dataset {names.code(run.dataset)}: {features}rows: {rows or 'not recorded'}."

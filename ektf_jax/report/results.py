@@ -7,16 +7,17 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ektf_jax.config import OURS, Config
 from ektf_jax.errors import InputError
 from ektf_jax.files import check_shape, parse_json
 from ektf_jax.report.names import Names, beside
-from ektf_jax.result import NAME
+from ektf_jax.result import NAME, SPLIT
 from ektf_jax.training.identity import arguments_in_full, identity
 
-_METRICS = {"auc": int | float, "logloss": int | float}
+T = TypeVar("T")
+
 # What every result has; `_read` looks at the rest.
 _SHAPE: dict[str, Any] = {
     "config": {
@@ -28,15 +29,15 @@ _SHAPE: dict[str, Any] = {
     "seed": int,
     "epochs": int,
     "best_epoch": int,
-    "valid": {"ensemble": _METRICS, "students": [_METRICS]},
-    "test": {"ensemble": _METRICS, "students": [_METRICS]},
+    "valid": SPLIT,
+    "test": SPLIT,
     "train_samples_per_second": int | float,
     "versions": dict,
 }
 _LARGEST = 1e6  # a logloss
 _AS_IN_CONFIGS = Names()
-# Whatever comes of reading a file that holds something else.
-_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, OSError)
+# Whatever comes of what a file holds, where that is something else.
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
 class Metrics(NamedTuple):
@@ -47,7 +48,7 @@ class Metrics(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Run:
+class Outcome:
     """One finished run: what was trained, and its metrics on the test split.
 
     `label` is what it is, without K: "single MLP", "plain mean of MLP". `kinds` are the models of the K
@@ -143,7 +144,7 @@ class Run:
 
 def load(
     directory: Path, broken: Callable[[str], object] | None = None, names: Names = _AS_IN_CONFIGS
-) -> list[Run]:
+) -> list[Outcome]:
     """All runs below a directory, called by `names`: per dataset single models, then by method, students, K
     and seed.
 
@@ -153,7 +154,7 @@ def load(
     paths = sorted(directory.rglob(NAME))
     if not paths:
         raise InputError(f"{directory}: no {NAME} below it; train with `ektf train` first")
-    runs: list[Run] = []
+    runs: list[Outcome] = []
     errors: list[InputError] = []
     for path in paths:
         try:
@@ -168,7 +169,7 @@ def load(
     return sorted(_with_rows(runs), key=lambda run: _order(run, names))
 
 
-def _with_rows(runs: list[Run]) -> list[Run]:
+def _with_rows(runs: list[Outcome]) -> list[Outcome]:
     """Runs on the same rows have one encoding: encoders of several versions can agree.
 
     Results of version 0.1.0 do not say which rows they are of: the others', where those are of one set.
@@ -182,7 +183,7 @@ def _with_rows(runs: list[Run]) -> list[Run]:
             encodings.setdefault(rows, encoding)
     only = {encoding: next(iter(rows)) for encoding, rows in known.items() if len(rows) == 1}
 
-    def unified(run: Run) -> Run:
+    def unified(run: Outcome) -> Outcome:
         encoding, rows = run.settings["encoding"], run.settings["rows"]
         rows = only.get(encoding) if rows is None else rows
         encoding = encodings.get(rows, encoding)
@@ -191,7 +192,7 @@ def _with_rows(runs: list[Run]) -> list[Run]:
     return [unified(run) for run in runs]
 
 
-def _order(run: Run, names: Names) -> tuple[Any, ...]:
+def _order(run: Outcome, names: Names) -> tuple[Any, ...]:
     kinds = sorted(map(names.position, set(run.kinds)))
     return (
         run.dataset,
@@ -206,7 +207,7 @@ def _order(run: Run, names: Names) -> tuple[Any, ...]:
     )
 
 
-def _read(path: Path, name: str, names: Names) -> Run:
+def _read(path: Path, name: str, names: Names) -> Outcome:
     try:
         result: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         check_shape(result, _SHAPE)
@@ -231,7 +232,7 @@ def _read(path: Path, name: str, names: Names) -> Run:
         settings = identity(
             config, decides=["recipe"], students=_in_full(ensemble.students, result), options=options
         )
-        return Run(
+        return Outcome(
             path=name,
             label=_label(config, kinds, options, names, taught),
             dataset=_dataset(result["dataset"]),
@@ -264,9 +265,9 @@ def _read(path: Path, name: str, names: Names) -> Run:
             wall_seconds=float(result.get("wall_seconds", "nan")),
             device=str(result.get("device", "unknown")),
             versions={str(name): str(version) for name, version in result["versions"].items()},
-            curve=_curve(path.with_name("metrics.jsonl")),
+            curve=tuple(read_epochs(path.with_name("metrics.jsonl"), _valid_auc)),
         )
-    except _UNREADABLE as error:
+    except (*UNREADABLE, OSError) as error:
         if isinstance(error, InputError) and str(error).startswith(str(path.parent)):
             raise
         raise InputError(f"{path}: not a result of this project ({error!r}); remove or repair it") from None
@@ -355,21 +356,25 @@ def _metrics(values: Mapping[str, Any]) -> Metrics:
     return metrics
 
 
-def _curve(path: Path) -> tuple[float, ...]:
-    """Validation AUC of the ensemble after epoch 1, 2, ...; () without the file."""
-    if not path.exists():
-        return ()
-    curve = []
+def read_epochs(path: Path, read: Callable[[Any, int], T]) -> list[T]:
+    """What `read` makes of each line of a metrics.jsonl and its number, from 1 on; [] without the file.
+
+    Raises InputError for a line that is no JSON, or of which `read` raises what `UNREADABLE` has.
+    """
+    found = []
     # What is no UTF-8 is no JSON either, and the line that has it is named.
-    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    for number, line in enumerate(lines, start=1):
+    text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+    for number, line in enumerate(text.splitlines(), start=1):
         try:
-            epoch = parse_json(line)
-            curve.append(_metrics({"logloss": 0} | epoch["valid"]["ensemble"]).auc)
-            if epoch["epoch"] != number:
-                raise ValueError(f"epoch {epoch['epoch']}, not {number}")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            found.append(read(parse_json(line), number))
+        except UNREADABLE as error:
             raise InputError(
-                f"{path}: line {number}: not an evaluation of this project ({error!r}); remove or repair it"
+                f"{path}: line {number}: not an evaluation ({error!r}); remove or repair it"
             ) from None
-    return tuple(curve)
+    return found
+
+
+def _valid_auc(epoch: Any, number: int) -> float:
+    if epoch["epoch"] != number:
+        raise ValueError(f"epoch {epoch['epoch']}, not {number}")
+    return _metrics({"logloss": 0} | epoch["valid"]["ensemble"]).auc

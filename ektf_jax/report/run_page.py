@@ -16,14 +16,11 @@ from numpy.typing import NDArray
 
 from ektf_jax.config import Config
 from ektf_jax.errors import InputError
-from ektf_jax.files import parse_json
-from ektf_jax.report import figures, judged, names, render, web
+from ektf_jax.report import figures, judged, names, render, results, web
 from ektf_jax.report.render import Block, Heading, Picture, Text
 from ektf_jax.report.tables import MISSING, Cell, Table, ranked, row
 from ektf_jax.result import Result
 
-# Whatever comes of a file that holds something else.
-_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 _NO_TERMS = ("loss", "gradient_norm")  # numbers of an epoch's training that are not terms of its loss
 
 
@@ -43,20 +40,13 @@ class About:
 
 
 def read_epochs(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl, [] without it. Raises InputError for a line that is no evaluation."""
-    found = []
-    # What is no UTF-8 is no JSON either, and the line that has it is named.
-    text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            epoch = parse_json(line)
-            float(epoch["valid"]["ensemble"]["auc"]), dict(epoch["train"]), int(epoch["epoch"])
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise InputError(
-                f"{path}: line {number}: not an evaluation ({error!r}); remove or repair it"
-            ) from None
-        found.append(epoch)
-    return found
+    """The lines of a metrics.jsonl, as `results.read_epochs` reads them."""
+
+    def read(epoch: Any, _: int) -> dict[str, Any]:
+        float(epoch["valid"]["ensemble"]["auc"]), dict(epoch["train"]), int(epoch["epoch"])
+        return dict(epoch)
+
+    return results.read_epochs(path, read)
 
 
 def write(about: About, out: Path, title: str) -> str:
@@ -105,7 +95,7 @@ def _understood(path: Path) -> Iterator[None]:
     """What cannot be shown of a file is an InputError that names it."""
     try:
         yield
-    except _UNREADABLE as error:
+    except results.UNREADABLE as error:
         raise InputError(f"{path}: holds what no run writes ({error!r}); remove or repair it") from None
 
 

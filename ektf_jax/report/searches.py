@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from ektf_jax.errors import InputError
 from ektf_jax.report import names, render, results, web
-from ektf_jax.report.paper.names import NAMES
+from ektf_jax.report.names import Names
 from ektf_jax.report.render import Block, Heading, Text
-from ektf_jax.report.results import Run
+from ektf_jax.report.results import Outcome
 from ektf_jax.report.seeds import mean
 from ektf_jax.report.tables import MISSING, Cell, Table, digits_of, ranked, row, shown, spread
 from ektf_jax.search import NAME, SearchResult
@@ -26,21 +26,22 @@ class _Row(NamedTuple):
     """A search, the runs of its winner by seed, and the one with the config's own settings, if any."""
 
     found: SearchResult
-    winner: tuple[Run, ...]
-    own: Run | None
+    winner: tuple[Outcome, ...]
+    own: Outcome | None
 
     @property
     def valid(self) -> float:
         return mean([run.valid.auc for run in self.winner])
 
 
-def write(source: Path, out: Path, *, title: str) -> str:
+def write(source: Path, out: Path, called: Names, *, title: str) -> str:
     """Write report.md and report.html of all searches below `source`; returns its tables as Markdown.
 
-    The result.json of a winner's runs must be there, and that of the run with the config's own settings
-    should be; of other trials search.json has all that is needed. Raises InputError for what is missing.
+    `called` is what models and methods are. The result.json of a winner's runs must be there, and that of the
+    run with the config's own settings should be; of other trials search.json has all that is needed. Raises
+    InputError for what is missing.
     """
-    rows = _read(source)
+    rows = _read(source, called)
     blocks: list[Block] = [Heading("How to read this"), *map(Text, _GUIDE)]
     compared = []
     for dataset in sorted({one.winner[0].dataset for one in rows}):
@@ -51,16 +52,16 @@ def write(source: Path, out: Path, *, title: str) -> str:
     return "\n\n".join(map(render.markdown_table, compared)) + "\n"
 
 
-def _read(source: Path) -> list[_Row]:
+def _read(source: Path, called: Names) -> list[_Row]:
     paths = sorted(source.rglob(NAME))
     if not paths:
         raise InputError(f"{source}: no {NAME} below it; search with `ektf tune` first")
     broken: list[str] = []
-    runs = {run.path: run for run in results.load(source, broken.append, NAMES)}
+    runs = {run.path: run for run in results.load(source, broken.append, called)}
     return [_row(source, path.parent, runs, broken) for path in paths]
 
 
-def _row(source: Path, directory: Path, runs: Mapping[str, Run], broken: Sequence[str]) -> _Row:
+def _row(source: Path, directory: Path, runs: Mapping[str, Outcome], broken: Sequence[str]) -> _Row:
     """`broken` is what is wrong with runs that are not among `runs`: of most trials nothing is read."""
     found, place = SearchResult.read(directory), PurePosixPath(directory.relative_to(source))
     winner = [runs.get(str(place / name)) for name in found.winner.runs.values()]

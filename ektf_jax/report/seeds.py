@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from ektf_jax.report.results import Run
+from ektf_jax.report.results import Outcome
 
 
 @dataclass(frozen=True)
 class Group:
     """Runs that differ in their seed only; `variant` says what sets them apart from runs of the same name."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[Outcome, ...]
     variant: str = ""
 
     @property
@@ -26,16 +26,16 @@ class Group:
     def num_students(self) -> int:
         return self.runs[0].num_students
 
-    def over(self, value: Callable[[Run], float]) -> tuple[float, ...]:
+    def over(self, value: Callable[[Outcome], float]) -> tuple[float, ...]:
         """A value of each run."""
         return tuple(value(run) for run in self.runs)
 
 
-def distinct(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
+def distinct(runs: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
     """The runs without those that repeat the config and seed of one before, and the repetitions."""
     seen: set[str] = set()
-    kept: list[Run] = []
-    repeated: list[Run] = []
+    kept: list[Outcome] = []
+    repeated: list[Outcome] = []
     for run in runs:
         key = json.dumps([run.dataset, run.seed, run.settings], sort_keys=True, allow_nan=False)
         (repeated if key in seen else kept).append(run)
@@ -43,12 +43,12 @@ def distinct(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
     return kept, repeated
 
 
-def groups(runs: Sequence[Run]) -> list[Group]:
+def groups(runs: Sequence[Outcome]) -> list[Group]:
     """Groups of distinct runs, in their order; of several with one name and K the one of most seeds first.
 
     That one is named as all others are; the rest say in brackets which settings differ from it.
     """
-    named: dict[tuple[str, str, int], dict[str, list[Run]]] = {}
+    named: dict[tuple[str, str, int], dict[str, list[Outcome]]] = {}
     for run in runs:
         settings = json.dumps(run.settings, sort_keys=True, allow_nan=False)
         same = named.setdefault((run.dataset, run.label, run.num_students), {})
@@ -61,7 +61,7 @@ def groups(runs: Sequence[Run]) -> list[Group]:
     return found
 
 
-def main_runs(runs: Sequence[Run]) -> list[Run]:
+def main_runs(runs: Sequence[Outcome]) -> list[Outcome]:
     """The runs without variants: of one name and K, only those with the settings of most seeds."""
     return [run for group in groups(runs) if not group.variant for run in group.runs]
 
@@ -102,7 +102,7 @@ def seeds_for(p: float, ours: Sequence[float], theirs: Sequence[float]) -> int |
     return None
 
 
-def _difference(run: Run, main: Run) -> str:
+def _difference(run: Outcome, main: Outcome) -> str:
     absent = object()
     keys = sorted(run.settings.keys() | main.settings.keys())
     return ", ".join(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ektf_jax.report import names
-from ektf_jax.report.results import Run
+from ektf_jax.report.results import Outcome
 from ektf_jax.report.seeds import Group, deviation, groups, mean
 
 _SHOWN = 60  # characters of a setting
@@ -42,7 +42,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def summary(runs: Sequence[Run]) -> Table:
+def summary(runs: Sequence[Outcome]) -> Table:
     """A row per model and K, whatever was run, the best two by validation marked.
 
     Best and worst student, chosen by validation, and the lead over the best are per run, then averaged.
@@ -81,7 +81,7 @@ def summary(runs: Sequence[Run]) -> Table:
     return Table(SUMMARY, header, tuple(rows))
 
 
-def cost(runs: Sequence[Run]) -> Table:
+def cost(runs: Sequence[Outcome]) -> Table:
     """A row per model and K: parameters, and time and epochs averaged over its runs."""
 
     def cells(group: Group) -> tuple[Cell, ...]:

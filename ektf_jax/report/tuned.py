@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ektf_jax.keys import short
 from ektf_jax.report import figures, web
 from ektf_jax.report.render import Block, Heading, Picture, Text
 from ektf_jax.report.tables import MISSING, Bar, Cell, Table, ranked, shown, spread
@@ -167,7 +168,7 @@ def _trials(trials: Sequence[Trial]) -> Table:
         )
     )
     keys = list(trials[0].settings)
-    short = _short(keys)
+    titles = map(".".join, short([key.split(".") for key in keys]))
     rows = tuple(
         (
             Cell(str(trial.number)),
@@ -179,15 +180,4 @@ def _trials(trials: Sequence[Trial]) -> Table:
         for trial in trials
     )
     note = "Of a trial that is not complete, the AUC is its best so far."
-    return Table("Trials", ("trial", "state", "validation AUC", "epochs", *short), rows, (note,))
-
-
-def _short(keys: Sequence[str]) -> list[str]:
-    """For each key the last of its parts that tell it from the others."""
-    parts = [key.split(".") for key in keys]
-    return [
-        ".".join(
-            next(own[-n:] for n in range(1, len(own) + 1) if sum(p[-n:] == own[-n:] for p in parts) == 1)
-        )
-        for own in parts
-    ]
+    return Table("Trials", ("trial", "state", "validation AUC", "epochs", *titles), rows, (note,))

@@ -134,10 +134,7 @@ def make(
         raise InputError(f"{out}: is there already; choose another --out")
     runs = [load_run(path) for path in workdirs]
     for run in runs:
-        if not run.result.valid["students"]:
-            raise InputError(
-                f"{run.result.path}: its students have no predictions of their own, as it fuses by concat"
-            )
+        run.result.best_student  # noqa: B018  # InputError where students have no predictions of their own
     found = data or runs[0].rows
     schema, splits = encoded.open_dataset(found, ["valid", "test"])
     _check_same(runs, schema, found)

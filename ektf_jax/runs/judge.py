@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ektf_jax import directories, metrics, significance
 from ektf_jax.data import encoded
 from ektf_jax.data.schema import Field
-from ektf_jax.errors import unknown
+from ektf_jax.errors import InputError, unknown
 from ektf_jax.result import ENSEMBLE
 from ektf_jax.runs.compare import logits_of, split_of
 from ektf_jax.runs.run import Run
@@ -92,12 +92,24 @@ def judge(
 ) -> Iterator[dict[str, Any]]:
     """Metrics by name: of each predictor on all rows, then on the rows of each value of the field `by`.
 
-    Metrics that need groups take the first value of `by` that a row has.
+    Metrics that need groups take the first value of `by` that a row has. A metric that rows do not have, such
+    as GAUC where no group has both classes, is None.
     """
     rows, of = predictions
     needs = {} if by is None else {"groups": rows.ids[:, find_field(run, by, "--by")[1]][:, 0]}
-    values = metrics.evaluate(rows.labels, np.stack(list(of.values())), names, weights=rows.weights, **needs)
-    yield from ({"predictor": name} | found for name, found in zip(of, values, strict=True))
+    logits = np.stack(list(of.values()))
+    told: list[dict[str, Any]] = [{"predictor": name} for name in of]
+    for metric in names:
+        try:
+            found: Sequence[dict[str, Any]] = metrics.evaluate(
+                rows.labels, logits, [metric], weights=rows.weights, **needs
+            )
+        except InputError:
+            raise
+        except ValueError:
+            found = [{metric: None}] * len(of)
+        told = [one | values for one, values in zip(told, found, strict=True)]
+    yield from told
     of_rows = [name for name in names if not metrics.METRICS[name].needs]
     for value, places in () if by is None else rows_by_value(run, rows, by, most):
         labels = rows.labels[places]

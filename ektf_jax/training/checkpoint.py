@@ -152,17 +152,17 @@ def restore(
         except Exception as error:  # whatever the storage layer makes of a damaged file
             logging.warning("%s: checkpoint %d cannot be read (%s)", _real(manager), candidate, error)
             damaged.append(candidate)
-            cause = error
+            last = error
             continue
-        for step in damaged if delete_damaged else ():
-            manager.delete(step)
+        for each in damaged if delete_damaged else ():
+            manager.delete(each)
         return tree, progress
     if not steps:
         return None
     raise InputError(
         f"{_real(manager)}: no checkpoint can be read (steps {steps}); delete the working directory and"
         f" start the run again"
-    ) from cause
+    ) from last
 
 
 def _digest(progress: Mapping[str, Any]) -> str:

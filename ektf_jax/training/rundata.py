@@ -4,7 +4,7 @@ import inspect
 import shutil
 from pathlib import Path
 
-from ektf_jax import directories, transfer
+from ektf_jax import directories, metrics, transfer
 from ektf_jax.config import Config
 from ektf_jax.data import encoded, synthetic
 from ektf_jax.data.schema import Schema
@@ -72,6 +72,7 @@ def opened(config: Config, data: Path) -> tuple[Schema, dict[str, encoded.Split]
     schema, splits = encoded.open_dataset(data)
     if splits["train"].weights is not None:
         _check_takes_weights(config, data)
+        metrics.check(metrics.of_runs(), ["weights"])
     check_batch_size(config, data, len(splits["train"].labels))
     for name in ("valid", "test"):
         check_classes(data, name, splits[name])

@@ -174,9 +174,7 @@ def _take_students(
     values: dict[str, NDArray[Any]], ensemble: Ensemble, sources: Sequence[Source], config: Config
 ) -> None:
     found = [
-        (source, source.model.student(k))
-        for source in sources
-        for k in range(sum(group.size for group in source.model.groups))
+        (source, source.model.student(k)) for source in sources for k in range(source.model.num_students)
     ]
     places = [(g, i) for g, group in enumerate(ensemble.groups) for i in range(group.size)]
     named = f"config.train.init_from = {config.train.init_from!r}"

@@ -185,4 +185,4 @@ class ECKD(Method):
 
 def _hidden_size(model: Predictor) -> int:
     """Units of the last hidden layer of a model that is a single student with one, else 0."""
-    return model.groups[0].hidden_size if sum(group.size for group in model.groups) == 1 else 0
+    return model.groups[0].hidden_size if model.num_students == 1 else 0

@@ -641,7 +641,7 @@ def start(*arguments):
 def test_killed(tmp_path):
     """Whenever the kill comes nothing is there that loads, and the next prepare clears up and succeeds."""
     (tmp_path / "a.csv").write_text(GOOD)
-    steps = ("_part", "_vocabulary", "_write", "_drawn")
+    steps = ("_part", "_finish", "_write", "_drawn")
     writers = [
         start(tmp_path / "a.csv", tmp_path / f"out{index}", 60, step) for index, step in enumerate(steps)
     ]

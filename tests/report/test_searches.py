@@ -9,6 +9,7 @@ from configs import table2
 from ektf_jax.config import Config
 from ektf_jax.errors import InputError
 from ektf_jax.report import searches
+from ektf_jax.report.paper.names import NAMES
 from ektf_jax.search import Finalist, SearchResult, Trial
 from ektf_jax.training.identity import identity
 from tests.report import conftest
@@ -39,7 +40,7 @@ def test_models_are_ranked_by_the_winners_validation(tmp_path):
     write_search(tmp_path / "in" / "fm", "fm", [0.82, 0.80], 0.79)
     write_search(tmp_path / "in" / "ecn", "ecn", [0.83], 0.831)
     write_search(tmp_path / "in" / "other", "lr", [0.7], 0.6, dataset="frappe")
-    told = searches.write(tmp_path / "in", tmp_path / "out", title="Searches")
+    told = searches.write(tmp_path / "in", tmp_path / "out", NAMES, title="Searches")
     page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     ecn = "| single ECN | 1 | 2 + 1 | 1 | 1,234 | 0.8310 | **0.8300** | 0.8210 | 0.8200 | 0.3000 |"
     fm = "| single FM | 1 | 2 + 1 | 2 | 1,234 | 0.7900 | *0.8100 ± 0.0141* | 0.7800 | 0.8000 ± 0.0141 |"
@@ -54,11 +55,11 @@ def test_models_are_ranked_by_the_winners_validation(tmp_path):
 
 def test_a_run_of_the_winner_that_is_missing_is_said(tmp_path):
     with pytest.raises(InputError, match=r"no search\.json below it"):
-        searches.write(tmp_path, tmp_path / "out", title="")
+        searches.write(tmp_path, tmp_path / "out", NAMES, title="")
     write_search(tmp_path / "fm", "fm", [0.82, 0.80], 0.79)
     (tmp_path / "fm" / "finalists" / "1" / "s2" / "result.json").unlink()
     with pytest.raises(InputError, match=r"finalists/1/s2: has no result\.json"):
-        searches.write(tmp_path, tmp_path / "out", title="")
+        searches.write(tmp_path, tmp_path / "out", NAMES, title="")
     assert not (tmp_path / "out").exists()
 
 
@@ -71,22 +72,22 @@ def test_of_the_winner_alone_the_results_must_be_whole(tmp_path):
     diverged = json.loads(winner.read_text())
     diverged["test"]["ensemble"]["logloss"] = 1e11
     other.write_text(json.dumps(diverged))
-    told = searches.write(tmp_path, tmp_path / "out", title="")
+    told = searches.write(tmp_path, tmp_path / "out", NAMES, title="")
     assert "| single FM | 1 | 2 + 1 | 1 | 1,234 | 0.7900 | 0.8200 |" in told
     winner.write_text(json.dumps(diverged))
     with pytest.raises(InputError, match=r"trials/1/result\.json: .*logloss"):
-        searches.write(tmp_path, tmp_path / "out", title="")
+        searches.write(tmp_path, tmp_path / "out", NAMES, title="")
 
 
 def test_without_the_first_run_there_is_no_before(tmp_path):
     write_search(tmp_path / "in" / "fm", "fm", [0.82], 0.79)
     (tmp_path / "in" / "fm" / "trials" / "0" / "result.json").unlink()
-    told = searches.write(tmp_path / "in", tmp_path / "out", title="")
+    told = searches.write(tmp_path / "in", tmp_path / "out", NAMES, title="")
     assert "| single FM | 1 | 2 + 1 | 1 | 1,234 | — | 0.8200 | — | 0.8100 | 0.3000 |" in told
 
 
 def test_the_committed_page_is_of_the_committed_searches(tmp_path):
-    searches.write(TUNED, tmp_path, title=TITLE)
+    searches.write(TUNED, tmp_path, NAMES, title=TITLE)
     assert (tmp_path / "report.md").read_bytes() == (TUNED / "report.md").read_bytes()
 
 

@@ -82,6 +82,16 @@ def test_a_group_of_one_class_has_no_auc():
     assert found["logloss_low"] <= found["logloss"] <= found["logloss_high"]
 
 
+def test_where_no_group_has_both_classes_there_is_no_gauc(finished, split):
+    run = load_run(finished)
+    name = run.schema.fields[0].name
+    alone = split._replace(ids=split.ids.copy())
+    alone.ids[:, 0] = np.arange(len(split.labels))
+    of = {0: np.linspace(-1, 1, len(split.labels), dtype=np.float32)}
+    found = next(judge.judge(run, judge.Predictions(alone, of), ["auc", "gauc"], by=name, most=1))
+    assert found == {"predictor": 0, "auc": metrics.auc(split.labels, of[0]), "gauc": None}
+
+
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_predictions_are_written_row_by_row(finished, split, tmp_path, form):
     out = tmp_path / f"rows.{form}"

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import polars as pl
 import pytest
 from flax import nnx
 
@@ -20,8 +21,9 @@ from ektf_jax.ensemble import Ensemble, Prediction
 from ektf_jax.errors import InputError
 from ektf_jax.runs import ensembles, importance, judge
 from ektf_jax.students.fcn import FCN
-from ektf_jax.training import evaluate, rundata, teachers
+from ektf_jax.training import evaluate, loop, rundata, teachers
 from ektf_jax.training.step import init_state, make_train_step
+from tests.bundle import shop
 
 FIELDS = make_fields([("a", 9, 1), ("b", 9, 1)])
 ROWS = 12
@@ -154,6 +156,22 @@ class Alike(transfer.Method):
 
     def __call__(self, prediction: Prediction, labels: jax.Array) -> transfer.method.Loss:
         return transfer.make("none")(prediction, labels)
+
+
+def test_a_metric_that_takes_no_weights_is_named_before_the_first_step(tmp_path, monkeypatch):
+    rows = shop.rows(300, 0)
+    rows = rows.with_columns(pl.Series("times", np.arange(300) % 4))
+    spec = dataclasses.replace(shop.SPEC, weight="times")
+    shop.prepare(tmp_path / "data", rows, spec=spec, rows_of=lambda *_: rows)
+    config = Config.from_dict(shop.config(tmp_path / "data"))
+    assert rundata.opened(config, tmp_path / "data")[0].weighted
+    own = metrics.Metric(lambda labels, logits: 0.0, "higher")
+    monkeypatch.setitem(metrics.METRICS, "own", own)
+    with pytest.raises(InputError, match="own takes no weights, and the rows have some"):
+        loop.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setitem(metrics.METRICS, "own", own._replace(trained=False))
+    rundata.opened(config, tmp_path / "data")
 
 
 def test_a_dataset_with_weights_and_what_cannot_be_trained_on_it(tmp_path, tiny_config):

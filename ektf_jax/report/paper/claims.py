@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from ektf_jax.report.paper import published, select
 from ektf_jax.report.paper.rows import SIGNIFICANT, Row, find, make_row, p_text, star_of
-from ektf_jax.report.results import Run
+from ektf_jax.report.results import Outcome
 from ektf_jax.report.seeds import deviation, mean, p_value, seeds_for
 from ektf_jax.report.tables import STAR, Cell, Table, digits_of, row, signed
 
 
-def claims(runs: Sequence[Run], dataset: str, peers: Sequence[Run] = ()) -> Table | None:
+def claims(runs: Sequence[Outcome], dataset: str, peers: Sequence[Outcome] = ()) -> Table | None:
     """EKTF against the single MLP, the plain mean of the same students and the authors' EKTF, tested.
 
     `peers` are runs of another implementation. None where no pair of these was run.

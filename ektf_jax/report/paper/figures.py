@@ -16,7 +16,7 @@ from ektf_jax.report import figures
 from ektf_jax.report.figures import ACCENT, Style
 from ektf_jax.report.paper import published, select, series
 from ektf_jax.report.paper.series import Point, Series
-from ektf_jax.report.results import Run
+from ektf_jax.report.results import Outcome
 
 _METHODS = {
     "EKTF": select.ektf(),
@@ -41,24 +41,24 @@ _AUTHORS = Style("0.55", "v", "-")
 Curves = Mapping[str, tuple[Series, Style]]
 
 
-def figure_2(runs: Sequence[Run]) -> Figure | None:
+def figure_2(runs: Sequence[Outcome]) -> Figure | None:
     """Plain ensembles of MLPs by mean, sum and concat: ensemble, best and worst student, and their gap."""
     return _three_panels(_methods(runs, "plain mean", "plain sum", "plain concat"))
 
 
-def figure_3(runs: Sequence[Run]) -> Figure | None:
+def figure_3(runs: Sequence[Outcome]) -> Figure | None:
     """KD (Eq. 2) beside the plain mean ensemble."""
     methods = _methods(runs, "KD", "plain mean")
     return _three_panels(methods) if "KD" in methods else None
 
 
-def figure_5(runs: Sequence[Run]) -> Figure | None:
+def figure_5(runs: Sequence[Outcome]) -> Figure | None:
     """DML (Eq. 3) beside the plain mean ensemble."""
     methods = _methods(runs, "DML", "plain mean")
     return _three_panels(methods) if "DML" in methods else None
 
 
-def figure_4(runs: Sequence[Run]) -> Figure | None:
+def figure_4(runs: Sequence[Outcome]) -> Figure | None:
     """What the ensemble is above its best student: KD and DML, each beside the plain mean ensemble."""
     methods = _methods(runs, "plain mean", "KD", "DML")
     if not methods.keys() & {"KD", "DML"}:
@@ -77,13 +77,13 @@ def figure_4(runs: Sequence[Run]) -> Figure | None:
     return figure
 
 
-def figure_7(runs: Sequence[Run]) -> Figure | None:
+def figure_7(runs: Sequence[Outcome]) -> Figure | None:
     """EKTF, KD and DML: ensemble, best and worst student, and their gap. None without two of them."""
     methods = _methods(runs, "EKTF", "KD", "DML")
     return _three_panels(methods) if len(methods) > 1 else None
 
 
-def figure_8(runs: Sequence[Run], dataset: str) -> Figure | None:
+def figure_8(runs: Sequence[Outcome], dataset: str) -> Figure | None:
     """EKTF over K: ensemble and best student, ours, the authors' published runs and their code here."""
     ours = series.of_mlps(runs, select.ektf())
     theirs = series.logged(dataset, "EKTF")
@@ -122,7 +122,7 @@ def figure_8(runs: Sequence[Run], dataset: str) -> Figure | None:
     return figure
 
 
-def curves(runs: Sequence[Run]) -> Figure | None:
+def curves(runs: Sequence[Outcome]) -> Figure | None:
     """Validation AUC of the ensemble over epochs: a single MLP, MLPs by each method at one K, EKTF_Latest.
 
     K is the largest of those with most of these methods; the first seed of each. A circle marks the epoch
@@ -155,13 +155,13 @@ def curves(runs: Sequence[Run]) -> Figure | None:
     return figure
 
 
-def _chosen_for_curves(runs: Sequence[Run]) -> dict[str, tuple[Run, Style]]:
+def _chosen_for_curves(runs: Sequence[Outcome]) -> dict[str, tuple[Outcome, Style]]:
     """By name, what the training curves show of these runs."""
-    first: dict[str, dict[int, Run]] = {
+    first: dict[str, dict[int, Outcome]] = {
         name: {run.num_students: run for run in reversed(runs) if select.of_mlps(run) and _METHODS[name](run)}
         for name in ("plain mean", "KD", "DML", "EKTF")
     }
-    chosen: dict[str, tuple[Run, Style]] = {}
+    chosen: dict[str, tuple[Outcome, Style]] = {}
     if single := [run for run in runs if select.alone("mlp")(run)]:
         chosen["single MLP"] = (single[0], Style("0.5", "", ":"))
     if sizes := sorted({size for found in first.values() for size in found}):
@@ -175,7 +175,7 @@ def _chosen_for_curves(runs: Sequence[Run]) -> dict[str, tuple[Run, Style]]:
     return chosen
 
 
-def _methods(runs: Sequence[Run], *wanted: str) -> Curves:
+def _methods(runs: Sequence[Outcome], *wanted: str) -> Curves:
     """Those of the named methods that have ensembles of MLPs at two K or more."""
     found = {name: (series.of_mlps(runs, _METHODS[name]), _STYLES[name]) for name in wanted}
     return {name: drawn for name, drawn in found.items() if len(drawn[0].keys() - {1}) > 1}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ektf_jax.report.paper import select, series
 from ektf_jax.report.paper.series import Point, Series
-from ektf_jax.report.results import Run
+from ektf_jax.report.results import Outcome
 from ektf_jax.report.seeds import mean
 
 COUNTS = 1e-3
@@ -26,7 +26,7 @@ class Finding:
     measured: str
 
 
-def findings(runs: Sequence[Run], variants: Sequence[Run] = ()) -> list[Finding]:
+def findings(runs: Sequence[Outcome], variants: Sequence[Outcome] = ()) -> list[Finding]:
     """The six, in order; [] where no two ensembles of MLPs by one method differ in K.
 
     `runs` are of one dataset, without variants. `variants` are runs of it with other settings: those of DML
@@ -95,14 +95,14 @@ def _kd_helps(kd: Series, mean_: Series) -> Finding:
     return Finding(claim, _verdict([holds, milder]), measured)
 
 
-def _with_k_times_the_l2(runs: Sequence[Run], variants: Sequence[Run]) -> Series:
+def _with_k_times_the_l2(runs: Sequence[Outcome], variants: Sequence[Outcome]) -> Series:
     """DML of MLPs by K, from variants that have K times the L2 of the runs and no other difference."""
     is_dml = select.both(select.method("dml"), select.of_mlps)
 
-    def without_l2(run: Run) -> dict[str, object]:
+    def without_l2(run: Outcome) -> dict[str, object]:
         return {key: value for key, value in run.settings.items() if key != "embedding.l2"}
 
-    def heavier(run: Run) -> bool:
+    def heavier(run: Outcome) -> bool:
         return any(
             math.isclose(
                 run.settings.get("embedding.l2", math.nan),
@@ -157,7 +157,7 @@ def _below(difference: float) -> str:
     return f"{abs(difference):.4f} {'under' if difference >= 0 else 'over'}"
 
 
-def _tuning_is_impractical(runs: Sequence[Run]) -> Finding:
+def _tuning_is_impractical(runs: Sequence[Outcome]) -> Finding:
     claim = "6. Tuning the weights of KD and DML by hand is impractical."
     largest = max((run.num_students for run in runs if run.num_students > 1), default=2)
     measured = (

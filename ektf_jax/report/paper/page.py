@@ -11,7 +11,7 @@ from ektf_jax.report.paper import claims, figures, select, tables
 from ektf_jax.report.paper.findings import Finding, findings
 from ektf_jax.report.paper.names import INDEXED, NAMES
 from ektf_jax.report.render import Block, Heading, Picture
-from ektf_jax.report.results import Run
+from ektf_jax.report.results import Outcome
 from ektf_jax.report.tables import Cell, Table
 
 _GUIDE = (
@@ -51,10 +51,10 @@ _CAPTIONS = {
 
 def write(source: Path, out: Path, *, title: str, ceiling: float | None = None) -> str:
     """Write the report of all runs below `source`, as `report.page.write` does."""
-    return page.write(source, out, PAPER, title=title, ceiling=ceiling)
+    return page.write(source, out, PAPER, NAMES, title=title, ceiling=ceiling)
 
 
-def _section(main: Sequence[Run], runs: Sequence[Run], dataset: str) -> Section:
+def _section(main: Sequence[Outcome], runs: Sequence[Outcome], dataset: str) -> Section:
     peers = [run for run in runs if run.peer]
     absent: list[str] = []
     blocks: list[Block] = []
@@ -110,7 +110,6 @@ def _findings_table(found: Sequence[Finding]) -> Table:
 
 
 PAPER = Report(
-    names=NAMES,
     guide=_GUIDE,
     section=_section,
     in_overview=select.in_overview,

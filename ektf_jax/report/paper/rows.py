@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ektf_jax.report.paper import published, select
-from ektf_jax.report.results import Metrics, Run
+from ektf_jax.report.results import Metrics, Outcome
 from ektf_jax.report.seeds import mean, p_value
 from ektf_jax.report.tables import MISSING, STAR, Cell, Table, digits_of, probability, ranked, signed, spread
 
@@ -35,13 +35,13 @@ class Row:
         return tuple(getattr(value, metric) for value in self.valid)
 
 
-def find(runs: Sequence[Run], *conditions: select.Is) -> list[Run]:
+def find(runs: Sequence[Outcome], *conditions: select.Is) -> list[Outcome]:
     return [run for run in runs if select.both(*conditions)(run)]
 
 
 def make_row(
     title: str,
-    runs: Sequence[Run],
+    runs: Sequence[Outcome],
     paper: Metrics | None = None,
     size: str = "",
     tested: bool = False,

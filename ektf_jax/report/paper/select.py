@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ektf_jax.report.results import Run
+from ektf_jax.report.results import Outcome
 
-Is = Callable[[Run], bool]
+Is = Callable[[Outcome], bool]
 
 # The students of EKTF_Latest, sorted.
 LATEST = ("ecn", "final1b", "pnn")
@@ -18,7 +18,7 @@ def alone(kind: str) -> Is:
     return lambda run: run.alone and run.plain and run.kinds == (kind,)
 
 
-def of_mlps(run: Run) -> bool:
+def of_mlps(run: Outcome) -> bool:
     return set(run.kinds) == {"mlp"}
 
 
@@ -52,11 +52,11 @@ def both(*conditions: Is) -> Is:
     return lambda run: all(condition(run) for condition in conditions)
 
 
-def sizes(runs: Sequence[Run]) -> list[int]:
+def sizes(runs: Sequence[Outcome]) -> list[int]:
     """The planned numbers of students and those that are there, without the model alone."""
     return sorted((set(SIZES) | {run.num_students for run in runs}) - {1})
 
 
-def in_overview(run: Run) -> bool:
+def in_overview(run: Outcome) -> bool:
     """The single MLP, plain mean ensembles of MLPs, EKTF_MLP."""
     return alone("mlp")(run) or (of_mlps(run) and (method("none")(run) or ektf()(run)))

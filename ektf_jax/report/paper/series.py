@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ektf_jax.report.paper import published, select
-from ektf_jax.report.results import Run
+from ektf_jax.report.results import Outcome
 from ektf_jax.report.seeds import deviation, mean
 
 
@@ -36,7 +36,7 @@ class Point:
 Series = dict[int, Point]
 
 
-def of_mlps(runs: Sequence[Run], is_it: select.Is) -> Series:
+def of_mlps(runs: Sequence[Outcome], is_it: select.Is) -> Series:
     """Ensembles of MLPs by K, and at K = 1 the MLP alone, whose method makes no difference.
 
     The MLP alone is there only if no setting of it and the embedding is another than the students': on some
@@ -49,29 +49,15 @@ def of_mlps(runs: Sequence[Run], is_it: select.Is) -> Series:
         for run in runs
         if select.alone("mlp")(run) and any(_agree(_student(run), student) for student in students)
     ]
-    found = [*alone, *ensembles]
-    return {
-        size: _point([run for run in found if run.num_students == size])
-        for size in sorted({run.num_students for run in found})
-    }
+    return _by_size([*alone, *ensembles])
 
 
 def logged(dataset: str, family: str) -> Series:
     """The authors' published runs of a family, by K."""
-    return {
-        run.num_students: Point(
-            auc=run.ensemble.auc,
-            logloss=run.ensemble.logloss,
-            best=run.best_student.auc if run.students else float("nan"),
-            worst=min((student.auc for student in run.students), default=float("nan")),
-            best_logloss=run.best_student.logloss if run.students else float("nan"),
-            deviation=float("nan"),
-        )
-        for run in published.logged_runs(dataset, family)
-    }
+    return _by_size(published.logged_runs(dataset, family))
 
 
-def _student(run: Run) -> dict[str, object]:
+def _student(run: Outcome) -> dict[str, object]:
     """The settings of a run of equal students that are its students'."""
     return {
         key.split(".")[-1]: value
@@ -84,7 +70,14 @@ def _agree(one: dict[str, object], other: dict[str, object]) -> bool:
     return all(one[key] == other[key] for key in one.keys() & other.keys())
 
 
-def _point(runs: Sequence[Run]) -> Point:
+def _by_size(runs: Sequence[Outcome | published.LoggedRun]) -> Series:
+    return {
+        size: _point([run for run in runs if run.num_students == size])
+        for size in sorted({run.num_students for run in runs})
+    }
+
+
+def _point(runs: Sequence[Outcome | published.LoggedRun]) -> Point:
     aucs = [run.ensemble.auc for run in runs]
     with_students = [run for run in runs if run.students]
     return Point(

@@ -18,14 +18,14 @@ from ektf_jax.report.paper.rows import (
     p_values,
     test_note,
 )
-from ektf_jax.report.results import Metrics, Run
+from ektf_jax.report.results import Metrics, Outcome
 from ektf_jax.report.seeds import mean
 from ektf_jax.report.tables import Cell, Table
 
 _COUNTS = 1e-3  # a difference in AUC that the paper calls significant
 
 
-def table_2(runs: Sequence[Run], dataset: str) -> Table | None:
+def table_2(runs: Sequence[Outcome], dataset: str) -> Table | None:
     """The paper's Table 2: models alone, EKTF_MLP by K with its best student, EKTF_Latest.
 
     Further models alone that were published elsewhere on the dataset (`published.others`) are in it too. None
@@ -77,7 +77,7 @@ def _others_note(others: Mapping[str, tuple[Metrics, str]]) -> str:
     return f"Published elsewhere than in the paper, on rows as they were: {whose}." if by else ""
 
 
-def table_3(runs: Sequence[Run]) -> Table | None:
+def table_3(runs: Sequence[Outcome]) -> Table | None:
     """The paper's Table 3: EKTF_Latest without some of its parts. None without any of its runs."""
     variants = {
         "EKTF_Latest": select.ektf(),
@@ -91,7 +91,7 @@ def table_3(runs: Sequence[Run]) -> Table | None:
     return against_ektf("Table 3: parts of EKTF left out of EKTF_Latest", rows, reference=0)
 
 
-def table_4(runs: Sequence[Run], dataset: str) -> Table | None:
+def table_4(runs: Sequence[Outcome], dataset: str) -> Table | None:
     """The paper's Table 4: each model alone, and as a student of EKTF. None without any of its runs.
 
     PNN, FINAL(1B) and ECN are students of EKTF_Latest; the others, of EKTF over these three and the model.
@@ -154,7 +154,7 @@ def _opposite_gains(rows: Sequence[Row], epochs: Sequence[float]) -> list[str]:
     return found
 
 
-def table_5(runs: Sequence[Run]) -> Table | None:
+def table_5(runs: Sequence[Outcome]) -> Table | None:
     """The paper's Table 5: transfer methods over the students of EKTF_Latest; metrics of the ensemble.
 
     ECKD has one student, of whatever kind, and so has DAGFM, whose rows are fine-tuned students. None without

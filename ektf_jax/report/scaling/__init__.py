@@ -3,5 +3,6 @@
 curves      runs of one recipe by K; recipes that differ in one thing
 tables      growth, tests, and what each point costs
 figures     AUC over K and over cost; diversity and collapse over K
+conclusion  what it comes to, in sentences
 page        the report, written
 """

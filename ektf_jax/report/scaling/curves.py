@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ektf_jax.report.results import Run
+from ektf_jax.report.results import Outcome
 from ektf_jax.report.seeds import Group, groups, mean, p_value
 
 # What changes with K or is not the recipe's.
@@ -22,27 +22,27 @@ _THINGS = (
     ("train.", "training"),
 )
 
-Value = Callable[[Run], float]
+Value = Callable[[Outcome], float]
 
 
-def ensemble_auc(run: Run) -> float:
+def ensemble_auc(run: Outcome) -> float:
     return run.ensemble.auc
 
 
-def student_auc(run: Run) -> float:
+def student_auc(run: Outcome) -> float:
     """Of the student that validation chooses."""
     return run.best_student.auc
 
 
-def valid_auc(run: Run) -> float:
+def valid_auc(run: Outcome) -> float:
     return run.valid.auc
 
 
-def ambiguity(run: Run) -> float:
+def ambiguity(run: Outcome) -> float:
     return run.diversity.get("ambiguity", float("nan"))
 
 
-def error_correlation(run: Run) -> float:
+def error_correlation(run: Outcome) -> float:
     return run.diversity.get("error_correlation", float("nan"))
 
 
@@ -89,7 +89,7 @@ class Curve:
         return [group for size, group in sorted(self.groups.items()) if size > 1]
 
 
-def curves(runs: Sequence[Run]) -> list[Curve]:
+def curves(runs: Sequence[Outcome]) -> list[Curve]:
     """The recipes of a dataset's runs (`seeds.main_runs`) with two or more Ks, in the order of the runs.
 
     A model that was trained alone is K = 1 of every recipe of copies of it that it differs from by what one

@@ -6,10 +6,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ektf_jax.report import page
+from ektf_jax.report.names import Names
 from ektf_jax.report.page import Report, Section
-from ektf_jax.report.paper.names import INDEXED, NAMES
 from ektf_jax.report.render import Block, Heading, Picture, Text
-from ektf_jax.report.results import Run
+from ektf_jax.report.results import Outcome
 from ektf_jax.report.scaling import curves, figures, tables
 from ektf_jax.report.scaling.conclusion import conclusion
 
@@ -34,12 +34,12 @@ _CAPTIONS = {
 }
 
 
-def write(source: Path, out: Path, *, title: str) -> str:
+def write(source: Path, out: Path, called: Names, *, title: str) -> str:
     """Write the report of all runs below `source`, as `report.page.write` does."""
-    return page.write(source, out, SCALING, title=title)
+    return page.write(source, out, SCALING, called, title=title)
 
 
-def _section(main: Sequence[Run], runs: Sequence[Run], dataset: str) -> Section:
+def _section(main: Sequence[Outcome], runs: Sequence[Outcome], dataset: str) -> Section:
     del runs, dataset
     of = curves.curves(main)
     blocks: list[Block] = []
@@ -68,9 +68,4 @@ def _section(main: Sequence[Run], runs: Sequence[Run], dataset: str) -> Section:
     )
 
 
-SCALING = Report(
-    names=NAMES,
-    guide=_GUIDE,
-    section=_section,
-    indexed=INDEXED,
-)
+SCALING = Report(guide=_GUIDE, section=_section)

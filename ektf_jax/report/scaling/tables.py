@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from ektf_jax.report.results import Run
+from ektf_jax.report.results import Outcome
 from ektf_jax.report.scaling import curves
 from ektf_jax.report.scaling.curves import Curve
 from ektf_jax.report.seeds import Group, mean, p_value
@@ -125,13 +125,13 @@ def points(of: Sequence[Curve]) -> Table | None:
     )
 
 
-def training_flops(run: Run) -> float:
+def training_flops(run: Outcome) -> float:
     """FLOPs of a run's training: forward and backward, the latter twice the former; nan if not known."""
     passes = float(run.settings["transfer.self"])
     return 3 * run.flops_per_sample * passes * run.rows.get("train", 0) * run.epochs
 
 
-def _lead(run: Run) -> float:
+def _lead(run: Outcome) -> float:
     return run.ensemble.auc - curves.student_auc(run)
 
 

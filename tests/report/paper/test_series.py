@@ -43,7 +43,10 @@ def test_the_authors_runs_are_a_series_too():
     points = series.logged("ml1m", "EKTF")
     assert list(points) == [2, 3, 4, 5, 6, 10]
     assert (points[5].auc, points[5].best, points[5].logloss) == (0.906243, 0.906130, 0.303615)
+    assert math.isnan(points[5].deviation)
     assert math.isnan(series.logged("criteo", "MLPs_concat")[2].best)
+    two = series.logged("criteo", "EKTF_L")[3]
+    assert (two.auc, two.deviation) == pytest.approx((0.8163485, 0.000015 / math.sqrt(2)), abs=1e-12)
 
 
 def verdicts(directory):

@@ -4,8 +4,8 @@ import pytest
 from scipy import stats
 
 from ektf_jax.report import results, seeds
+from ektf_jax.report.paper.names import NAMES
 from ektf_jax.report.scaling import curves
-from ektf_jax.report.scaling.page import SCALING
 
 from ..conftest import result
 
@@ -33,7 +33,7 @@ def run(size, auc, seed=1, *, method="ektf", options=None, valid=None, **changes
 
 
 def load(directory):
-    return curves.curves(seeds.main_runs(results.load(directory, names=SCALING.names)))
+    return curves.curves(seeds.main_runs(results.load(directory, names=NAMES)))
 
 
 def test_runs_of_one_recipe_are_a_curve_over_k_with_one_student_alone_as_its_start(write):

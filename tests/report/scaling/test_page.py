@@ -3,6 +3,7 @@
 import pytest
 
 from ektf_jax.report import seeds
+from ektf_jax.report.paper.names import NAMES
 from ektf_jax.report.scaling import conclusion, figures, page, tables
 from tests import commands
 
@@ -122,11 +123,11 @@ def test_the_command_writes_the_page_with_its_figures(study, tmp_path):
 
 def test_results_that_say_less_leave_gaps_and_no_curves_are_said(write, tmp_path):
     directory = write(bare("ektf", [0.8, 0.9]))
-    page.write(directory, tmp_path / "none", title="t")
+    page.write(directory, tmp_path / "none", NAMES, title="t")
     text = (tmp_path / "none" / "report.md").read_text()
     assert f"Not here, for want of runs on MovieLens-1M: {tables.GROWTH}" in text
     write(bare("ektf", [0.8, 0.9, 0.9]))
-    page.write(directory, tmp_path / "less", title="t")
+    page.write(directory, tmp_path / "less", NAMES, title="t")
     text = (tmp_path / "less" / "report.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| EKTF of MLP | 2 | 1 |")]
     assert [row.count("—") for row in rows] == [5, 0, 0]

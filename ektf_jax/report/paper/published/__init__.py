@@ -47,6 +47,10 @@ class LoggedRun:
     def best_student(self) -> Metrics:
         return max(self.students, key=lambda student: student.auc)
 
+    @property
+    def worst_student(self) -> Metrics:
+        return min(self.students, key=lambda student: student.auc)
+
     def cut(self) -> Metrics:
         """Metrics of the ensemble as the paper prints them: cut off, not rounded, after four decimals.
 
