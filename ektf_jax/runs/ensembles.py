@@ -226,7 +226,7 @@ def _logits(run: Run, model: Predictor, split: Split) -> NDArray[np.float32]:
 
 
 def _config(members: Sequence[tuple[Run, list[int]]], blend: Blend, data: Path, out: Path) -> Config:
-    """The config of an ensemble of runs: that of the first, with what makes the blend again."""
+    """The config of an ensemble of runs: that of the first selected, with what makes the blend again."""
     first = members[0][0].config
     kinds = [run.config.ensemble.students[run.result.labels[k]] for run, kept in members for k in kept]
     labels = [run.result.labels[k] for run, kept in members for k in kept]
@@ -239,6 +239,7 @@ def _config(members: Sequence[tuple[Run, list[int]]], blend: Blend, data: Path, 
         )
         for run, kept in members
     ]
+    averages = {run.config.train.ema for run, _ in members}
     rounded = any(run.config.ensemble.matmul_dtype == "bfloat16" for run, _ in members)
     return dataclasses.replace(
         first,
@@ -253,6 +254,10 @@ def _config(members: Sequence[tuple[Run, list[int]]], blend: Blend, data: Path, 
             blend=to_dict(BlendConfig(blend.of, blend.weights, tuple(map(to_dict, settings)))),
         ),
         transfer=TransferConfig("none"),
+        # What not all of them have is nothing of the whole's.
+        train=dataclasses.replace(
+            first.train, init_from=(), ema=averages.pop() if len(averages) == 1 else 0.0
+        ),
         mesh=MeshConfig(),
     )
 

@@ -99,7 +99,7 @@ def runs(tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs")
     shop.prepare(directory / "data")
     several = shop.config(directory / "data")
-    several["embedding"]["sharing"] = 0.5
+    several["embedding"]["sharing"], several["train"]["ema"] = 0.5, 0.5
     several["ensemble"]["students"]["deep"] = {"name": "deepfm", "hidden_units": (8,), "wide": "ids"}
     one = shop.config(directory / "data")
     one["embedding"]["dim"], one["ensemble"]["num_students"], one["seed"] = 6, 1, 7
@@ -132,6 +132,7 @@ def test_all_students_of_two_runs_predict_their_mean(runs, tmp_path, of):
         apart.mean(axis=0) if of == "logits" else (p := sigmoid(apart).mean(axis=0)) * 0 + np.log(p / (1 - p))
     )
     np.testing.assert_allclose(ensemble, mean, atol=1e-5)
+    assert ektf_jax.load_run(tmp_path / "out").config.train.ema == 0  # of one of them alone
 
 
 @pytest.fixture(scope="module")
