@@ -68,7 +68,8 @@ class DataConfig:
         "auto",
         "Where the rows lie in training. host: a batch goes to the devices at a time; device: all of them are"
         " there, and the steps up to the next line or checkpoint are one dispatch; auto: device where half of"
-        " an accelerator's memory holds them, and host on a CPU. The bits are the same.",
+        " an accelerator's memory holds them, and host on a CPU. The bits are the same, but with teachers on"
+        " a CPU.",
         RESIDENCES,
         decides="nothing",
     )
