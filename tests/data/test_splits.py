@@ -24,7 +24,7 @@ def as_text(kind, seconds, rng):
     if kind == "mixed":
         return [f"{at / 8:.3f}" if at % 2 else f"{at / 8:g}" if at else "-0.0" for at in seconds.tolist()]
     if kind == "fine":
-        return [f"2024-02-28T12:00:00.{int(at):09d}" for at in seconds]
+        return [f"2024-02-28T12:00:00.{int(at) // 7001:09d}" for at in seconds]
     times = [DAY + timedelta(seconds=int(at)) for at in seconds]
     if kind == "local":
         return [time.isoformat(" " if rng.integers(2) else "T") for time in times]
