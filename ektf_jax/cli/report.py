@@ -2,6 +2,8 @@
 or of one run, `ektf report --run=WORKDIR --out=DIR`.
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from absl import flags
@@ -45,12 +47,12 @@ def main(argv: list[str]) -> None:
     from ektf_jax.report.scaling import page as scaling
 
     title = _TITLE.value or "Ensemble knowledge transfer: results"
-    source = shell.path(_RESULTS)
-    if _ABOUT.value == "paper":
-        print(paper.write(source, out, title=title))
-    else:
-        write = {"scaling": scaling.write, "searches": searches.write}[_ABOUT.value]
-        print(write(source, out, NAMES, title=title))
+    writers: dict[str, Callable[..., str]] = {
+        "paper": paper.write,
+        "scaling": partial(scaling.write, called=NAMES),
+        "searches": partial(searches.write, called=NAMES),
+    }
+    print(writers[_ABOUT.value](shell.path(_RESULTS), out, title=title))
 
 
 def _one(workdir: Path, data: Path | None, out: Path) -> str:

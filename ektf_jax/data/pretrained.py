@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ektf_jax.data import columns, parquet
+from ektf_jax.data.chunk import Rows
 from ektf_jax.data.schema import Field, vectors_file
 from ektf_jax.data.spec import TableSpec
 from ektf_jax.errors import InputError, cause
@@ -94,10 +95,11 @@ def _read(path: Path) -> Vectors:
         raise InputError(f"{path}: has no rows; give it the vectors, or leave pretrained out")
     settled = columns.settle([(str(path), table.schema)], [VALUE], ())
     values = columns.text(VALUE, table[VALUE], settled).alias("value")
+    where = Rows(str(path), 0)
     if values.null_count():
-        raise InputError(
-            f"{path}: row {(values.is_null().arg_max() or 0) + 1}: {VALUE} is missing; give each row one"
-        )
+        first = values.is_null().arg_max()
+        assert first is not None
+        raise InputError(f"{where(first)}: {VALUE} is missing; give each row one")
     if values.is_duplicated().any():
         first = values.is_duplicated().arg_max()
         assert first is not None
@@ -111,6 +113,7 @@ def _read(path: Path) -> Vectors:
 
 def _matrix(path: Path, column: pl.Series) -> NDArray[np.float32]:
     """Vectors of one length, of finite numbers."""
+    where = Rows(str(path), 0)
     if isinstance(column.dtype, pl.Array):
         column = column.arr.to_list()
     if not isinstance(column.dtype, pl.List) or not column.dtype.inner.is_numeric():
@@ -121,7 +124,7 @@ def _matrix(path: Path, column: pl.Series) -> NDArray[np.float32]:
         row = (lengths.ne_missing(lengths[0])).arg_max()
         assert row is not None
         raise InputError(
-            f"{path}: row {row + 1}: {VECTOR} has {lengths[row]} numbers and that of row 1 {lengths[0]}; all"
+            f"{where(row)}: {VECTOR} has {lengths[row]} numbers and that of row 1 {lengths[0]}; all"
             " must have equally many"
         )
     if not 1 <= length <= MOST_NUMBERS:
@@ -133,7 +136,6 @@ def _matrix(path: Path, column: pl.Series) -> NDArray[np.float32]:
         row, place = np.argwhere(~np.isfinite(vectors))[0]
         value = float(flat[row * length + place])
         raise InputError(
-            f"{path}: row {row + 1}: number {place} of {VECTOR} is {value:g}; it must be finite, as float32"
-            " too"
+            f"{where(row)}: number {place} of {VECTOR} is {value:g}; it must be finite, as float32 too"
         )
     return vectors

@@ -50,8 +50,8 @@ def compare_logits(labels: NDArray[np.float32], a: NDArray[np.float32], b: NDArr
 def split_of(run: Run, split: str) -> encoded.Split:
     """The rows of a split of a run's dataset, both classes among them."""
     data = run.rows
-    check_data(run.workdir, encoded.open_schema(data), data)
-    _, splits = encoded.open_dataset(data, [split])
+    schema, splits = encoded.open_dataset(data, [split])
+    check_data(run.workdir, schema, data)
     rundata.check_classes(data, split, splits[split])
     return splits[split]
 

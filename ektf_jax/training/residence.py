@@ -214,9 +214,8 @@ def on_devices(config: Config, mesh: Mesh, schema: Schema, splits: Splits) -> bo
     if config.data.residence == "host":
         return False
     if config.data.residence == "auto":
-        return _longest(splits) < 2**31 and resident_bytes(schema, splits) <= _SHARE * memory_of(
-            mesh.local_devices[0]
-        )
+        room = _SHARE * memory_of(mesh.local_devices[0])
+        return _longest(splits) < 2**31 and resident_bytes(schema, splits) <= room
     check_room(mesh, schema, splits)
     return True
 

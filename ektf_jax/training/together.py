@@ -55,9 +55,8 @@ def room(config: Config) -> int:
 
 
 def _memory() -> int:
-    return residence.memory_of(jax.local_devices()[0]) or os.sysconf("SC_PAGE_SIZE") * os.sysconf(
-        "SC_PHYS_PAGES"
-    )
+    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return residence.memory_of(jax.local_devices()[0]) or here
 
 
 def sharing_rows() -> Callable[..., OnDevices]:
