@@ -63,7 +63,13 @@ def spectrum(table: ArrayLike) -> NDArray[np.float64]:
 
     All zeros for a table of zeros. A table that uses few of its D dimensions has a few large ones.
     """
-    values = np.linalg.svd(np.asarray(table, np.float64), compute_uv=False)
+    rows = np.asarray(table)
+    # The triangle of a QR decomposition has the singular values of the rows it stands for.
+    triangle = np.empty((0, rows.shape[1]))
+    for start in range(0, len(rows), _BLOCK_ROWS):
+        block = rows[start : start + _BLOCK_ROWS]
+        triangle = np.linalg.qr(np.concatenate([triangle, block], dtype=np.float64)).R
+    values = np.linalg.svd(triangle, compute_uv=False)
     return values / values[0] if values.size and values[0] > 0 else np.zeros_like(values)
 
 

@@ -1,6 +1,7 @@
 """Measures of diversity and collapse against plain float64 loops, and what they refuse."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -81,6 +82,20 @@ def test_spectrum_of_a_table_that_is_known():
     assert measures.information_abundance(values) == pytest.approx(14 / 8, abs=1e-12)
     entropy = -sum(p * math.log(p) for p in (8 / 14, 4 / 14, 2 / 14))
     assert measures.effective_rank(values) == pytest.approx(math.exp(entropy), abs=1e-9)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, measures._BLOCK_ROWS, measures._BLOCK_ROWS + 1, 200_000])
+def test_spectrum_is_that_of_the_whole_table_in_little_memory(rows):
+    scales = 10.0 ** -np.arange(5.0)
+    table = (np.random.default_rng(rows).standard_normal((rows, 5)) * scales).astype(np.float32)
+    tracemalloc.start()
+    found = measures.spectrum(table)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    whole = np.linalg.svd(table.astype(np.float64), compute_uv=False)
+    np.testing.assert_allclose(found, whole / whole[:1], rtol=1e-11)
+    assert found.shape == (min(rows, 5),)
+    assert peak < 5 * measures._BLOCK_ROWS * 5 * 8
 
 
 def test_ranks_of_the_extremes():
