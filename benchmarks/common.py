@@ -167,10 +167,12 @@ def child_json(command: Sequence[str], *, python: str = sys.executable, **option
     return json.loads(child(command, python=python, **options).splitlines()[-1])
 
 
-def our_steps(shape: str, num_students: int, steps: int, flags: Sequence[str] = ()) -> dict[str, Any]:
+def our_steps(
+    shape: str, num_students: int, steps: int, flags: Sequence[str] = (), **options: Any
+) -> dict[str, Any]:
     """What benchmarks.step prints: `seconds` of each of some training steps, and more."""
     command = ["-m", "benchmarks.step", f"--shape={shape}", f"--students={num_students}"]
-    return child_json([*command, f"--steps={steps}", *flags])
+    return child_json([*command, f"--steps={steps}", *flags], **options)
 
 
 def our_epochs(shape: str, num_students: int, data: Path, epochs: int) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from ektf_jax.layers import adapters
 from ektf_jax.layers.blocks import linear
 from ektf_jax.layers.rngs import make_rngs
 
-# Up to so many copies run one after another without a loop, which is a fifth faster on a CPU for few of them
-# (benchmarks/step.py --unroll=1); of more the scan is one loop, whose compile time does not grow with K.
+# Up to so many copies run one after another without a loop, which is faster on a CPU
+# (benchmarks/variants.py); of more the scan is one loop, whose compile time does not grow with K.
 UNROLL_UP_TO = 10
 # Of more members of one network than these, a scan keeps no activations for the gradient but computes each
 # member's again: 32 take the memory of one, and a fifth more time than copies (benchmarks/members.py).

@@ -9,6 +9,7 @@ faults      broken inputs and ended commands
 soak        training for hours, with kills
 together    runs that share a process
 members     members of one network
+variants    choices in a training step
 stored      rows on disk
 fields      lists, attention and pretrained vectors
 device      an accelerator

@@ -13,6 +13,7 @@ from benchmarks.page import (
     soak,
     stored,
     together,
+    variants,
 )
 from benchmarks.page.cells import Result
 from ektf_jax.report.render import Block, Heading, Picture, Text
@@ -363,6 +364,7 @@ SECTIONS = {
     "train": train,
     "epoch": epoch,
     "students": students,
+    "variants": variants.variants,
     "evaluate": evaluate,
     "judging": judging.judging,
     "encode": encode,

@@ -2,8 +2,8 @@
 
 - the allocator's settings below, unless GLIBC_TUNABLES says otherwise. A compiled step on a CPU takes its
   temporaries, hundreds of megabytes, anew at every call. By default each of them is mapped, zeroed page by
-  page and unmapped again; kept, and in huge pages, they cost a quarter less processor time
-  (benchmarks/step.py). glibc reads these settings when a process starts and at no other time;
+  page and unmapped again; with them kept, and in huge pages, a step takes a quarter less time
+  (benchmarks/variants.py). glibc reads these settings when a process starts and at no other time;
 - Python's UTF-8 mode where it would take names of files and its output for ASCII: in the C locale with
   PYTHONUTF8=0. Tables and schemas may name fields and files in any script.
 

@@ -18,7 +18,7 @@ def norm_relu_dropout(
 
     Equal to the three in a row (tests). The backward pass needs x and the statistics alone, and computes the
     rest again where it is used: less is stored for each of K students, which is what a step of a large
-    ensemble on a CPU spends its time on beside matrix products (`benchmarks/step.py --activation=plain`).
+    ensemble on a CPU spends its time on beside matrix products (`benchmarks/variants.py`).
     Mean and (biased) variance are for running statistics and carry no gradient.
     """
     return _forward(x, scale, bias, rate, key)[0]

@@ -11,7 +11,7 @@ def dropout(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
 
     The bits are computed where they are used, forward and backward, and never stored: XLA fuses the hash
     into the neighbouring elementwise work. Threefry bits cost more than an MLP's matrix products on a CPU
-    (`benchmarks/step.py --dropout=threefry`). An element's bit depends on the key and on its position in
+    (`benchmarks/variants.py`). An element's bit depends on the key and on its position in
     `x` only, so sharding or stacking arrays does not change it.
     """
     if rate == 0:

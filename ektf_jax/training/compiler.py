@@ -7,12 +7,12 @@ import jax
 
 Options = Mapping[str, str | bool]
 
-# On a CPU, XLA 0.10 gives single products to YNNPACK. Those of dense layers are a tenth faster by Eigen's
-# (benchmarks/step.py --compiler=default), but for factors in bfloat16, which only YNNPACK does fast.
+# On a CPU, XLA 0.10 gives single products to YNNPACK. With Eigen's a step of dense layers is faster
+# (benchmarks/variants.py), but for factors in bfloat16, which only YNNPACK does fast.
 _EIGEN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 
-# On a GPU, XLA tries many kernels of its own for each product. Without them a step compiles in two thirds of
-# the time on an H100, and is as fast or faster.
+# On a GPU, XLA tries many kernels of its own for each product. Without them a step compiles sooner on an
+# H100, and was as fast or faster there.
 _CUBLAS = {"xla_gpu_enable_triton_gemm": False}
 
 

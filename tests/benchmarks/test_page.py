@@ -82,8 +82,18 @@ def test_page(tmp_path, monkeypatch):
     write(tmp_path, "scale_k", {"shape": "ml1m", "versions": {}, "cases": cases, "growth": fits})
     member = {"way": "members", "temporary_mib": 1080}
     write(tmp_path, "members", {"shape": "ml1m", "versions": {}, "cases": [cases[0] | member]})
+    variant = {
+        "students": 2,
+        "variant": "a loop over students",
+        "step_seconds": spread(0.12, 0.11, 0.13),
+        "times_as_long": spread(1.2, 1.1, 1.3),
+        "compile_seconds": spread(2.5, 2.4, 2.6),
+        "temporary_mib": 1234,
+    }
+    write(tmp_path, "variants", {"shape": "ml1m", "versions": {}, "cases": [variant]})
     page.write()
     text = (tmp_path / "README.md").read_text()
+    assert "| 2 | a loop over students | 120.0 (110.0 to 130.0) | 1.20 (1.10 to 1.30) | 2.5" in text
     assert "| ML-1M, K=3 | step | 100.0 (90.0 to 120.0) | 200.0 (190.0 to 220.0) | 40,960 |" in text
     assert "| 32,768 | 1.60 (1.50 to 1.70) | 1.23% |" in text  # ten steps of 4,096 in 1.25 s
     assert "| 98.8% (97.0% to 100.1%) | 0.50% (0.40% to 0.60%) |" in text
