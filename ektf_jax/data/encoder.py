@@ -23,7 +23,7 @@ from ektf_jax.errors import InputError, cause
 
 NARROW = "narrow_floats"  # in a dataset's source and in encoder.json, see `Encoder.narrow`
 _DESCRIPTION = "encoder.json"
-_FIRST = 1  # of a source's `encoder`: version 0.1.0's
+FIRST_ENCODER = 1  # of a source's `encoder`: version 0.1.0's
 _WORDS_SCHEMA = {"field": pl.String(), "value": pl.String(), "id": pl.Int32()}
 
 
@@ -160,7 +160,7 @@ def spec_of(schema: Schema, path: Path) -> TableSpec | None:
 
 def _check_rules(schema: Schema, spec: TableSpec, path: Path) -> None:
     """Raise InputError where version 0.1.0 made the ids by rules that would give raw rows others now."""
-    if schema.source.get("encoder") != _FIRST:
+    if schema.source.get("encoder") != FIRST_ENCODER:
         return
     files = schema.source.get("files")
     names = (
