@@ -387,8 +387,8 @@ def test_again_another_dataset_than_version_0_1_0_made_is_described_anew(tmp_pat
     schema = simple(tmp_path, data, **({"above": 0.5} if what == "spec" else {}))
     assert schema.source["encoder"] == tables.ENCODER
     assert encoded.open_schema(out) == schema
-    words = set(pl.read_parquet(out / "vocabulary.parquet")["value"])
-    assert words == {"z" if what == "file" else "a", "b", "2", "3"}
+    known = set(pl.read_parquet(out / "vocabulary.parquet")["value"])
+    assert known == {"z" if what == "file" else "a", "b", "2", "3"}
 
 
 def test_source(tmp_path):
