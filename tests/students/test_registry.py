@@ -368,8 +368,8 @@ def test_what_students_are_made_of_still_has_the_name_of_version_0_1_0():
     former = importlib.import_module("ektf_jax.students.layers")
     names = (
         "EPSILON batch_norm_layer check_choice check_count check_rate check_widths DNN drop dropout"
-        " dropout_keys flatten hidden_layer HiddenLayers layer_norm_layer linear norm_relu_drop norm_relu_dropout"
-        " product_of_rows Wide"
+        " dropout_keys flatten hidden_layer HiddenLayers layer_norm_layer linear norm_relu_drop"
+        " norm_relu_dropout product_of_rows Wide"
     )
     for name in names.split():
         with pytest.warns(DeprecationWarning, match=r"is ektf_jax\.layers\.blocks now"):
