@@ -5,9 +5,16 @@ imported when it is asked for, and says which extra to install where that has no
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = [  # noqa: F822  # see __getattr__
+if TYPE_CHECKING:  # editors and type checkers see them here
+    from ektf_jax import losses, metrics, students, transfer
+    from ektf_jax.bundle import load as load_bundle
+    from ektf_jax.config import Config
+    from ektf_jax.ensemble import Ensemble
+    from ektf_jax.runs import load_run
+
+__all__ = [
     "Config",
     "Ensemble",
     "load_bundle",

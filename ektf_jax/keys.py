@@ -111,6 +111,21 @@ def current(group: Any, name: str) -> str:
     return former.get(name, name) if name else name
 
 
+def prefer_former(group: Any, values: Any) -> None:
+    """Drop from nested data, in place, each key that has its default beside its former name.
+
+    A config file of an older version sets that on a base which has the key by its name of today.
+    """
+    if not isinstance(values, dict):
+        return
+    hints = typing.get_type_hints(group)
+    for field in dataclasses.fields(group):
+        if dataclasses.is_dataclass(hints[field.name]):
+            prefer_former(hints[field.name], values.get(field.name))
+        elif field.metadata.get("formerly") in values and values.get(field.name) == field.default:
+            del values[field.name]
+
+
 def _value(field: dataclasses.Field, hint: Any, value: Any, path: str) -> Any:
     """The value as its key has it; InputError, naming the key, where it cannot have it."""
     kinds = types_of(hint)

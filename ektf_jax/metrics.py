@@ -153,6 +153,11 @@ def of_runs() -> list[str]:
     return [name for name, metric in METRICS.items() if metric.trained and not metric.needs]
 
 
+def ranking() -> list[str]:
+    """Name the metrics that rank predictors: higher or lower is better, and they need nothing else."""
+    return [name for name, metric in METRICS.items() if metric.better != "one" and not metric.needs]
+
+
 def check(names: Sequence[str], given: Collection[str]) -> None:
     """Raise InputError for an unknown metric, or one that does not go with what is `given` beside logits.
 

@@ -1,5 +1,7 @@
 """What `import ektf_jax` offers, and what it costs."""
 
+import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import ektf_jax
+from ektf_jax import students
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,6 +27,27 @@ def test_every_public_name_is_there_and_documented():
     for name in ektf_jax.__all__:
         assert getattr(ektf_jax, name).__doc__, name
         assert name in dir(ektf_jax)
+
+
+def test_type_checkers_and_editors_see_every_public_name():
+    """By the imports under TYPE_CHECKING, each of what the name is at run time; Any otherwise."""
+    tree = ast.parse(Path(ektf_jax.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    assert ast.unparse(block.test) == "TYPE_CHECKING"
+    seen = {
+        alias.asname or alias.name: getattr(importlib.import_module(node.module), alias.name)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == {name: getattr(ektf_jax, name) for name in ektf_jax.__all__}
+
+
+def test_every_student_is_exported_by_name():
+    """mypy --strict and pyright take for private what a package imports and `__all__` does not have."""
+    exported = [getattr(students, name) for name in students.__all__ if name != "REGISTRY"]
+    assert set(exported) == set(students.REGISTRY.values())
+    assert "REGISTRY" in students.__all__
 
 
 def test_other_names_are_none():

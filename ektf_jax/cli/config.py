@@ -17,7 +17,7 @@ from absl import flags
 from ektf_jax.cli import shell
 from ektf_jax.config import Config, current_names, is_group, kinds
 from ektf_jax.errors import InputError, cause, nearest
-from ektf_jax.keys import plain
+from ektf_jax.keys import plain, prefer_former
 
 _ADVICE = "ektf_jax/config.py has the keys of every config"
 
@@ -91,6 +91,9 @@ def load(given: str) -> dict[str, Any]:
         nested: dict[str, Any] = plain(config)
     except Exception as error:  # a placeholder of ml_collections' raises what it likes
         raise InputError(f"--config={given}: {cause(error)}") from None
+    runs = nested.get("runs")
+    for run in (nested, *(runs.values() if isinstance(runs, dict) else ())):
+        prefer_former(Config, run)
     return nested
 
 

@@ -13,12 +13,10 @@ from ektf_jax.cli import shell
 from ektf_jax.data.schema import SPLITS
 from ektf_jax.files import write_text
 
-_RANKING = [name for name, one in metrics.METRICS.items() if one.better != "one" and not one.needs]
-
 _WORKDIR = flags.DEFINE_string("workdir", None, "The working directory of a finished run.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "valid", list(SPLITS), "Whose rows are shuffled.")
 _DATA = flags.DEFINE_string("data", None, "Where the run's dataset is now, if it was moved.")
-_METRIC = flags.DEFINE_enum("metric", "auc", _RANKING, "What is lost.")
+_METRIC = flags.DEFINE_enum("metric", "auc", metrics.ranking(), "What is lost.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Shuffles of each field.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the shuffles.")
 _OUT = flags.DEFINE_string("out", None, "A directory for importance.csv, importance.png and importance.svg.")

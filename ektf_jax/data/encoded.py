@@ -66,17 +66,15 @@ def open_split(directory: Path, split: str) -> Split:
     is neither 0 nor 1, a weight is below 0 or not finite, or all are 0, or the rows are not those that were
     written, by schema.json.
     """
-    schema = open_schema(directory)
-    if split not in schema.splits:
-        raise InputError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
-    return _open_split(directory, split, schema)[0]
+    return _open_split(directory, split, open_schema(directory))[0]
 
 
-def open_dataset(directory: Path, splits: Sequence[str] = SPLITS) -> tuple[Schema, dict[str, Split]]:
+def open_dataset(directory: str | Path, splits: Sequence[str] = SPLITS) -> tuple[Schema, dict[str, Split]]:
     """Maps splits as `open_split` does, and raises as it does.
 
     The schema that is returned has the digests of their arrays, whoever wrote them.
     """
+    directory = Path(directory)
     schema = open_schema(directory)
     opened = {split: _open_split(directory, split, schema) for split in splits}
     found = {name: digest for _, digests in opened.values() for name, digest in digests.items()}
@@ -101,6 +99,8 @@ def open_vectors(directory: Path, schema: Schema) -> list[np.ndarray]:
 
 def _open_split(directory: Path, split: str, schema: Schema) -> tuple[Split, dict[str, str]]:
     """A split after one pass over it that checked every value and the digests of its arrays; these."""
+    if split not in schema.splits:
+        raise InputError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
     rows = schema.splits[split]
     ids_path, labels_path = directory / split / "ids.npy", directory / split / "labels.npy"
     ids = _map(ids_path, np.dtype(np.int32), (rows, schema.num_slots))

@@ -3,6 +3,7 @@
 Needs numpy and polars alone. Preparing a dataset and scoring with a model of it give a row the same ids.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,11 +18,12 @@ from ektf_jax import files
 from ektf_jax.data import columns, dense, encoded, parquet, parts, vocabulary
 from ektf_jax.data.chunk import Chunk, Rows
 from ektf_jax.data.schema import Field, Schema
-from ektf_jax.data.spec import TableSpec, spec_from_json, spec_to_json
+from ektf_jax.data.spec import FieldSpec, TableSpec, are_numbers, spec_from_json, spec_to_json
 from ektf_jax.errors import InputError, cause
 
 NARROW = "narrow_floats"  # in a dataset's source and in encoder.json, see `Encoder.narrow`
 _DESCRIPTION = "encoder.json"
+FIRST_ENCODER = 1  # of a source's `encoder`: version 0.1.0's
 _WORDS_SCHEMA = {"field": pl.String(), "value": pl.String(), "id": pl.Int32()}
 
 
@@ -142,6 +144,7 @@ def of_dataset(directory: Path) -> Encoder:
             f"{directory}: has no {path.name}: its rows were made as ids, so that there is no raw row to"
             " encode"
         )
+    _check_rules(schema, spec, directory / encoded.SCHEMA)
     return Encoder(spec, schema.fields, read_words(path), tuple(schema.source.get(NARROW, ())))
 
 
@@ -153,6 +156,45 @@ def spec_of(schema: Schema, path: Path) -> TableSpec | None:
     if spec is None and schema.dataset == movielens.SPEC.dataset:  # whose encodings name files alone
         return movielens.SPEC
     return None if spec is None else _spec(spec, path)
+
+
+def _check_rules(schema: Schema, spec: TableSpec, path: Path) -> None:
+    """Raise InputError where version 0.1.0 made the ids by rules that would give raw rows others now."""
+    if schema.source.get("encoder") != FIRST_ENCODER:
+        return
+    files = schema.source.get("files")
+    names = (
+        [str(one.get("name")) for one in files if isinstance(one, Mapping)] if isinstance(files, list) else []
+    )
+    changed = [
+        f"took the missing = {list(field.missing)} and fill = {field.fill!r} of {field.name} for buckets, not"
+        " numbers"
+        for field in spec.fields
+        if field.kind == "numeric" and not _same_in_buckets(field)
+    ]
+    changed += [
+        f"wrote the values of Parquet files ({name}) as other texts" for name in names if _parquet(name)
+    ]
+    if changed:
+        raise InputError(
+            f"{path}: is of version 0.1.0, which {changed[0]}: raw rows would get other ids now; prepare the"
+            " data again and train on that. Its encoded rows can still be evaluated"
+        )
+
+
+def _same_in_buckets(field: FieldSpec) -> bool:
+    """Whether a numeric field's `missing` and `fill` mean the same as buckets and as numbers."""
+    numbers = {text for text in field.missing if are_numbers([text])[0]}
+    filled = set() if field.fill is None else {field.fill}
+    if field.paper_buckets:  # of which 1 is the first
+        return not numbers and filled <= {"1"}
+    # Of a mark without a fill all numbers of its bucket are OOV; with one they are what it says.
+    whole = all(re.fullmatch("0|1|2|-[1-9][0-9]{0,9}", text) for text in numbers | filled)
+    return whole and (not filled or numbers <= filled)
+
+
+def _parquet(name: str) -> bool:
+    return Path(name).suffix.lower() in (".parquet", ".pq")
 
 
 def write(encoder: Encoder, directory: Path) -> None:

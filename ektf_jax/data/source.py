@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ektf_jax.data import columns, encoded, rawfiles
 from ektf_jax.data.columns import Settled
-from ektf_jax.data.encoder import NARROW
+from ektf_jax.data.encoder import FIRST_ENCODER, NARROW, read_words
 from ektf_jax.data.schema import SPLITS, Schema
 from ektf_jax.data.spec import Derivation, TableSpec, spec_to_json
 from ektf_jax.errors import InputError
@@ -105,3 +106,22 @@ def existing(out: Path, source: Mapping[str, Any], paths: Sequence[Path]) -> Sch
     if found | {"files": bare} != source:
         return None
     return encoded.current(out, with_digests(source, hash_all(paths)))
+
+
+def keep_description(out: Path, new: Path) -> Schema | None:
+    """Give a new dataset the description of that in `out`, where version 0.1.0 made the same ids of the same.
+
+    Runs are held to that description. None, and nothing done, for any other dataset.
+    """
+    now = encoded.open_schema(new)
+    try:
+        if encoded.open_schema(out).source != now.source | {"encoder": FIRST_ENCODER}:
+            return None
+        before, _ = encoded.open_dataset(out)
+        words = [read_words(directory / encoded.WORDS) for directory in (out, new)]
+    except InputError:
+        return None
+    if (before.fields, before.arrays) != (now.fields, now.arrays) or not words[0].equals(words[1]):
+        return None
+    shutil.copyfile(out / encoded.SCHEMA, new / encoded.SCHEMA)
+    return encoded.open_schema(new)

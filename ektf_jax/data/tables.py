@@ -87,7 +87,9 @@ def prepare(
                 raise InputError(f"{where}: {field.name} is {marks} in every row; leave the field out")
         made_of = sources.with_digests(made_of, [*digests, *sources.hash_all(others)])
         drawn = None if isinstance(files, Mapping) else _drawn(spec, chunks, split_seed, where)
-        return _finish(new, spec, chunks, drawn, made_of | sources.narrow(settled, derivation), vectors)
+        made_of |= sources.narrow(settled, derivation)
+        schema = _finish(new, spec, chunks, drawn, made_of, vectors)
+        return sources.keep_description(out, new) or schema
 
 
 def encode(

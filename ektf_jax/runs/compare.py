@@ -1,6 +1,5 @@
 """Finished runs on the same rows: is one better, and how sure is that."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +25,7 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    one: Run, other: Run, split: str = "test", predictors: Sequence[str] = (ENSEMBLE, ENSEMBLE)
+    one: Run, other: Run, split: str = "test", predictors: tuple[str, str] = (ENSEMBLE, ENSEMBLE)
 ) -> Comparison:
     """Compare two runs, or two predictors of one, on a split of their dataset.
 

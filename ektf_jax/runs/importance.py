@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ektf_jax import metrics
 from ektf_jax.data.encoded import Split
+from ektf_jax.errors import unknown
 from ektf_jax.runs.compare import logits_of, split_of
 from ektf_jax.runs.judge import find_field
 from ektf_jax.runs.run import Run
@@ -39,8 +40,12 @@ def permutation_importance(
     All slots of a multi-valued field move together, and all predictors see the same shuffles. `metric` is one
     of `metrics.METRICS` of which higher or lower is better. The most important field of the ensemble comes
     first. Fields that say the same share their importance: neither is missed much while the other is there.
-    Raises InputError as `logits_of` and `split_of` do.
+    Raises InputError as `logits_of` and `split_of` do, and for another metric; ValueError without a repeat.
     """
+    if metric not in (ranking := metrics.ranking()):
+        raise unknown("metric", metric, ranking)
+    if repeats < 1:
+        raise ValueError(f"repeats = {repeats}: expected 1 at least")
     sign = {"higher": 1.0, "lower": -1.0}[metrics.METRICS[metric].better]
     rows = split_of(run, split)
     logits = logits_of(run, rows, split)

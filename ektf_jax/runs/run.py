@@ -62,7 +62,7 @@ class Run:
     def _description(self) -> Path:
         """Where its dataset is described: what the run keeps first, as a newer one may be where it was."""
         kept = rundata.kept(self.workdir)
-        return kept if self._data is None and kept.exists() else self.data
+        return kept if self._data is None and kept.exists() else self.rows
 
     @property
     def rows(self) -> Path:

@@ -40,6 +40,33 @@ from ektf_jax.students.qnn import QNN
 from ektf_jax.students.wide_deep import WideDeep
 from ektf_jax.students.xdeepfm import XDeepFM
 
+__all__ = [
+    "AFN",
+    "CIN",
+    "CL4CTR",
+    "DAGFM",
+    "DCN",
+    "ECN",
+    "EDCN",
+    "FCN",
+    "FINAL",
+    "FM",
+    "LR",
+    "MLP",
+    "PNN",
+    "QNN",
+    "REGISTRY",
+    "AutoInt",
+    "CrossNetV2",
+    "DCNv2",
+    "DeepFM",
+    "EulerNet",
+    "FinalMLP",
+    "MaskNet",
+    "WideDeep",
+    "XDeepFM",
+]
+
 # Classes, but to type checkers type[nnx.Module] takes no arguments.
 REGISTRY: dict[str, Callable[..., nnx.Module]] = {
     "lr": LR,

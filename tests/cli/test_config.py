@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ektf_jax.cli import config, shell
+from ektf_jax.config import Config
 from ektf_jax.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -305,3 +306,23 @@ def test_a_former_name_of_a_key_sets_it():
     for changed in (made, sweep["runs"]["a"]):
         assert changed["ensemble"]["matmul_dtype"] == "bfloat16"
         assert "products" not in changed["ensemble"]
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_config_file_of_an_older_version_sets_a_former_name_on_the_base(tmp_path, runs):
+    (tmp_path / "old.py").write_text(
+        "from configs import base\n\n\ndef get_config():\n    config = base.get_config()\n"
+        "    config.ensemble.products = 'bfloat16'\n"
+        f"    return {{'runs': {{'a': config.to_dict()}}}} if {runs} else config\n"
+    )
+    made = config.load(str(tmp_path / "old.py"))
+    made = made["runs"]["a"] if runs else made
+    assert Config.from_dict(made).ensemble.matmul_dtype == "bfloat16"
+
+
+def test_two_names_of_a_key_that_both_are_set_are_refused(tmp_path):
+    (tmp_path / "old.py").write_text(
+        "def get_config():\n    return {'ensemble': {'products': 'float32', 'matmul_dtype': 'bfloat16'}}\n"
+    )
+    with pytest.raises(InputError, match="both are there; drop one"):
+        Config.from_dict(config.load(str(tmp_path / "old.py")))

@@ -148,6 +148,14 @@ def test_unknown_split(dataset):
     with pytest.raises(InputError) as error:
         encoded.open_split(dataset, "../train")
     named(error, "'../train'", "train, valid, test")
+    with pytest.raises(InputError, match=r"split is 'validation'"):
+        encoded.open_dataset(dataset, ["validation"])
+
+
+def test_a_dataset_is_opened_by_the_text_of_its_path(dataset):
+    schema, splits = encoded.open_dataset(str(dataset), ["valid"])
+    assert schema == encoded.open_schema(dataset)
+    np.testing.assert_array_equal(splits["valid"].ids, encoded.open_split(dataset, "valid").ids)
 
 
 @pytest.mark.parametrize("kind", ["ids", "labels"])

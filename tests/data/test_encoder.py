@@ -1,5 +1,7 @@
 """Raw rows get the ids that preparing their dataset gave them, and rows that it never saw the right ones."""
 
+import re
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from ektf_jax.data import criteo, encoded, generators, ipinyou, movielens, synthetic, tables
 from ektf_jax.data.encoder import of_dataset, read, write
+from ektf_jax.data.schema import Field, Schema
 from ektf_jax.data.spec import FieldSpec, TableSpec, spec_to_json
 from ektf_jax.errors import InputError
 
@@ -221,3 +224,77 @@ def test_types_of_another_width_unit_or_scale_give_the_ids_of_preparing(tmp_path
     for found in (of_dataset(tmp_path / "data"), read(tmp_path)):
         for rows in (frame, others, others.with_columns(pl.col("whole").cast(pl.Int64))):
             np.testing.assert_array_equal(found.frame(rows).ids, expected)
+
+
+def bucket(number: float, paper: bool) -> str:
+    low = 1 if paper else int(number)
+    return str(int(np.floor(np.log(number) ** 2)) if number > 2 else low)
+
+
+def of_version_0_1_0(field: FieldSpec, text: str) -> str | None:
+    """What that version counted for the text of a number, whose marks and fill were buckets."""
+    value = None if text in field.missing else bucket(float(text), field.paper_buckets)
+    return field.fill if value is None or value in field.missing else value
+
+
+def dataset_of_version_0_1_0(directory, field, training, file="a.csv"):
+    counted = (of_version_0_1_0(field, text) for text in training)
+    words = sorted({value for value in counted if value is not None})
+    ids = range(1, len(words) + 1)
+    spec = TableSpec("shop", "click", (field,))
+    source = {"encoder": 1, "spec": spec_to_json(spec), "files": [{"name": file}]}
+    fields = (Field(field.name, len(words) + 2, 0),)
+    directory.mkdir()
+    schema = Schema("shop", fields, {"train": len(training), "valid": 1, "test": 1}, source)
+    (directory / "schema.json").write_text(schema.to_json())
+    frame = {"field": [field.name] * len(words), "value": words, "id": pl.Series(list(ids), dtype=pl.Int32)}
+    pl.DataFrame(frame, schema_overrides={"field": pl.String, "value": pl.String}).write_parquet(
+        directory / "vocabulary.parquet"
+    )
+    return dict(zip(words, ids, strict=True)), len(words) + 1
+
+
+mark = st.sampled_from(["", "?", "0", "1", "-1", "2", "3", "5", "5.0", "0.5"])
+PRICES = ["0", "0.0", "0.5", "-0.5", "1", "-1", "-1.5", "2", "2.5", "3", "4.5", "5", "5.0", "10", "100"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sets(mark, min_size=1, max_size=3),
+    st.sampled_from([None, "0", "1", "-1", "2", "3", "10", "0.5"]),
+    st.booleans(),
+    st.lists(st.sampled_from(PRICES), min_size=1, max_size=8),
+)
+def test_numbers_of_version_0_1_0_get_its_ids_or_are_refused(
+    tmp_path_factory, missing, fill, paper, training
+):
+    field = FieldSpec("price", "numeric", 1, tuple(missing), fill, paper_buckets=paper)
+    directory = tmp_path_factory.mktemp("old") / "data"
+    known, oov = dataset_of_version_0_1_0(directory, field, training)
+    prices = [text for text in missing if text in ("", "?")] + PRICES
+    try:
+        encoder = of_dataset(directory)
+    except InputError as refused:
+        message = str(refused)
+    else:
+        expected = [known.get(of_version_0_1_0(field, text), oov) for text in prices]
+        assert encoder.frame({"price": prices}).ids[:, 0].tolist() == expected
+        return
+    assert re.search(r"is of version 0\.1\.0, which took the missing = .* of price", message)
+
+
+@pytest.mark.parametrize(
+    ("missing", "fill", "paper"),
+    [(("", "0"), None, False), (("",), "0", False), (("",), "1", True), (("", "NULL", "-1"), "-1", False)],
+)
+def test_what_means_the_same_as_buckets_and_as_numbers_is_not_refused(tmp_path, missing, fill, paper):
+    """Criteo's and KDD12's fields among them."""
+    field = FieldSpec("price", "numeric", 1, missing, fill, paper_buckets=paper)
+    known, _ = dataset_of_version_0_1_0(tmp_path / "data", field, ["100"])
+    assert of_dataset(tmp_path / "data").frame({"price": ["100"]}).ids.tolist() == [[known["21"]]]
+
+
+def test_a_dataset_that_version_0_1_0_made_of_parquet_is_refused(tmp_path):
+    dataset_of_version_0_1_0(tmp_path / "data", FieldSpec("price", "numeric"), ["1"], "part-0.parquet")
+    with pytest.raises(InputError, match=r"schema\.json: is of version 0\.1\.0.*part-0\.parquet.*prepare"):
+        of_dataset(tmp_path / "data")

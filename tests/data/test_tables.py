@@ -3,6 +3,7 @@ import gzip
 import hashlib
 import io
 import itertools
+import json
 import math
 import os
 import random
@@ -347,6 +348,47 @@ def test_again_only_after_a_change(tmp_path, monkeypatch):
     assert not written(data=GOOD, above=0.5)
     (tmp_path / "out/test/labels.npy").write_bytes(b"")
     assert written(data=GOOD, above=0.5)
+
+
+def as_version_0_1_0_described_it(out):
+    """Returns the text of schema.json, without digests and by the encoder of then."""
+    document = json.loads((out / "schema.json").read_text())
+    document["source"]["encoder"] = 1
+    del document["arrays"]
+    text = json.dumps(document, indent=2) + "\n"
+    (out / "schema.json").write_text(text)
+    return text
+
+
+def test_again_what_version_0_1_0_made_is_still_what_its_runs_are_held_to(tmp_path):
+    """The same ids keep its description; others do not."""
+    out = tmp_path / "out"
+    simple(tmp_path, GOOD)
+    described = as_version_0_1_0_described_it(out)
+    for _ in range(2):
+        schema = simple(tmp_path, GOOD)
+        assert (out / "schema.json").read_text() == described
+        assert schema == encoded.open_schema(out)
+    ids = np.load(out / "train/ids.npy")
+    ids[0] = ids[1]
+    np.save(out / "train/ids.npy", ids)
+    assert simple(tmp_path, GOOD).source["encoder"] == tables.ENCODER
+
+
+@pytest.mark.parametrize("what", ["file", "spec", "words"])
+def test_again_another_dataset_than_version_0_1_0_made_is_described_anew(tmp_path, what):
+    out = tmp_path / "out"
+    simple(tmp_path, GOOD)
+    as_version_0_1_0_described_it(out)
+    if what == "words":
+        words = pl.read_parquet(out / "vocabulary.parquet")
+        words.with_columns(pl.col("value") + "?").write_parquet(out / "vocabulary.parquet")
+    data = GOOD.replace("a", "z") if what == "file" else GOOD  # which has the same ids
+    schema = simple(tmp_path, data, **({"above": 0.5} if what == "spec" else {}))
+    assert schema.source["encoder"] == tables.ENCODER
+    assert encoded.open_schema(out) == schema
+    known = set(pl.read_parquet(out / "vocabulary.parquet")["value"])
+    assert known == {"z" if what == "file" else "a", "b", "2", "3"}
 
 
 def test_source(tmp_path):

@@ -46,6 +46,8 @@ def test_other_rows_and_other_predictors_are_refused(runs):
         compare(a, load_run(runs / "other"))
     with pytest.raises(InputError, match=r"--predictors 'bests' is unknown; did you mean 'best'"):
         compare(a, a, "test", ("bests", "ensemble"))
+    with pytest.raises(InputError, match=r"split is 'tset'; it must be one of train, valid, test"):
+        compare(a, a, "tset", ("0", "ensemble"))
 
 
 def test_the_command_prints_both_and_their_difference(runs):
@@ -107,3 +109,17 @@ def test_the_command_writes_a_table_and_a_figure(runs, tmp_path):
     written = ["importance.csv", "importance.png", "importance.svg"]
     assert sorted(path.name for path in out.iterdir()) == written
     assert (out / "importance.csv").read_text().splitlines()[0] == ",".join(lines[0])
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"metric": "acu"}, InputError, "metric 'acu' is unknown; did you mean 'auc'"),
+        ({"metric": "calibration"}, InputError, "valid: auc, calibration_error, logloss"),
+        ({"split": "tset"}, InputError, "split is 'tset'"),
+        ({"repeats": 0}, ValueError, "repeats = 0: expected 1 at least"),
+    ],
+)
+def test_importance_of_what_there_is_not_is_refused(runs, given, error, said):
+    with pytest.raises(error, match=said):
+        permutation_importance(load_run(runs / "a"), **given)

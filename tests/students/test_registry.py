@@ -1,5 +1,6 @@
 """Every student alone, as a stack of copies, and in a mixture of all. Values are random float64 here."""
 
+import importlib
 import inspect
 import re
 from functools import partial
@@ -15,6 +16,7 @@ from ektf_jax import transfer
 from ektf_jax.data.loader import Batch
 from ektf_jax.data.schema import Schema, make_fields
 from ektf_jax.ensemble import Ensemble, StudentGroup
+from ektf_jax.layers import blocks
 from ektf_jax.students import REGISTRY
 from ektf_jax.training import checkpoint
 from ektf_jax.training.optimizer import make_optimizer
@@ -359,3 +361,18 @@ def test_a_mixture_reads_shared_columns_and_each_its_own(labels):
 
 def test_every_student_is_in_the_mixture():
     assert {STUDENTS[label][0] for label in MIXTURE} == set(REGISTRY)
+
+
+def test_what_students_are_made_of_still_has_the_name_of_version_0_1_0():
+    """Its documentation imported DNN from there; these are all names that were there."""
+    former = importlib.import_module("ektf_jax.students.layers")
+    names = (
+        "EPSILON batch_norm_layer check_choice check_count check_rate check_widths DNN drop dropout"
+        " dropout_keys flatten hidden_layer HiddenLayers layer_norm_layer linear norm_relu_drop"
+        " norm_relu_dropout product_of_rows Wide"
+    )
+    for name in names.split():
+        with pytest.warns(DeprecationWarning, match=r"is ektf_jax\.layers\.blocks now"):
+            assert getattr(former, name) is getattr(blocks, name)
+    with pytest.raises(AttributeError, match="no attribute 'DNNN'"):
+        _ = former.DNNN

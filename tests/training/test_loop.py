@@ -77,6 +77,11 @@ def test_result_json_says_how_students_differ_and_how_embeddings_are_used(finish
         assert 1 <= use["effective_rank"] <= len(values)
 
 
+def test_a_directory_may_be_named_by_text(finished, tiny_config):
+    workdir, result = finished
+    assert loop.train(tiny_config(), str(workdir)) == json.loads(json.dumps(result))
+
+
 def test_training_learns_something(finished):
     """Between chance and what 1,600 rows can teach; from seed to metric nothing moves unnoticed."""
     assert finished[1]["test"]["ensemble"]["auc"] == pytest.approx(0.737, abs=0.005)
