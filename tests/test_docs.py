@@ -86,7 +86,8 @@ def test_a_method_of_ones_own_trains(tmp_path, monkeypatch):
     config = SMALL | {"transfer": {"name": "focal:Focal"}}
     configs.change(config, ("transfer", "Focal", "gamma"), "1.5")  # the page's --config.transfer.Focal.gamma
     assert "`--config.transfer.Focal.gamma=" in page("methods")
-    result = loop.train(config, tmp_path / "runs/focal")
+    result = loop.train(config, str(tmp_path / "runs/focal"))
+    assert Result.read(str(tmp_path / "runs/focal")).test == result["test"]
     assert 0.5 < result["test"]["ensemble"]["auc"] < 1
     assert result["config"]["transfer"]["name"] == "focal:Focal"
     assert result["config"]["transfer"]["Focal"] == {"gamma": 1.5}

@@ -72,11 +72,12 @@ def open_split(directory: Path, split: str) -> Split:
     return _open_split(directory, split, schema)[0]
 
 
-def open_dataset(directory: Path, splits: Sequence[str] = SPLITS) -> tuple[Schema, dict[str, Split]]:
+def open_dataset(directory: str | Path, splits: Sequence[str] = SPLITS) -> tuple[Schema, dict[str, Split]]:
     """Maps splits as `open_split` does, and raises as it does.
 
     The schema that is returned has the digests of their arrays, whoever wrote them.
     """
+    directory = Path(directory)
     schema = open_schema(directory)
     opened = {split: _open_split(directory, split, schema) for split in splits}
     found = {name: digest for _, digests in opened.values() for name, digest in digests.items()}

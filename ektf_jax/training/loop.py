@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Config | Mapping[str, Any], workdir: Path, listeners: Sequence[Listener] = ()
+    config: Config | Mapping[str, Any], workdir: str | Path, listeners: Sequence[Listener] = ()
 ) -> dict[str, Any]:
     """Train until early stopping, evaluate the best epoch, write WORKDIR/result.json and return it.
 
@@ -60,7 +60,7 @@ def train(
     Raises:
       InputError: a bad value, a dataset or working directory that cannot be used, a non-finite loss.
     """
-    with _prepared(Config.from_dict(config), workdir) as training:
+    with _prepared(Config.from_dict(config), Path(workdir)) as training:
         if training is None:
             return dict(Result.read(workdir).document)
         life = _life(training, [*_ours(), *listeners])
