@@ -317,10 +317,13 @@ def kinds(keys: Iterable[str]) -> tuple[type, ...]:
 
 
 def is_group(keys: Iterable[str]) -> bool:
-    """Return whether keys lead to a group of a run's config that is there by default: `train`, `mesh`."""
+    """Return whether keys lead to a group of a run's config: `train`, or a method's options in `transfer`."""
     group: Any = Config
-    for name in keys:
-        group = typing.get_type_hints(group).get(name)
-        if not dataclasses.is_dataclass(group):
-            return False
+    names = list(keys)
+    for depth, name in enumerate(names, start=1):
+        rest = any(field.metadata.get("rest") for field in dataclasses.fields(group))
+        hint = typing.get_type_hints(group).get(name)
+        if not dataclasses.is_dataclass(hint):
+            return rest and hint is None and depth == len(names)
+        group = hint
     return True

@@ -38,9 +38,9 @@ class Result:
     document: Mapping[str, Any]
 
     @classmethod
-    def read(cls, workdir: Path) -> "Result":
+    def read(cls, workdir: str | Path) -> "Result":
         """Read the result of a finished run; InputError where there is none, or it is something else."""
-        path = workdir / NAME
+        path = Path(workdir) / NAME
         if not path.exists():
             raise InputError(f"{path}: missing; train with `ektf train --workdir={workdir}` first")
         document = read_json(path, _SHAPE)

@@ -83,10 +83,14 @@ def test_a_method_of_ones_own_trains(tmp_path, monkeypatch):
     for name, text in OWN_METHOD.items():
         (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    config = SMALL | {"transfer": {"name": "focal:Focal", "Focal": {"gamma": 1.5}}}
-    result = loop.train(config, tmp_path / "runs/focal")
+    config = SMALL | {"transfer": {"name": "focal:Focal"}}
+    configs.change(config, ("transfer", "Focal", "gamma"), "1.5")  # the page's --config.transfer.Focal.gamma
+    assert "`--config.transfer.Focal.gamma=" in page("methods")
+    result = loop.train(config, str(tmp_path / "runs/focal"))
+    assert Result.read(str(tmp_path / "runs/focal")).test == result["test"]
     assert 0.5 < result["test"]["ensemble"]["auc"] < 1
     assert result["config"]["transfer"]["name"] == "focal:Focal"
+    assert result["config"]["transfer"]["Focal"] == {"gamma": 1.5}
 
 
 def test_the_command_of_optimizers_is_a_config():

@@ -1,4 +1,4 @@
-"""Which fields a finished run leans on: `ektf importance --workdir=DIR [--split=valid] [--out=FILE]`.
+"""Which fields a finished run leans on: `ektf importance --workdir=DIR [--split=valid] [--out=DIR]`.
 
 A field's values are shuffled among the rows, and the metric is computed again: what it loses is the field's
 importance, of the ensemble and of each student.

@@ -160,9 +160,10 @@ def _parts(raw: Path, split: str) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such directory; put the Parquet parts of {split} there")
     found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    found = [path for path in found if path.is_dir() or not path.name.startswith("_")]
     mine = [path for path in found if path.suffix == ".parquet" and not path.is_dir()]
     for path in found:  # what holds rows must not be left out
-        if path.is_dir() or not (path in mine or path.name.startswith("_")):
+        if path not in mine:
             raise InputError(
                 f"{path}: is no part; leave *.parquet alone in {folder}, once all of them are written"
             )

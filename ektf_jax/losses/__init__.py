@@ -263,6 +263,10 @@ def ektf_loss(
       teacher_logits: logits [B] of another teacher, a finished model say, instead of the students' mean. Its
         prediction is a constant, and `teacher` does not count.
       sample_weights: of the rows, [B].
+
+    Raises:
+      ValueError: other shapes, no students, no rows, or an unknown teacher.
+      TypeError: logits that are not floating-point, labels that are not real.
     """
     logits, labels = checked(logits, labels)
     _check_teacher(teacher)

@@ -40,7 +40,8 @@ def permutation_importance(
     All slots of a multi-valued field move together, and all predictors see the same shuffles. `metric` is one
     of `metrics.METRICS` of which higher or lower is better. The most important field of the ensemble comes
     first. Fields that say the same share their importance: neither is missed much while the other is there.
-    Raises InputError as `logits_of` and `split_of` do, and for another metric; ValueError without a repeat.
+    Raises InputError for another split or metric, a split of one class, a dataset that is gone or not the
+    run's, and predictions that are not finite; ValueError without a repeat.
     """
     if metric not in (ranking := metrics.ranking()):
         raise unknown("metric", metric, ranking)

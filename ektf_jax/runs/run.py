@@ -164,5 +164,8 @@ class Run:
 
 
 def load_run(workdir: str | Path, data: str | Path | None = None) -> Run:
-    """Open a finished run. `data` is where its dataset is now, if it was moved."""
+    """Open a finished run. `data` is where its dataset is now, if it was moved.
+
+    Raises InputError where `workdir` has no result, or one that is damaged or of a newer version.
+    """
     return Run(Path(workdir), None if data is None else Path(data))

@@ -31,8 +31,8 @@ class FinalMLP(nnx.Module):
     """Two gated MLPs and a multi-head bilinear form of their outputs: [B, F, D] -> logits [B].
 
     FuxiCTR's FinalMLP. `hidden_units`, `dropout` and `batch_norm` are the first MLP's, those that end in 2
-    the second's. `gate_hidden_units` are the hidden layers of both feature gates; `num_heads` divides the
-    last width of either MLP.
+    the second's. `gate_hidden_units` are the hidden layers of both feature gates, whose context vectors start
+    at random where FuxiCTR's start at 0; `num_heads` divides the last width of either MLP.
     """
 
     def __init__(

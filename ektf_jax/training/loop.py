@@ -60,8 +60,7 @@ def train(
     Raises:
       InputError: a bad value, a dataset or working directory that cannot be used, a non-finite loss.
     """
-    workdir = Path(workdir)
-    with _prepared(Config.from_dict(config), workdir) as training:
+    with _prepared(Config.from_dict(config), Path(workdir)) as training:
         if training is None:
             return dict(Result.read(workdir).document)
         life = _life(training, [*_ours(), *listeners])

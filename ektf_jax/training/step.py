@@ -128,9 +128,10 @@ def make_train_step(
 ) -> TrainStep:
     """The jitted step: (state, batch) -> (state, metrics). Donates `state`.
 
-    `optimizer` is any of optax's, or a function of the learning rate that makes one, as `make_optimizer`'s,
-    which gets the step's third argument then. Its updates are added to the parameters. Those that look at
-    the loss (`optax.polyak_sgd`, `optax.lbfgs`) get `value`, `grad` and `value_fn`.
+    `optimizer` is any of optax's, or a function of the learning rate that makes one, as
+    `training.optimizer.make_optimizer`'s, which gets the step's third argument then. Its updates are added to
+    the parameters. Those that look at the loss (`optax.polyak_sgd`, `optax.lbfgs`) get `value`, `grad` and
+    `value_fn`.
 
     `l2` weighs (l2 / 2) * sum(table^2) over the whole embedding table, as FuxiCTR does; of columns that
     students have to themselves it is the mean over students (`Embedding.squares`). A batch of another

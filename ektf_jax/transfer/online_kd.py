@@ -23,7 +23,7 @@ class OnlineKD(Method):
 
     weight: float = key(1.0, "Of the divergence.")
     temperature: float = key(2.0, "Of both predictions.", ABOVE_0)
-    divergence: str = key("kl", "See `transfer.divergence`.", DIVERGENCES)
+    divergence: str = key("kl", "Of the tempered predictions: kl, times temperature^2, or mse.", DIVERGENCES)
 
     def __call__(
         self, prediction: Prediction, labels: jax.Array, *, sample_weights: jax.Array | None = None

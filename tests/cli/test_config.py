@@ -140,6 +140,28 @@ def get_config():
     assert type(made["runs"]["v1.0"]) is dict
 
 
+@pytest.mark.parametrize(
+    ("keys", "there"),
+    [
+        (("transfer", "Focal", "gamma"), {"transfer": {"name": "focal:Focal"}}),
+        (("transfer", "dml", "reduction"), {}),
+        (("runs", "one", "transfer", "Focal", "gamma"), {"runs": {"one": {}}}),
+    ],
+)
+def test_the_options_of_any_method_can_be_set(keys, there):
+    """Of one's own, and of ours where a plain config leaves them out."""
+    config.change(there, keys, "3")
+    for key in keys:
+        there = there[key]
+    assert there == 3
+
+
+@pytest.mark.parametrize("keys", [("transfer", "name", "x"), ("transfer", "Focal", "gamma", "x")])
+def test_what_is_no_group_of_options_is_named(keys):
+    with pytest.raises(InputError, match=r"the config has no group"):
+        config.change({"transfer": {"name": "focal:Focal"}}, keys, "3")
+
+
 def test_configs_are_there_from_any_directory(tmp_path, monkeypatch):
     """Those of the current directory come first, module by module."""
     for name in _configs():

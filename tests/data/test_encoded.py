@@ -685,7 +685,7 @@ def test_digests_of_other_rows_are_not_passed_on(dataset, tmp_path):
 @pytest.mark.parametrize("name", ["train/labels.npy", "valid/ids.npy", "test/labels.npy"])
 def test_rows_that_changed_after_they_were_written_are_refused(dataset, monkeypatch, name):
     monkeypatch.setattr(encoded, "_CHUNK_BYTES", 40)  # several chunks
-    schema, splits = encoded.open_dataset(dataset)
+    schema, splits = encoded.open_dataset(str(dataset))
     assert schema.arrays == by_hand(dataset)
     np.testing.assert_array_equal(splits["test"].ids, np.load(dataset / "test/ids.npy"))
     array = np.load(dataset / name)

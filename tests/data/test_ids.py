@@ -207,7 +207,7 @@ def test_parts_count_in_the_order_of_their_names(raw, tmp_path):
 
 
 def test_what_engines_leave_beside_parts_and_parts_without_rows_count_as_none(raw, tmp_path):
-    for name in ("_SUCCESS", ".part-00000.parquet.crc", "_metadata"):
+    for name in ("_SUCCESS", ".part-00000.parquet.crc", "_metadata", "_part-00001.parquet"):
         (raw / "train" / name).write_bytes(b"")
     pl.DataFrame({"other": []}).write_parquet(raw / "train/part-00009.parquet")
     ids.prepare(raw, tmp_path / "out")
