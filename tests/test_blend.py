@@ -1,5 +1,7 @@
 """A blend of members whose logits are known, beside numpy."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -35,6 +37,10 @@ class Known(nnx.Module):
 WEIGHTS = [0.05, 0.1, 0.2, 0.3, 0.15, 0.2]
 
 
+def blend_of(members: Any, weights: list[float], of: Any = "logits") -> Blend:
+    return Blend(members, weights, of=of)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def float64():
     with jax.enable_x64(True):
@@ -43,8 +49,8 @@ def float64():
 
 def made(of="logits"):
     """Six students of three members, of which the second is a blend."""
-    inner = Blend([Known([1, 2]), Known([3])], [0.5, 0.3, 0.2])
-    return Blend([Known([0]), inner, Known([4, 5])], WEIGHTS, of=of)
+    inner = blend_of([Known([1, 2]), Known([3])], [0.5, 0.3, 0.2])
+    return blend_of([Known([0]), inner, Known([4, 5])], WEIGHTS, of=of)
 
 
 def mean(weights, logits, of):
@@ -88,12 +94,12 @@ def test_a_student_is_cut_out_of_its_member():
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_probabilities_next_to_0_and_1_are_not_rounded_away(sign, monkeypatch):
     monkeypatch.setitem(globals(), "LOGITS", np.tile([[sign * 200.0], [sign * 300.0]], (3, 5)))
-    blend = Blend([Known([0, 1])], [0.5, 0.5], of="probabilities")
+    blend = blend_of([Known([0, 1])], [0.5, 0.5], of="probabilities")
     np.testing.assert_allclose(blend(IDS).ensemble, sign * (200 + np.log(2)), rtol=1e-9)
 
 
 def test_what_is_no_blend_is_refused():
     with pytest.raises(ValueError, match="a blend of 'ranks' is unknown: use one of logits, probabilities"):
-        Blend([Known([0])], [1.0], of="ranks")
+        blend_of([Known([0])], [1.0], of="ranks")
     with pytest.raises(ValueError, match="2 weights of 1 students"):
-        Blend([Known([0])], [0.5, 0.5])
+        blend_of([Known([0])], [0.5, 0.5])

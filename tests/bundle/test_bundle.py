@@ -229,7 +229,7 @@ def write_table(frame, path):
 
 
 def test_how_a_file_is_written_is_told_by_its_first_line(tmp_path):
-    """Of CSV and of TSV with quoted names or without, of the dataset's own files, with the label and without."""
+    """Of CSV and TSV with quoted names or without, of the dataset's own files with the label or without."""
     fields = (FieldSpec("a"), FieldSpec("b, c"))
     headed = TableSpec("t", "y", fields)
     bare = TableSpec("t", "y", fields, layout=Layout("|", ("y", "a", "b, c"), quoting=False, loose=True))

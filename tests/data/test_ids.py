@@ -250,6 +250,7 @@ def test_a_dataset_that_does_not_say_how_it_was_made_has_its_own_names(raw, tmp_
     ids.prepare(raw, tmp_path / "out")
     found = encoded.open_split(tmp_path / "out", "train")
     assert found.labels[:5].tolist() == [0] * 5
+    assert found.weights is not None
     assert found.weights[:5].tolist() == [2] * 5
 
 
