@@ -305,16 +305,15 @@ def _weighted_pairs(
     clicked = np.add.reduceat(weights * positive, starts)
     other = np.add.reduceat(weights * ~positive, starts)
     of_block = group[starts]
-    groups = int(group[-1]) + 1
     # All groups share a running sum, in which a heavy one would drown the others. A power of two is exact.
-    exponents = np.frexp(np.bincount(of_block, weights=other, minlength=groups))[1]
+    exponents = np.frexp(np.bincount(of_block, weights=other))[1]
     other = np.ldexp(other, -exponents[of_block])
     first = np.searchsorted(of_block, of_block)
     below = np.cumsum(other) - other
     below -= below[first]
-    wins = np.bincount(of_block, weights=clicked * (below + other / 2), minlength=groups)
-    pairs = np.bincount(of_block, weights=clicked, minlength=groups)
-    pairs = pairs * np.bincount(of_block, weights=other, minlength=groups)
+    wins = np.bincount(of_block, weights=clicked * (below + other / 2))
+    pairs = np.bincount(of_block, weights=clicked)
+    pairs = pairs * np.bincount(of_block, weights=other)
     return np.asarray(wins, np.float64), np.asarray(pairs, np.float64)
 
 

@@ -1,5 +1,6 @@
 """JSON files that hold something else than they should; files that cannot be written."""
 
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -58,6 +59,18 @@ def test_what_cannot_be_written_leaves_what_was_there_and_nothing_else(tmp_path)
         figures.save(Figure(), tmp_path / "figure")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "before"
+
+
+def test_what_is_written_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    seen = []
+
+    def fsync(descriptor):
+        seen.append((os.fstat(descriptor).st_size, (tmp_path / "a.txt").exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(tmp_path / "a.txt", "some")
+    assert seen == [(4, False)]
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "some"
 
 
 def test_what_is_nested_too_deep_has_no_format(tmp_path):

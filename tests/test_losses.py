@@ -394,6 +394,27 @@ def test_float64_stays_float64():
         assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype("float64")}
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        losses.ektf_loss,
+        partial(losses.ektf_loss, per_sample=True),
+        partial(losses.ektf_loss, teacher="mean_prob", examination=False),
+        partial(losses.ektf_loss, kd=False, dml=False),
+        partial(losses.ektf_loss, teacher_logits=np.zeros(4, np.float64)),
+        partial(losses.kd_ctr_loss, teacher="mean_prob", weights=np.float64(0.5)),
+        partial(losses.dml_ctr_loss, reduction="mean"),
+    ],
+)
+@pytest.mark.parametrize("weights", [None, np.ones(4, np.float64)])
+def test_float32_stays_float32_where_float64_is_there(loss, weights):
+    logits, labels = np.zeros((3, 4), np.float32), np.ones(4, np.float64)
+    with jax.enable_x64(True):
+        found = jax.eval_shape(jax.grad(lambda z: loss(z, labels, sample_weights=weights)[0]), logits)
+        parts = jax.eval_shape(lambda z: loss(z, labels, sample_weights=weights), logits)
+    assert {leaf.dtype for leaf in jax.tree.leaves((found, parts))} == {np.dtype("float32")}
+
+
 @pytest.mark.parametrize("per_sample", [False, True])
 def test_no_tensor_of_pairs_times_batch(per_sample):
     num_students, batch = 7, 1000

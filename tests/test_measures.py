@@ -101,6 +101,7 @@ def test_spectrum_is_that_of_the_whole_table_in_little_memory(rows):
 def test_ranks_of_the_extremes():
     assert measures.effective_rank(measures.spectrum(np.eye(6, 3))) == pytest.approx(3, abs=1e-12)
     assert measures.information_abundance(np.ones(3)) == 3
+    assert measures.information_abundance([8.0, 4.0, 2.0]) == 14 / 8  # in whatever unit
     one = measures.spectrum(np.outer(np.arange(5.0), np.arange(4.0)))
     assert measures.effective_rank(one) == pytest.approx(1, abs=1e-9)
     zeros = measures.spectrum(np.zeros((5, 4)))

@@ -1,6 +1,7 @@
 """Metrics against scikit-learn and plain loops, exact counting, and the inputs they refuse."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -214,11 +215,18 @@ def test_calibration_error_is_the_plain_mean_over_equal_bins(seed, rows, dtype):
 
 
 def test_calibration_error_does_not_see_the_order_of_rows_that_tie():
-    labels, logits = sample(5, 1000, 7, 1.0, np.float32)
-    found = metrics.calibration_error(labels, logits)
-    for seed in range(5):
-        rows = np.random.default_rng(seed).permutation(1000)
-        assert metrics.calibration_error(labels[rows], logits[rows]) == pytest.approx(found, abs=1e-15)
+    """Where some bins click less than they should, some more: else the order never counts."""
+    rng = np.random.default_rng(5)
+    labels, logits = rng.integers(0, 2, 1000), rng.integers(-3, 4, 1000).astype(np.float32)
+    p, rates = metrics.probabilities(logits), np.zeros(1000)
+    for logit in range(-3, 4):
+        rates[logits == logit] = labels[logits == logit].mean()
+    parts = np.array_split(np.argsort(logits), 15)
+    expected = sum(abs(math.fsum((p - rates)[part])) for part in parts) / 1000
+    assert metrics.calibration_error(labels, logits) == pytest.approx(expected, abs=1e-15)
+    for _ in range(5):
+        rows = rng.permutation(1000)
+        assert metrics.calibration_error(labels[rows], logits[rows]) == pytest.approx(expected, abs=1e-15)
     # One logit of the true rate is right, whatever bins it falls into.
     rate = labels.mean()
     assert metrics.calibration_error(labels, np.full(1000, np.log(rate / (1 - rate)))) < 1e-7
@@ -240,8 +248,12 @@ def test_gauc_and_calibration_refuse():
         metrics.gauc([0, 0, 1], [0.1, 0.2, 0.3], ["a", "a", "b"])
     with pytest.raises(ValueError, match=r"groups: expected shape \[2\]"):
         metrics.gauc([0, 1], [0.1, 0.2], ["a"])
+    with pytest.raises(ValueError, match="none of 2 has weight in both classes"):
+        metrics.gauc([0, 1, 1], [0.1, 0.2, 0.3], ["a", "a", "b"], weights=[1, 0, 2])
     with pytest.raises(ValueError, match="none of 2 rows is positive"):
         metrics.calibration([0, 0], [0.1, 0.2])
+    with pytest.raises(ValueError, match="none of 2 rows is positive"):
+        metrics.calibration([0, 1], [0.1, 0.2], weights=[1, 0])
 
 
 def test_a_metric_touches_the_table_alone(monkeypatch):
@@ -304,6 +316,9 @@ def test_calibration_error_weighs_rows_in_bins():
     second = abs(2 * p[2] + 0.5 * p[3] - 2)
     found = metrics.calibration_error(labels, logits, bins=2, weights=weights)
     assert found == pytest.approx((first + second) / 6.5, rel=1e-12)
+    # A row that weighs nothing is in a bin, and counts for nothing there.
+    light = metrics.calibration_error(labels, logits, bins=2, weights=weights * [1, 1, 1, 0])
+    assert light == pytest.approx((first + abs(2 * p[2] - 2)) / 6, rel=1e-12)
     thrice = np.repeat(np.arange(4), 3)
     assert metrics.calibration_error(labels[thrice], logits[thrice], bins=2, weights=np.full(12, 0.7)) == (
         metrics.calibration_error(labels[thrice], logits[thrice], bins=2)
@@ -350,10 +365,24 @@ def test_a_metric_that_needs_what_is_not_there_says_so_and_is_not_trained(monkey
         metrics.evaluate([0, 1], [[0.0, 1.0]], ["own"])
 
 
+def test_logloss_goes_over_all_blocks_of_rows():
+    rows = 2 * metrics._BLOCK_ROWS + 1
+    labels, logits = sample(4, rows, 100_000, 3.0, np.float64)
+    weights = np.random.default_rng(4).random(rows)
+    p = metrics.probabilities(logits)
+    assert metrics.logloss(labels, logits) == pytest.approx(log_loss(labels, p), rel=1e-12)
+    assert metrics.logloss(labels, logits, weights=weights) == pytest.approx(
+        log_loss(labels, p, sample_weight=weights), rel=1e-12
+    )
+
+
 def test_many_rows_are_sorted_as_few_are(monkeypatch):
     labels, scores = sample(3, 500, 40, 1.0, np.float32)
     few = metrics.auc(labels, scores)
     assert few == pytest.approx(roc_auc_score(labels, scores), rel=1e-12)
     monkeypatch.setattr(metrics, "_MANY", 0)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "polars", None)
+        assert metrics.auc(labels, scores) == few
     monkeypatch.setattr(np, "sort", None)
     assert metrics.auc(labels, scores) == few

@@ -54,6 +54,32 @@ def test_an_auc_and_a_difference_have_their_normal_intervals_and_p(ties):
     np.testing.assert_allclose(back, [-found.value, -found.high, -found.low, found.p])
 
 
+@pytest.mark.parametrize("count", [8, 60])
+def test_both_predictors_and_their_difference_are_as_each_by_itself(count):
+    """Of few rows an interval would go beyond what an AUC can be."""
+    labels, (one, other) = rows(count)
+    for several, alone, difference in (
+        (significance.aucs, significance.auc, significance.auc_difference),
+        (significance.loglosses, significance.logloss, significance.logloss_difference),
+    ):
+        for confidence in (0.5, 0.999):
+            expected = [alone(labels, scores, confidence=confidence) for scores in (one, other)]
+            expected.append(difference(labels, one, other, confidence=confidence))
+            found = several(labels, one, other, confidence=confidence)
+            np.testing.assert_allclose(
+                [estimate[:3] for estimate in found], [estimate[:3] for estimate in expected], rtol=1e-12
+            )
+            assert found[2].p == expected[2].p
+
+
+def test_an_interval_of_an_auc_ends_where_an_auc_does():
+    labels = np.array([0, 1, 0, 1, 0, 1])
+    for scores, ends in (([1.0, 6, 2, 5, 4, 3], 1.0), ([6.0, 1, 5, 2, 3, 4], 0.0)):
+        found = significance.auc(labels, np.array(scores))
+        assert ends in (found.low, found.high)
+        assert 0 <= found.low < found.value < found.high <= 1
+
+
 def test_predictors_without_a_difference_have_p_near_uniform():
     """Two noises of one truth are equally good: p is under .1 in a tenth of the draws."""
     small = 0

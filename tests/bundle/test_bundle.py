@@ -17,6 +17,8 @@ from ektf_jax.bundle import load, reader
 from ektf_jax.bundle import score as scoring
 from ektf_jax.bundle.export import export
 from ektf_jax.data import encoded, encoder
+from ektf_jax.data.rawfiles import Layout
+from ektf_jax.data.spec import FieldSpec, TableSpec
 from ektf_jax.errors import InputError
 from ektf_jax.runs import load_run
 from ektf_jax.runs.compare import split_of
@@ -227,6 +229,26 @@ def write_table(frame, path):
         frame.write_parquet(path)
     else:
         frame.write_csv(path, separator="\t" if path.suffix == ".tsv" else ",")
+
+
+def test_how_a_file_is_written_is_told_by_its_first_line(tmp_path):
+    """Of CSV and TSV with quoted names or without, of the dataset's own files with the label or without."""
+    fields = (FieldSpec("a"), FieldSpec("b, c"))
+    headed = TableSpec("t", "y", fields)
+    bare = TableSpec("t", "y", fields, layout=Layout("|", ("y", "a", "b, c"), quoting=False, loose=True))
+    for spec, line, layout, names in (
+        (headed, '"b, c","a",y', Layout(","), ["b, c", "a", "y"]),
+        (headed, 'b, c\ta\t"y"', Layout("\t"), ["b, c", "a", "y"]),
+        (bare, '"b, c",a', Layout(","), ["b, c", "a"]),
+        (bare, 'b, c\ta\t"y', Layout("\t", quoting=False), ["b, c", "a", '"y']),
+        (bare, "a|b, c", Layout("|", quoting=False), ["a", "b, c"]),
+        (bare, "1|p|q", bare.layout, ["y", "a", "b, c"]),
+        (bare, "p|q", Layout("|", ("a", "b, c"), quoting=False, loose=True), ["a", "b, c"]),
+        (headed, "a,x", headed.layout, ["a", "x"]),
+    ):
+        (tmp_path / "in.txt").write_text(line + "\n")
+        (found,) = scoring.tables(spec, [tmp_path / "in.txt"])
+        assert (found.layout, list(found.columns)) == (layout, names), line
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])

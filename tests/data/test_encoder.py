@@ -221,7 +221,10 @@ def test_types_of_another_width_unit_or_scale_give_the_ids_of_preparing(tmp_path
         pl.col("time").cast(pl.Datetime("ns")),
         pl.col("whole").cast(pl.Float64),
     )
-    for found in (of_dataset(tmp_path / "data"), read(tmp_path)):
+    frames = dict.fromkeys(files, frame)
+    tables.encode(spec, frames, tmp_path / "encoded", {"spec": spec_to_json(spec)})
+    np.testing.assert_array_equal(encoded.open_split(tmp_path / "encoded", "train").ids, expected)
+    for found in (of_dataset(tmp_path / "data"), read(tmp_path), of_dataset(tmp_path / "encoded")):
         for rows in (frame, others, others.with_columns(pl.col("whole").cast(pl.Int64))):
             np.testing.assert_array_equal(found.frame(rows).ids, expected)
 

@@ -239,6 +239,21 @@ def test_lists_may_be_padded_and_longer_than_their_slots(raw, tmp_path):
     np.testing.assert_array_equal(found, before)  # a|b has two values, and slots for no more
 
 
+def test_a_dataset_that_does_not_say_how_it_was_made_has_its_own_names(raw, tmp_path):
+    _otherwise(raw, lambda document: document["source"].pop("spec"))
+    for path in raw.glob("*/*.parquet"):
+        pl.read_parquet(path).rename({"y": "label", "w": "weight"}).write_parquet(path)
+    schema = ids.prepare(raw, tmp_path / "out")
+    assert schema.weighted
+    assert arrays(tmp_path / "out") == arrays(tmp_path / "sample")
+    change(raw / "train/part-00000.parquet", label=pl.lit("0"), weight=pl.lit("2"))
+    ids.prepare(raw, tmp_path / "out")
+    found = encoded.open_split(tmp_path / "out", "train")
+    assert found.labels[:5].tolist() == [0] * 5
+    assert found.weights is not None
+    assert found.weights[:5].tolist() == [2] * 5
+
+
 def test_pretrained_vectors_go_along(tmp_path):
     vectors = pl.DataFrame({"value": ["b", "a"], "vector": [[1.0, 2.0], [3.0, 4.0]]})
     vectors.write_parquet(tmp_path / "v.parquet")

@@ -156,6 +156,26 @@ def test_a_carriage_return_alone(tmp_path, data, line, layout, chunk_bytes):
         list(rawfiles.chunks(tmp_path / "a.csv", layout, (), chunk_bytes=chunk_bytes))
 
 
+@pytest.mark.parametrize(
+    ("line", "values"),
+    [
+        ("1,2,3", ["1", "2"]),
+        ('"1,0",2', ["1,0", "2"]),
+        ('"1,0","2,0",3,4', ["1,0", "2,0"]),
+        ('"1,0"x,2', ['"1', '0"x']),  # no right quotes, so that they are none
+        ('"1,2,3', ['"1', "2"]),
+    ],
+)
+def test_a_loose_line_of_too_many_columns_is_read_as_if_quoted(tmp_path, line, values):
+    layout = Layout(quoting=False, loose=True)
+    (tmp_path / "a.csv").write_text(f"x,y\n{line}\n'p',\"q\n", encoding="utf-8")
+    (chunk,) = rawfiles.chunks(tmp_path / "a.csv", layout, ())
+    assert chunk.frame.rows() == [tuple(values), ("'p'", '"q')]
+    (tmp_path / "a.csv").write_text(f"x,y\n{line}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"a\.csv:2: has \d columns, not the 2 of x, y"):
+        list(rawfiles.chunks(tmp_path / "a.csv", Layout(quoting=False), ()))
+
+
 PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head>,<body></body></html>\n"
 
 

@@ -107,6 +107,8 @@ GOOD = [f"2024-01-{day:02}" for day in range(1, 13)]
         ([*GOOD, ""], ":14: when is ''; it must be a time such as"),
         ([*GOOD, "2024-01-02 10:00Z"], ":14: when is '2024-01-02 10:00Z'; it must be a time such as"),
         (["1", "2", "nan", *"34567890"], ":4: when is 'nan'; it must be a number, as the first row has it"),
+        (["1", "2", "1e19", *"34567890"], ":4: when is '1e19'; it must be a number"),  # of 63 bits
+        (["1", "-inf", *"34567890"], ":3: when is '-inf'; it must be a number"),
         (["train", "valid", "test", "tset"], ":5: when is 'tset'; it must be train, valid or test"),
         (["train", "test"] * 6, "a.csv: when is 'valid' in no row; each split needs some"),
         (GOOD[:9], "a.csv: 9 rows, fewer than the 10 that a split needs; add rows"),

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from ektf_jax.errors import InputError
+from ektf_jax.report import results
 from ektf_jax.report.paper import select
 from ektf_jax.report.seeds import groups
 
@@ -187,6 +188,14 @@ def test_no_result_is_an_error(tmp_path):
         lambda made: made.pop("params"),
         lambda made: made["test"]["ensemble"].update(auc=float("nan")),
         lambda made: made["test"]["students"].pop(),
+        lambda made: made["valid"]["students"].append({"auc": 0.5, "logloss": 0.5}),
+        lambda made: made["test"]["students"][1].update(auc=1.01),
+        lambda made: made["valid"]["ensemble"].update(auc=-0.01),
+        lambda made: made["test"]["ensemble"].update(logloss=-0.01),
+        lambda made: made.update(params=-1),
+        lambda made: made.update(params=2**63),
+        lambda made: made.update(best_epoch=0),
+        lambda made: made.update(best_epoch=made["epochs"] + 1),
         lambda made: made["config"]["transfer"].pop("name"),
         lambda made: made.update(config=[1]),
         lambda made: made["config"]["train"].update(learning_rate=float("nan")),
@@ -198,6 +207,45 @@ def test_a_broken_result_is_named(write, spoil):
     spoil(made)
     with pytest.raises(InputError, match=r"000/result\.json: not a result"):
         load(write(made))
+
+
+def test_the_worst_and_the_best_that_a_result_can_have(write):
+    made = result("ektf", [0.0, 1.0], 1.0, loss=0)
+    made |= {"params": 0, "best_epoch": 1, "epochs": 1}
+    (run,) = load(write(made))
+    assert ([student.auc for student in run.students], run.ensemble.logloss) == ([0, 1], 0)
+    assert (run.parameters, run.best_epoch) == (0, 1)
+
+
+def test_what_a_result_says_beside_is_read(write):
+    made = result("ektf", [0.7, 0.9, 0.8])
+    made["test"]["ensemble"]["brier"] = 0.2
+    made["valid"]["ensemble"]["brier"] = 0.1
+    made["test"]["diversity"], made["valid"]["diversity"] = {"ambiguity": 0.03}, {"ambiguity": 0.01}
+    made["embedding_use"] = {"user": {"effective_rank": 3.0}, "item": {"effective_rank": 6.0}}
+    made["flops_per_sample"] = 70
+    (run,) = load(write(made))
+    assert (run.more, run.diversity) == ({"brier": 0.2}, {"ambiguity": 0.03})
+    assert (run.effective_rank, run.flops_per_sample, run.samples_per_second) == (4.5, 70.0, 10.0)
+    assert run.best_on_validation.auc == 0.9
+
+
+def test_students_are_chosen_by_validation_and_of_equal_ones_the_first(write):
+    made = result("ektf", [0.7, 0.9, 0.8, 0.6])
+    for student, auc in zip(made["valid"]["students"], (0.8, 0.5, 0.8, 0.5), strict=True):
+        student["auc"] = auc
+    (run,) = load(write(made))
+    assert (run.best_student.auc, run.worst_student.auc, run.best_on_validation.auc) == (0.7, 0.6, 0.8)
+
+
+def test_what_cannot_be_read_is_left_out_unless_it_is_all(write):
+    directory, said = write({}), []
+    with pytest.raises(InputError, match=r"000/result\.json: not a result"):
+        results.load(directory, said.append)
+    write(result("ektf", [0.8, 0.9]))
+    (run,) = results.load(directory, said.append)
+    assert run.path == "001"
+    assert [line.partition(": ")[0] for line in said] == [str(directory / "000" / "result.json")]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"config": {}}'])

@@ -20,6 +20,20 @@ def test_repetitions_of_config_and_seed_are_set_apart(write):
     assert [run.path for run in repeated] == ["002"]
 
 
+def test_the_order_of_keys_is_no_setting(write):
+    kinds = {"mlp": {"name": "mlp", "hidden_units": [4], "dropout": 0.2}}
+    for seed in (1, 1, 2, 3):
+        kinds = {"mlp": dict(reversed(kinds["mlp"].items()))}
+        made = result("ektf", [0.8, 0.9], seed=seed)
+        made["students"] = kinds
+        directory = write(made)
+    kept, repeated = seeds.distinct(load(directory))
+    assert [run.seed for run in kept] == [1, 2, 3]
+    assert [run.seed for run in repeated] == [1]
+    (group,) = seeds.groups(kept)
+    assert len(group.runs) == 3
+
+
 def test_runs_on_other_encodings_of_the_data_are_other_runs(write):
     write(result("ektf", [0.8, 0.9], seed=1))
     write(result("ektf", [0.8, 0.9], seed=2))
@@ -59,6 +73,29 @@ def test_statistics():
     assert seeds.p_value(values, others) == pytest.approx(seeds.p_value(others, values))
 
 
+def test_seeds_that_a_difference_needs():
+    """As many runs as these on either side: the smallest number whose Welch's p is less."""
+    ours, theirs = [0.81, 0.83], [0.80, 0.805, 0.79, 0.81]
+    variances = np.var(ours, ddof=1), np.var(theirs, ddof=1)
+    for wanted in (0.5, 0.05, 1e-3, 1e-9):
+        found = seeds.seeds_for(wanted, ours, theirs)
+        assert found is not None
+        for count, enough in ((found, True), (found - 1, False)):
+            if count > 1:
+                t = (np.mean(ours) - np.mean(theirs)) / np.sqrt(sum(variances) / count)
+                freedom = (count - 1) * sum(variances) ** 2 / (variances[0] ** 2 + variances[1] ** 2)
+                assert (2 * stats.t.sf(abs(t), freedom) < wanted) == enough
+    assert seeds.seeds_for(0.5, ours, theirs) == 2
+    assert seeds.seeds_for(0.05, [0.8], theirs) is None
+    assert seeds.seeds_for(0.05, [0.8, 0.8], [0.7, 0.7]) is None
+    # A difference of a tenth of the deviation takes some 770 seeds, one of a twentieth more than a thousand.
+    noise = [-1.0, 1.0]
+    found = seeds.seeds_for(0.05, noise, [-1 + 0.1 * 2**0.5, 1 + 0.1 * 2**0.5])
+    assert found is not None
+    assert 700 < found < 800
+    assert seeds.seeds_for(0.05, noise, [-1 + 0.05 * 2**0.5, 1 + 0.05 * 2**0.5]) is None
+
+
 def test_too_few_values_have_no_statistics():
     assert all(
         map(
@@ -68,6 +105,7 @@ def test_too_few_values_have_no_statistics():
                 seeds.deviation([0.8]),
                 seeds.p_value([0.8], [0.7, 0.6]),
                 seeds.p_value([0.8, 0.7], []),
+                seeds.p_value([], [0.8, 0.7]),
                 seeds.p_value([0.8, 0.8], [0.7, 0.7]),
             ),
         )

@@ -161,6 +161,13 @@ def test_selected_students_keep_their_predictions_and_weigh_as_they_were_selecte
             metrics.logloss(rows.labels, weights @ logits), abs=1e-6
         )
         assert len(told["students"]) == np.count_nonzero(weights)
+    ends = [Result.read(runs / name).document for name in ("several", "one")]
+    assert result["wall_seconds"] == sum(end["wall_seconds"] for end in ends)
+    seconds_a_row = sum(1 / end["train_samples_per_second"] for end in ends)
+    assert result["train_samples_per_second"] == pytest.approx(1 / seconds_a_row)
+    assert [one["valid"] for one in result["selection"]["candidates"]] == [
+        student for end in ends for student in end["valid"]["students"]
+    ]
 
 
 def test_evaluate_export_score_and_report_take_it_for_a_run(runs, blended, tmp_path):

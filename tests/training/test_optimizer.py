@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 from ektf_jax.config import TrainConfig
 from ektf_jax.data import encoded
@@ -51,6 +52,10 @@ def test_an_optimizer_is_optaxs_after_the_clipping(name, options):
     [
         ({"optimizer": {"name": "adm"}}, "config.train.optimizer.name 'adm' is unknown; did you mean 'adam'"),
         ({"optimizer": {"name": "optax:adam"}}, "config.train.optimizer.name 'optax:adam' is unknown"),
+        ({"optimizer": {"name": "clip_by_global_norm"}}, "'clip_by_global_norm' is unknown"),
+        ({"optimizer": {"name": "scale_by_learning_rate"}}, "'scale_by_learning_rate' is unknown"),
+        ({"schedule": {"name": "join_schedules"}}, "'join_schedules' is unknown"),
+        ({"schedule": {"name": "linear_schedule", "end_value": -1.0}}, "is negative or not finite"),
         ({"optimizer": {}}, "config.train.optimizer.name = None must be text"),
         ({"optimizer": {"name": "adam", "b3": 0.9}}, "'config.train.optimizer.b3' is unknown; did you mean"),
         ({"optimizer": {"name": "adam", "b1": "x"}}, "config.train.optimizer: "),
@@ -69,7 +74,7 @@ def test_what_optax_does_not_have_is_named(changes, said):
 
     def look():
         optimizer.read(train)
-        rates(train, 100)
+        rates(train, 100)(0, 100, 1e-3)
 
     with pytest.raises(InputError) as caught:
         look()
@@ -92,6 +97,16 @@ def test_the_plateaus_rate_is_that_of_every_step_and_rises_at_first():
             optax.cosine_decay_schedule(0.5, 7, 0.1),
         ),
         ({"name": "exponential_decay", "decay_rate": 0.3}, optax.exponential_decay(0.5, 90, 0.3)),
+        (
+            {"name": "warmup_cosine_decay_schedule", "warmup_steps": 5},
+            optax.warmup_cosine_decay_schedule(0.0, 0.5, 5, 90),
+        ),
+        (
+            {"name": "warmup_cosine_decay_schedule", "warmup_steps": 5, "init_value": 0.25},
+            optax.warmup_cosine_decay_schedule(0.25, 0.5, 5, 90),
+        ),
+        ({"name": "linear_schedule", "end_value": 0.1}, optax.linear_schedule(0.5, 0.1, 90)),
+        ({"name": "constant_schedule"}, optax.constant_schedule(0.5)),
         ({"name": "linear_onecycle_schedule"}, optax.linear_onecycle_schedule(90, 0.5)),
         (
             {"name": "piecewise_constant_schedule", "boundaries_and_scales": {"3": 0.5, "60": 0.1}},
@@ -118,6 +133,32 @@ def test_the_average_is_its_recurrence():
         expected = d * expected + (1 - d) * value["w"]
     np.testing.assert_allclose(average["w"], expected, rtol=1e-6)
     assert int(average["n"]) == 7
+
+
+class Moved(nnx.Module):
+    def __init__(self, values):
+        self.weight, self.norm, self.frozen = nnx.Param(values), nnx.BatchStat(values), Held(values)
+        self.embedding = nnx.Dict(pretrained=nnx.List([nnx.Dict(vectors=nnx.Param(values))]))
+
+
+class Held(nnx.Variable):
+    pass
+
+
+def test_what_is_held_fixed_stays_to_the_bit_and_what_moves_is_averaged():
+    """Of pretrained vectors those that were never read, whatever their row's neighbours do."""
+    rng = np.random.default_rng(0)
+    old, new = rng.normal(size=(2, 500)).astype(np.float32)
+    new[:250] = old[:250]
+    states = [nnx.state(Moved(jnp.asarray(values))) for values in (old, new)]
+    update = make_average(states[0], 0.3)
+    found = nnx.to_pure_dict(update(jax.tree.map(jnp.copy, states[0]), states[1], np.int32(99)))
+    mixed = np.float32(0.3) * old + (1 - np.float32(0.3)) * new
+    assert np.any(mixed[:250] != old[:250])
+    for values in (found["frozen"], found["embedding"]["pretrained"][0]["vectors"]):
+        np.testing.assert_array_equal(values[:250], old[:250])
+    for values in jax.tree.leaves(found):
+        np.testing.assert_allclose(values, mixed, rtol=1e-5, atol=1e-6)
 
 
 class Killed(Exception):

@@ -1,10 +1,11 @@
+import json
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ektf_jax.training.schedule import Plateau, update
+from ektf_jax.training.schedule import Plateau, from_json, to_json, update
 
 SETTINGS = {"patience": 2, "decay": 0.1, "min_learning_rate": 1e-6, "min_delta": 1e-6}
 
@@ -77,6 +78,16 @@ def test_patience_counts_evaluations_in_a_row(patience):
     assert history[-1].best == 0.7
     assert history[-1].bad_epochs == patience
     assert len(history) == 3 + 2 * (patience - 1) + patience
+
+
+@pytest.mark.parametrize("metrics", [[], [0.5], [0.5, 0.4], [0.0, 0.6, 0.5, 0.4]])
+def test_a_checkpoint_has_where_a_run_stands(metrics):
+    (plateau,) = run(metrics)[-1:] or [Plateau(1e-3)]
+    saved = json.loads(json.dumps(to_json(plateau), allow_nan=False))
+    assert from_json(saved) == plateau
+    assert from_json(saved | {"best": -math.inf}).best == -math.inf  # as version 0.1.0 wrote it
+    assert (saved["best"] is None) == (metrics == [])
+    assert plateau.best_epoch == (0 if not metrics else 1 + metrics.index(max(metrics)))
 
 
 def test_zero_min_delta_lets_equal_metrics_count_as_progress():

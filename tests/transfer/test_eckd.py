@@ -152,6 +152,7 @@ def test_a_hint_maps_the_hidden_state_behind_the_logits():
     np.testing.assert_allclose(logits[:, 0], prediction.students[0], rtol=1e-4, atol=1e-6)
     for hint, layer in zip((prediction.hints[0], prediction.hints[2]), pupil.maps, strict=True):
         np.testing.assert_allclose(hint, hidden[0] @ layer.kernel[...], rtol=1e-4, atol=1e-6)
+        assert list(nnx.to_pure_dict(nnx.state(layer))) == ["kernel"]  # W_i v, and nothing else to learn
 
 
 def test_of_several_students_the_loss_is_the_mean_of_theirs():

@@ -85,6 +85,23 @@ def arguments(name):
 
 
 @pytest.mark.parametrize("name", transfer.METHODS)
+def test_a_method_that_needs_peers_does_nothing_without_them(name):
+    """By which a report calls one student alone a single model."""
+    method = transfer.METHODS[name]
+    if name == "none" or method.least_teachers:
+        assert not method.needs_peers
+        return
+    assert method.needs_peers
+    alone = Prediction(STUDENTS[:1], STUDENTS[0])
+
+    def of_students(loss_fn):
+        return lambda logits: loss_fn(Prediction(logits, logits[0]), LABELS)[0]
+
+    found, expected = (jax.grad(of_students(transfer.make(of)))(alone.students) for of in (name, "none"))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", transfer.METHODS)
 def test_all_methods_report_the_same_terms_whatever_they_leave_out(name):
     loss, terms = jax.eval_shape(transfer.make(name), *arguments(name))
     students = len(arguments(name)[0].students)

@@ -66,6 +66,10 @@ def test_online_kd_is_its_formula():
     kd = 0.7 * np.mean([plain_divergence(teacher, z, "kl", 2.0) for z in LOGITS])
     np.testing.assert_allclose((loss, terms.ctr, terms.kd), (ctr + kd, ctr, kd), rtol=1e-9)
     assert terms.dml == 0
+    np.testing.assert_allclose(terms.teaching_weights, [1 / len(LOGITS)] * len(LOGITS))
+    scores = [np.mean(np.where(LABELS == 1, sigmoid(z), 1 - sigmoid(z))) for z in LOGITS]
+    np.testing.assert_allclose(terms.scores, scores, rtol=1e-9)
+    assert not np.any(terms.peer_weights)
 
 
 @pytest.mark.parametrize(
