@@ -447,7 +447,7 @@ def test_what_a_command_starts_counts_on_and_ends_at_a_write(tmp_path):
     assert (status != 0, left) == (True, {"a": "a\n", "b": "b\n"})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="/proc says who is whose child")
 def test_runs_together_end_with_the_same_bits_whatever_is_killed(tmp_path, monkeypatch):
     """Their process, at a write and with the sweep, then at a moment and alone."""
