@@ -20,7 +20,7 @@ _STUDENTS = flags.DEFINE_list("students", ["2", "10"], "K, one or more.")
 _STEPS = flags.DEFINE_integer("steps", 10, "Timed steps of a turn.")
 _REPEAT = flags.DEFINE_integer("repeat", 3, "Turns.")
 
-# The first is what experiments.train runs. A word that starts with GLIBC is of the environment.
+# Flags of benchmarks.step; the first has what experiments.train runs.
 VARIANTS = {
     "as trained": [],
     "a vmap over students": ["--stack=vmap"],
@@ -28,16 +28,16 @@ VARIANTS = {
     "BatchNorm, ReLU and dropout one by one": ["--activation=plain"],
     "dropout by jax.random": ["--dropout=threefry"],
     "XLA's own choice of a library for products": ["--compiler=default"],
-    "the allocator's own settings": ["GLIBC_TUNABLES="],
+    "the allocator's own settings": [],
     "factors of products in bfloat16": ["--matmul_dtype=bfloat16"],
 }
+ENVIRONMENT = {"the allocator's own settings": {"GLIBC_TUNABLES": ""}}
 
 
-def step(num_students: int, words: list[str]) -> dict[str, Any]:
+def step(num_students: int, variant: str) -> dict[str, Any]:
     """What benchmarks.step prints of a variant."""
-    variables = dict(word.split("=", 1) for word in words if word.startswith("GLIBC"))
-    flags_ = [word for word in words if word.startswith("--")]
-    return common.our_steps(_SHAPE.value, num_students, _STEPS.value, flags_, env=os.environ | variables)
+    environment = os.environ | ENVIRONMENT.get(variant, {})
+    return common.our_steps(_SHAPE.value, num_students, _STEPS.value, VARIANTS[variant], env=environment)
 
 
 def main(argv: list[str]) -> None:
@@ -45,10 +45,7 @@ def main(argv: list[str]) -> None:
     del argv
     cases: list[dict[str, Any]] = []
     for num_students in map(int, _STUDENTS.value):
-        turns = [
-            {name: step(num_students, words) for name, words in VARIANTS.items()}
-            for _ in range(_REPEAT.value)
-        ]
+        turns = [{name: step(num_students, name) for name in VARIANTS} for _ in range(_REPEAT.value)]
         medians = [
             {name: statistics.median(found["seconds"]) for name, found in turn.items()} for turn in turns
         ]
